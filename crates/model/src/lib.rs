@@ -1,0 +1,1 @@
+//! The words everybody uses: ids, offsets, epochs, the record batch layout, error codes, settings.

@@ -1,0 +1,3 @@
+//! The binary `odradek`: composition root and command line.
+
+fn main() {}

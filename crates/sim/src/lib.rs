@@ -1,0 +1,1 @@
+//! Simulated disk, network, clock and scheduler; whole brokers in one thread.

@@ -1,0 +1,1 @@
+//! Kafka's bytes to structs and back, every version.
