@@ -1,1 +1,15 @@
 //! The words everybody uses: ids, offsets, epochs, the record batch layout, error codes, settings.
+//!
+//! No I/O, no clock, no unsafe. Every other room may name this one; it names none of ours.
+
+pub mod collections;
+pub mod error_code;
+pub mod ids;
+pub mod uuid;
+
+pub use error_code::ErrorCode;
+pub use ids::{
+    LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, ShardId,
+    TimestampMs, TopicId, TopicPartition,
+};
+pub use uuid::Uuid;
