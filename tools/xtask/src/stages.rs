@@ -1,0 +1,121 @@
+//! The stages of `cargo xtask test`, in order: the one table to extend when a room gets tests of
+//! its own kind.
+
+use crate::needs::{Need, Origin};
+
+/// One step of the whole check.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    /// The file whose existence brings the stage to life.
+    pub(crate) room: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) privilege: Privilege,
+    pub(crate) count: Count,
+    /// The program's words; `{binary}` stands for the release build of `odradek`.
+    pub(crate) words: &'static [&'static str],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    Anybody,
+    /// Mounts file systems: named, and left out, where that is not allowed.
+    Root,
+}
+
+/// How a stage's output becomes a number of passed and failed checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// It passes or fails as one.
+    Whole,
+    /// Every line with `N passed` and `N failed` adds up.
+    Sum,
+    /// The last such line is the sum.
+    Last,
+}
+
+const PYTHON: Need = Need { program: "python3", from: Origin::Package("python3") };
+
+pub(crate) const STAGES: &[Stage] = &[
+    Stage {
+        name: "format",
+        room: "Cargo.toml",
+        needs: &[Need { program: "cargo-fmt", from: Origin::Toolchain("rustfmt") }],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &["cargo", "fmt", "--all", "--check"],
+    },
+    Stage {
+        name: "clippy",
+        room: "Cargo.toml",
+        needs: &[Need { program: "cargo-clippy", from: Origin::Toolchain("clippy") }],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &[
+            "cargo",
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    },
+    Stage {
+        name: "tidy",
+        room: "tools/xtask/src/tidy.rs",
+        needs: &[Need { program: "git", from: Origin::Package("git") }],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &["xtask", "tidy"],
+    },
+    Stage {
+        name: "codegen",
+        room: "tools/xtask/src/codegen.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &["xtask", "codegen", "--check"],
+    },
+    Stage {
+        name: "tests",
+        room: "Cargo.toml",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Sum,
+        words: &["cargo", "test", "--locked", "--workspace", "--no-fail-fast"],
+    },
+    Stage {
+        name: "release build",
+        room: "crates/server/src/main.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &["cargo", "build", "--locked", "--release", "--package", "server"],
+    },
+    Stage {
+        name: "simulator",
+        room: "crates/sim/src/main.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &["xtask", "sim", "--seeds", "50"],
+    },
+    Stage {
+        name: "compat uring",
+        room: "tests/compat/run.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["python3", "tests/compat/run.py", "--broker", "{binary}", "--driver", "uring"],
+    },
+    Stage {
+        name: "compat sync",
+        room: "tests/compat/run.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["python3", "tests/compat/run.py", "--broker", "{binary}", "--driver", "sync"],
+    },
+];
