@@ -1,1 +1,38 @@
-//! One shard's engine: executor, timers, buffers, the mesh between shards, files and sockets behind one Driver.
+//! One shard's engine: executor, timers, buffers, the mesh between shards, and files and sockets
+//! behind one [`Driver`]. Knows nothing of Kafka.
+//!
+//! ```text
+//!   tasks (broker, storage, client)
+//!      |  Runtime: spawn, sleep, File, Listener, Stream, Mesh
+//!   executor: task queues with shares, timers, one table of operations in flight
+//!      |  Op in, Event out
+//!   Driver: UringDriver | SyncDriver | the simulator's
+//! ```
+//!
+//! A shard is one thread (in the simulator: one of many executors on one thread). Everything that
+//! belongs to it is reached through its [`Runtime`] handle, which is cheap to clone and cannot
+//! leave the thread. Between shards go messages ([`Runtime::send`]) and refcounted [`bytes::Bytes`].
+//!
+//! All `unsafe` of the project lives in this crate, in the files that `cargo xtask tidy` lists.
+
+pub mod buffer;
+pub mod driver;
+mod executor;
+mod file;
+mod handle;
+pub mod local;
+mod mesh;
+mod net;
+mod op_table;
+mod sys;
+mod timer;
+
+pub use buffer::{AppendBuffer, Buffer, BufferPool};
+pub use driver::{Driver, DriverKind, Errno, Event, Message, Op, Output, ShardIndex, Wait};
+pub use executor::{Executor, Turn};
+pub use file::{Access, Cache, Create, DirectoryEntry, File, FileInfo, FileKind, OpenOptions};
+pub use handle::{Runtime, TaskQueue};
+pub use mesh::{Endpoint, Injector, mesh};
+pub use net::{Listener, SocketHandle, Stream};
+pub use sys::pin_thread;
+pub use timer::{Elapsed, Instant};

@@ -1,0 +1,336 @@
+//! The single-thread executor of one shard.
+//!
+//! A turn: run the tasks that are ready, most deserving queue first; when none is left, wake who
+//! waits for the end of the turn; then one call of the driver, which starts everything that was
+//! submitted and collects what has happened. Nothing polls while there is nothing to do.
+//!
+//! Cost of a wake-up and a poll: one lock of a mutex that no other thread contends for, one slot
+//! look-up, two readings of the clock.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use slab::Slab;
+
+use crate::{Driver, Event, Instant, Runtime, ShardIndex, TaskQueue, Wait, handle::NewTask};
+
+/// A task that holds its shard for longer is logged by name.
+const SLOW_POLL: Duration = Duration::from_millis(5);
+/// After so much time in ready tasks the driver is asked again, so that new requests, timers and
+/// other shards' messages are not kept waiting by a busy queue.
+const TURN_BUDGET: Duration = Duration::from_micros(500);
+/// How the time is shared while both queues have ready tasks.
+const FOREGROUND_SHARES: u64 = 1000;
+const BACKGROUND_SHARES: u64 = 100;
+
+/// What a single turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Tasks are ready: turn again without waiting.
+    Ready,
+    /// Nothing is ready before this instant, unless something comes in.
+    Idle(Option<Instant>),
+    /// [`Runtime::stop`] was called.
+    Stopped,
+}
+
+/// Runs the tasks of one shard.
+pub struct Executor {
+    runtime: Runtime,
+    tasks: Slab<Task>,
+    woken: Arc<Woken>,
+    queues: [Queue; 2],
+    events: Vec<Event>,
+    batch: Vec<usize>,
+}
+
+struct Task {
+    name: &'static str,
+    queue: TaskQueue,
+    /// Taken out while the task is being polled, so that it may spawn others.
+    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    flag: Arc<Flag>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Queue {
+    ready: std::collections::VecDeque<usize>,
+    /// Time used, divided by the shares: the queue with the least runs next.
+    virtual_time: u64,
+}
+
+/// Tasks woken since the executor last looked, by slot.
+#[derive(Default)]
+struct Woken(Mutex<Vec<(usize, Arc<Flag>)>>);
+
+/// One task's wake-up: at most one place in the list at a time.
+struct Flag {
+    slot: usize,
+    scheduled: AtomicBool,
+    woken: Arc<Woken>,
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        if !self.scheduled.swap(true, Ordering::AcqRel) {
+            let list = Arc::clone(&self.woken);
+            list.0.lock().expect("no holder panics").push((self.slot, self));
+        }
+    }
+}
+
+impl Executor {
+    /// An executor for shard `shard` of `shard_count`.
+    #[must_use]
+    pub fn new(shard: ShardIndex, shard_count: u16, driver: Box<dyn Driver>) -> Executor {
+        assert!(shard.0 < shard_count, "shard {} of {shard_count}", shard.0);
+        Executor {
+            runtime: Runtime::new(shard, shard_count, driver),
+            tasks: Slab::new(),
+            woken: Arc::default(),
+            queues: [Queue::default(), Queue::default()],
+            events: Vec::new(),
+            batch: Vec::new(),
+        }
+    }
+
+    /// The handle for this shard's tasks.
+    #[must_use]
+    pub fn runtime(&self) -> Runtime {
+        self.runtime.clone()
+    }
+
+    /// Runs until [`Runtime::stop`].
+    pub fn run(&mut self) {
+        let mut wait = Wait::No;
+        loop {
+            wait = match self.turn(wait) {
+                Turn::Ready => Wait::No,
+                Turn::Idle(None) => Wait::Forever,
+                Turn::Idle(Some(deadline)) => Wait::Until(deadline),
+                Turn::Stopped => return,
+            };
+        }
+    }
+
+    /// Runs `future` to its end on this executor, other tasks beside it.
+    ///
+    /// # Panics
+    /// When [`Runtime::stop`] is called before the end.
+    pub fn block_on<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> T {
+        let result = std::rc::Rc::new(std::cell::RefCell::new(None));
+        let place = std::rc::Rc::clone(&result);
+        self.runtime.spawn("block_on", TaskQueue::Foreground, async move {
+            let value = future.await;
+            *place.borrow_mut() = Some(value);
+        });
+        let mut wait = Wait::No;
+        loop {
+            let turn = self.turn(wait);
+            if let Some(value) = result.borrow_mut().take() {
+                return value;
+            }
+            wait = match turn {
+                Turn::Ready => Wait::No,
+                Turn::Idle(None) => Wait::Forever,
+                Turn::Idle(Some(deadline)) => Wait::Until(deadline),
+                Turn::Stopped => panic!("stopped before the end"),
+            };
+        }
+    }
+
+    /// Asks the driver once, waiting as `wait` allows, then runs what is ready.
+    pub fn turn(&mut self, wait: Wait) -> Turn {
+        self.runtime.flush_outboxes();
+        // A full ring to another shard has no event that tells of room in it.
+        let wait = if self.runtime.has_waiting_messages() { Wait::No } else { wait };
+        let mut events = std::mem::take(&mut self.events);
+        self.runtime.0.driver.borrow_mut().turn(wait, &mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Completed { token, result } => {
+                    let leftover = self.runtime.with_ops(|ops| ops.complete(token, result));
+                    self.runtime.clean_up(leftover);
+                }
+                Event::Message { from, message } => self.runtime.0.inbox.push((from, message)),
+            }
+        }
+        self.events = events;
+        let now = self.runtime.now();
+        self.runtime.0.timers.borrow_mut().fire(now);
+        self.run_ready(now);
+        if self.runtime.0.stopping.get() {
+            return Turn::Stopped;
+        }
+        if self.has_ready() || self.runtime.has_waiting_messages() {
+            return Turn::Ready;
+        }
+        Turn::Idle(self.runtime.0.timers.borrow().next())
+    }
+
+    /// Operations in flight; for tests and the simulator.
+    #[must_use]
+    pub fn operations_in_flight(&self) -> usize {
+        self.runtime.with_ops(|ops| ops.in_flight())
+    }
+
+    fn run_ready(&mut self, start: Instant) {
+        let mut now = start;
+        loop {
+            self.collect_new();
+            self.collect_woken();
+            let Some(queue) = self.next_queue() else {
+                if !self.wake_end_of_turn() {
+                    return;
+                }
+                continue;
+            };
+            let slot = self.queues[queue].ready.pop_front().expect("next_queue found a task");
+            now = self.poll_task(slot, queue, now);
+            if now.since(start) >= TURN_BUDGET {
+                // What the group commit gathers must not starve behind a busy queue.
+                self.wake_end_of_turn();
+                return;
+            }
+        }
+    }
+
+    fn poll_task(&mut self, slot: usize, queue: usize, start: Instant) -> Instant {
+        let Some(task) = self.tasks.get_mut(slot) else { return start };
+        let Some(mut future) = task.future.take() else { return start };
+        task.flag.scheduled.store(false, Ordering::Release);
+        let (name, waker) = (task.name, task.waker.clone());
+        let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
+        match poll {
+            Poll::Pending => self.tasks[slot].future = Some(future),
+            Poll::Ready(()) => {
+                drop(future);
+                self.tasks.remove(slot);
+            }
+        }
+        let end = self.runtime.now();
+        let took = end.since(start);
+        if took > SLOW_POLL {
+            tracing::warn!(
+                task = name,
+                shard = self.runtime.shard().0,
+                ms = took.as_secs_f64() * 1e3,
+                "a task held its shard"
+            );
+        }
+        let shares = if queue == 0 { FOREGROUND_SHARES } else { BACKGROUND_SHARES };
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let queue = &mut self.queues[queue];
+        queue.virtual_time = queue.virtual_time.saturating_add(nanos.saturating_mul(1000) / shares);
+        end
+    }
+
+    fn collect_new(&mut self) {
+        loop {
+            let new_tasks = std::mem::take(&mut *self.runtime.0.new_tasks.borrow_mut());
+            if new_tasks.is_empty() {
+                return;
+            }
+            for task in new_tasks {
+                self.add(task);
+            }
+        }
+    }
+
+    fn add(&mut self, new: NewTask) {
+        let entry = self.tasks.vacant_entry();
+        let slot = entry.key();
+        let flag = Arc::new(Flag {
+            slot,
+            scheduled: AtomicBool::new(true),
+            woken: Arc::clone(&self.woken),
+        });
+        let waker = Waker::from(Arc::clone(&flag));
+        entry.insert(Task {
+            name: new.name,
+            queue: new.queue,
+            future: Some(new.future),
+            flag,
+            waker,
+        });
+        self.make_ready(slot, new.queue);
+    }
+
+    fn collect_woken(&mut self) {
+        {
+            let mut list = self.woken.0.lock().expect("no holder panics");
+            if list.is_empty() {
+                return;
+            }
+            for (slot, flag) in list.drain(..) {
+                // A waker may outlive its task, and another task may live in the slot by now.
+                let is_current =
+                    self.tasks.get(slot).is_some_and(|task| Arc::ptr_eq(&task.flag, &flag));
+                if is_current {
+                    self.batch.push(slot);
+                }
+            }
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        for slot in batch.drain(..) {
+            self.make_ready(slot, self.tasks[slot].queue);
+        }
+        self.batch = batch;
+    }
+
+    fn make_ready(&mut self, slot: usize, queue: TaskQueue) {
+        let index = match queue {
+            TaskQueue::Foreground => 0,
+            TaskQueue::Background => 1,
+        };
+        if self.queues[index].ready.is_empty() {
+            // A queue that slept does not save up time.
+            let other = &self.queues[1 - index];
+            if !other.ready.is_empty() {
+                let floor = other.virtual_time;
+                self.queues[index].virtual_time = self.queues[index].virtual_time.max(floor);
+            }
+        }
+        self.queues[index].ready.push_back(slot);
+    }
+
+    fn next_queue(&self) -> Option<usize> {
+        (0..self.queues.len())
+            .filter(|index| !self.queues[*index].ready.is_empty())
+            .min_by_key(|index| self.queues[*index].virtual_time)
+    }
+
+    fn has_ready(&self) -> bool {
+        self.next_queue().is_some()
+            || !self.woken.0.lock().expect("no holder panics").is_empty()
+            || !self.runtime.0.new_tasks.borrow().is_empty()
+    }
+
+    /// True if there was somebody to wake.
+    fn wake_end_of_turn(&mut self) -> bool {
+        let wakers = std::mem::take(&mut *self.runtime.0.end_of_turn.borrow_mut());
+        let any = !wakers.is_empty();
+        for waker in wakers {
+            waker.wake();
+        }
+        any
+    }
+}
+
+impl Drop for Executor {
+    /// Drops every task, so that operations in flight lose their futures before the driver goes:
+    /// a task holds a handle, and a handle the driver.
+    fn drop(&mut self) {
+        self.collect_new();
+        self.tasks.clear();
+    }
+}

@@ -1,0 +1,164 @@
+//! Ways for tasks of one shard to wait for each other. None of it leaves the thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+/// A list of wakers: wait until somebody says that something has changed, then look again.
+#[derive(Default)]
+pub struct Notify {
+    waiting: RefCell<Vec<Waker>>,
+    generation: Cell<u64>,
+}
+
+impl Notify {
+    /// Nobody waits.
+    #[must_use]
+    pub fn new() -> Notify {
+        Notify::default()
+    }
+
+    /// Wakes everybody who waits now.
+    pub fn notify_all(&self) {
+        self.generation.set(self.generation.get() + 1);
+        for waker in self.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the next [`Notify::notify_all`] after the first poll.
+    pub async fn notified(&self) {
+        let start = self.generation.get();
+        poll_fn(|context| {
+            if self.generation.get() != start {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until `condition` holds, which is looked at now and after every notification.
+    pub async fn wait_until(&self, mut condition: impl FnMut() -> bool) {
+        while !condition() {
+            self.notified().await;
+        }
+    }
+}
+
+/// A queue between tasks. Unbounded: whoever pushes has its own limit.
+pub struct Channel<T> {
+    items: RefCell<VecDeque<T>>,
+    notify: Notify,
+}
+
+impl<T> Default for Channel<T> {
+    fn default() -> Channel<T> {
+        Channel { items: RefCell::default(), notify: Notify::new() }
+    }
+}
+
+impl<T> Channel<T> {
+    /// An empty queue.
+    #[must_use]
+    pub fn new() -> Channel<T> {
+        Channel::default()
+    }
+
+    /// Puts an item at the end.
+    pub fn push(&self, item: T) {
+        self.items.borrow_mut().push_back(item);
+        self.notify.notify_all();
+    }
+
+    /// Takes the first item if there is one.
+    pub fn try_pop(&self) -> Option<T> {
+        self.items.borrow_mut().pop_front()
+    }
+
+    /// Takes the first item, waiting for one.
+    pub async fn pop(&self) -> T {
+        loop {
+            if let Some(item) = self.try_pop() {
+                return item;
+            }
+            self.notify.notified().await;
+        }
+    }
+
+    /// How many items wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.borrow().len()
+    }
+
+    /// True if none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.borrow().is_empty()
+    }
+}
+
+/// One value, once, from one task to another.
+pub struct Oneshot<T>(Rc<Slot<T>>);
+
+/// The sending side of a [`Oneshot`].
+pub struct Sender<T>(Rc<Slot<T>>);
+
+struct Slot<T> {
+    value: RefCell<Option<T>>,
+    waker: RefCell<Option<Waker>>,
+    sender_gone: Cell<bool>,
+}
+
+/// Makes a pair.
+#[must_use]
+pub fn oneshot<T>() -> (Sender<T>, Oneshot<T>) {
+    let slot = Rc::new(Slot {
+        value: RefCell::new(None),
+        waker: RefCell::new(None),
+        sender_gone: Cell::new(false),
+    });
+    (Sender(Rc::clone(&slot)), Oneshot(slot))
+}
+
+impl<T> Sender<T> {
+    /// Gives the value to whoever waits; nobody may.
+    pub fn send(self, value: T) {
+        *self.0.value.borrow_mut() = Some(value);
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.sender_gone.set(true);
+        if let Some(waker) = self.0.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Oneshot<T> {
+    /// Waits for the value; `None` when the sender was dropped without one.
+    pub async fn receive(self) -> Option<T> {
+        poll_fn(|context| {
+            if let Some(value) = self.0.value.borrow_mut().take() {
+                return Poll::Ready(Some(value));
+            }
+            if self.0.sender_gone.get() {
+                return Poll::Ready(None);
+            }
+            *self.0.waker.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
