@@ -7,9 +7,37 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
+use crate::Errno;
+
+pub(crate) mod files;
+pub(crate) mod sockets;
+
 /// The result of a system call that answers -1 on failure.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Makes a system call until no signal interrupts it.
+fn check_retrying(mut call: impl FnMut() -> libc::c_int) -> Result<libc::c_int, Errno> {
+    loop {
+        match check(call()).map_err(|error| Errno::of(&error)) {
+            Err(Errno(libc::EINTR)) => {}
+            result => return result,
+        }
+    }
+}
+
+/// The same for a call that gives a count.
+fn check_count(mut call: impl FnMut() -> libc::ssize_t) -> Result<usize, Errno> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        match Errno::of(&io::Error::last_os_error()) {
+            Errno(libc::EINTR) => {}
+            error => return Err(error),
+        }
+    }
 }
 
 /// An eventfd, non-blocking.
