@@ -5,6 +5,7 @@
 pub mod collections;
 pub mod error_code;
 pub mod ids;
+pub mod record_batch;
 pub mod uuid;
 
 pub use error_code::ErrorCode;
