@@ -6,6 +6,7 @@ pub mod collections;
 pub mod error_code;
 pub mod ids;
 pub mod record_batch;
+pub mod topic_config;
 pub mod uuid;
 
 pub use error_code::ErrorCode;
