@@ -15,6 +15,7 @@
 //!
 //! All `unsafe` of the project lives in this crate, in the files that `cargo xtask tidy` lists.
 
+mod alignment;
 pub mod buffer;
 pub mod driver;
 mod executor;
@@ -26,6 +27,7 @@ mod net;
 mod op_table;
 mod sys;
 mod timer;
+pub mod uring;
 
 pub use buffer::{AppendBuffer, Buffer, BufferPool};
 pub use driver::{Driver, DriverKind, Errno, Event, Message, Op, Output, ShardIndex, Wait};

@@ -8,11 +8,20 @@ use std::{
     task::{Poll, Waker},
 };
 
+use slab::Slab;
+
 /// A list of wakers: wait until somebody says that something has changed, then look again.
 #[derive(Default)]
 pub struct Notify {
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<Slab<Waker>>,
     generation: Cell<u64>,
+}
+
+/// A place in the list of a [`Notify`], given up when dropped. Made by [`Notify::listen`].
+pub struct Listening<'a> {
+    notify: &'a Notify,
+    start: u64,
+    key: Option<usize>,
 }
 
 impl Notify {
@@ -25,31 +34,55 @@ impl Notify {
     /// Wakes everybody who waits now.
     pub fn notify_all(&self) {
         self.generation.set(self.generation.get() + 1);
-        for waker in self.waiting.borrow_mut().drain(..) {
+        for waker in self.waiting.borrow_mut().drain() {
             waker.wake();
         }
     }
 
+    /// Starts to listen: every [`Notify::notify_all`] from now on counts. With this one task can
+    /// wait for many.
+    #[must_use]
+    pub fn listen(&self) -> Listening<'_> {
+        Listening { notify: self, start: self.generation.get(), key: None }
+    }
+
     /// Waits for the next [`Notify::notify_all`] after the first poll.
     pub async fn notified(&self) {
-        let start = self.generation.get();
-        poll_fn(|context| {
-            if self.generation.get() != start {
-                return Poll::Ready(());
-            }
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                waiting.push(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        let mut listening = self.listen();
+        poll_fn(|context| listening.poll(context.waker())).await;
     }
 
     /// Waits until `condition` holds, which is looked at now and after every notification.
     pub async fn wait_until(&self, mut condition: impl FnMut() -> bool) {
         while !condition() {
             self.notified().await;
+        }
+    }
+}
+
+impl Listening<'_> {
+    /// Ready once something was said since [`Notify::listen`]; else `waker` is woken then.
+    pub fn poll(&mut self, waker: &Waker) -> Poll<()> {
+        if self.notify.generation.get() != self.start {
+            // The list was emptied then; the key may be somebody else's by now.
+            self.key = None;
+            return Poll::Ready(());
+        }
+        let mut waiting = self.notify.waiting.borrow_mut();
+        match self.key {
+            Some(key) => waiting[key].clone_from(waker),
+            None => self.key = Some(waiting.insert(waker.clone())),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key
+            && self.notify.generation.get() == self.start
+        {
+            self.notify.waiting.borrow_mut().remove(key);
         }
     }
 }

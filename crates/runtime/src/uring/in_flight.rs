@@ -1,0 +1,346 @@
+//! One operation that the kernel works on, with everything that it points to.
+//!
+//! An [`InFlight`] lives in a box of its own and does not move until its completion: the entry
+//! that the kernel reads holds pointers into it.
+
+#![expect(unsafe_code, reason = "operations hand pointers to the kernel")]
+
+use std::{
+    ffi::CString,
+    net::SocketAddr,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    ptr,
+};
+
+use bytes::Bytes;
+use io_uring::{opcode, squeue::Entry, squeue::Flags, types};
+
+use super::provided;
+use crate::{
+    Buffer, BufferPool, Errno, Op,
+    buffer::BLOCK_ALIGNMENT,
+    driver::{FileId, Output, SocketId, SyncKind, Token},
+    sys,
+};
+
+/// The kernel takes at most so many slices in one call.
+const SLICES_MAX: usize = 1024;
+
+pub(super) struct InFlight {
+    pub(super) token: Token,
+    pub(super) cancelled: bool,
+    work: Work,
+}
+
+enum Work {
+    Read { file: RawFd, position: u64, wanted: usize, done: usize, buffer: Option<Buffer> },
+    Write { file: RawFd, position: u64, done: usize, slices: Vec<Bytes>, vectors: Vec<libc::iovec> },
+    Sync { file: RawFd, kind: SyncKind },
+    SyncDirectory { directory: OwnedFd },
+    Allocate { file: RawFd, position: u64, length: u64 },
+    SetLength { file: RawFd, length: u64 },
+    Close { descriptor: RawFd },
+    Rename { from: CString, to: CString },
+    Remove { path: CString },
+    Accept { listener: RawFd },
+    Connect { socket: Option<OwnedFd>, address: sys::sockets::RawAddress },
+    Receive { socket: RawFd, length: usize, polling: bool },
+    ReceiveExact { socket: RawFd, buffer: Option<Buffer>, filled: usize, end: usize },
+    Send { socket: RawFd, slices: Vec<Bytes>, vectors: Vec<libc::iovec>, header: Box<libc::msghdr> },
+    Shutdown { socket: RawFd },
+}
+
+pub(super) enum Ended {
+    /// The rest of the operation has to be submitted.
+    Again,
+    /// It is over.
+    With(Result<Output, Errno>),
+}
+
+/// The descriptor that an id stands for: ids of this driver are descriptors.
+pub(super) fn raw(id: u32) -> RawFd {
+    RawFd::try_from(id).expect("made from a descriptor")
+}
+
+fn file(id: FileId) -> RawFd {
+    raw(id.0)
+}
+
+fn socket(id: SocketId) -> RawFd {
+    raw(id.0)
+}
+
+fn c_path(path: &Path) -> Result<CString, Errno> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVALID)
+}
+
+fn length_of(length: usize) -> u32 {
+    u32::try_from(length).expect("one operation moves less than 4 GiB")
+}
+
+impl InFlight {
+    /// # Errors
+    /// For what can be refused without the kernel.
+    pub(super) fn new(token: Token, op: Op) -> Result<InFlight, Errno> {
+        let work = match op {
+            Op::Read { file: id, position, length, buffer } => {
+                Work::Read { file: file(id), position, wanted: length, done: 0, buffer: Some(buffer) }
+            }
+            Op::Write { file: id, position, slices } => {
+                assert!(slices.len() <= SLICES_MAX, "a write of {} slices", slices.len());
+                Work::Write { file: file(id), position, done: 0, slices, vectors: Vec::new() }
+            }
+            Op::Sync { file: id, kind } => Work::Sync { file: file(id), kind },
+            Op::SyncDirectory { path } => {
+                Work::SyncDirectory { directory: sys::files::open_directory(&path)? }
+            }
+            Op::Allocate { file: id, position, length } => {
+                Work::Allocate { file: file(id), position, length }
+            }
+            Op::SetLength { file: id, length } => Work::SetLength { file: file(id), length },
+            Op::CloseFile { file: id } => Work::Close { descriptor: file(id) },
+            Op::Rename { from, to } => Work::Rename { from: c_path(&from)?, to: c_path(&to)? },
+            Op::Remove { path } => Work::Remove { path: c_path(&path)? },
+            Op::Accept { listener } => Work::Accept { listener: socket(listener) },
+            Op::Connect { address } => Work::connect(address)?,
+            Op::Receive { socket: id, length } => {
+                Work::Receive { socket: socket(id), length, polling: false }
+            }
+            Op::ReceiveExact { socket: id, buffer, start, end } => Work::ReceiveExact {
+                socket: socket(id),
+                buffer: Some(buffer),
+                filled: start,
+                end,
+            },
+            Op::Send { socket: id, slices } => Work::Send {
+                socket: socket(id),
+                slices,
+                vectors: Vec::new(),
+                // SAFETY: a message header of zeros is valid: no name, no vectors, no control.
+                header: Box::new(unsafe { std::mem::zeroed() }),
+            },
+            Op::Shutdown { socket: id } => Work::Shutdown { socket: socket(id) },
+            Op::Open { .. }
+            | Op::Describe { .. }
+            | Op::Lock { .. }
+            | Op::CreateDirectory { .. }
+            | Op::RemoveDirectory { .. }
+            | Op::ListDirectory { .. }
+            | Op::Listen { .. }
+            | Op::CloseSocket { .. } => unreachable!("the driver makes these itself"),
+        };
+        Ok(InFlight { token, cancelled: false, work })
+    }
+
+    pub(super) fn close(token: Token, descriptor: RawFd) -> InFlight {
+        InFlight { token, cancelled: false, work: Work::Close { descriptor } }
+    }
+
+    /// What to submit now. Pointers in it stay valid while `self` stays where it is.
+    pub(super) fn entry(&mut self, has_provided: bool) -> Entry {
+        match &mut self.work {
+            Work::Read { file, position, wanted, done, buffer } => {
+                let buffer = buffer.as_mut().expect("not completed");
+                let memory = &mut buffer.memory_mut()[*done..*wanted];
+                let at = *position + u64::try_from(*done).expect("64 bits");
+                opcode::Read::new(types::Fd(*file), memory.as_mut_ptr(), length_of(memory.len()))
+                    .offset(at)
+                    .build()
+            }
+            Work::Write { file, position, done, slices, vectors } => {
+                fill_vectors(vectors, slices, *done);
+                let at = *position + u64::try_from(*done).expect("64 bits");
+                let count = length_of(vectors.len());
+                opcode::Writev::new(types::Fd(*file), vectors.as_ptr(), count).offset(at).build()
+            }
+            Work::Sync { file, kind } => {
+                let flags = match kind {
+                    SyncKind::Data => types::FsyncFlags::DATASYNC,
+                    SyncKind::All => types::FsyncFlags::empty(),
+                };
+                opcode::Fsync::new(types::Fd(*file)).flags(flags).build()
+            }
+            Work::SyncDirectory { directory } => {
+                opcode::Fsync::new(types::Fd(directory.as_raw_fd())).build()
+            }
+            Work::Allocate { file, position, length } => {
+                opcode::Fallocate::new(types::Fd(*file), *length).offset(*position).build()
+            }
+            Work::SetLength { file, length } => {
+                opcode::Ftruncate::new(types::Fd(*file), *length).build()
+            }
+            Work::Close { descriptor } => opcode::Close::new(types::Fd(*descriptor)).build(),
+            Work::Rename { from, to } => {
+                let here = types::Fd(libc::AT_FDCWD);
+                opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build()
+            }
+            Work::Remove { path } => {
+                opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build()
+            }
+            Work::Accept { listener } => {
+                opcode::Accept::new(types::Fd(*listener), ptr::null_mut(), ptr::null_mut())
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
+            }
+            Work::Connect { socket, address } => {
+                let socket = socket.as_ref().expect("not completed").as_raw_fd();
+                opcode::Connect::new(types::Fd(socket), address.pointer(), address.length()).build()
+            }
+            Work::Receive { .. } | Work::ReceiveExact { .. } => self.receive_entry(has_provided),
+            Work::Send { socket, slices, vectors, header } => {
+                fill_vectors(vectors, slices, 0);
+                header.msg_iov = vectors.as_mut_ptr();
+                header.msg_iovlen = vectors.len();
+                opcode::SendMsg::new(types::Fd(*socket), ptr::from_ref(&**header))
+                    .flags(message_flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL))
+                    .build()
+            }
+            Work::Shutdown { socket } => {
+                opcode::Shutdown::new(types::Fd(*socket), libc::SHUT_RDWR).build()
+            }
+        }
+    }
+
+    fn receive_entry(&mut self, has_provided: bool) -> Entry {
+        match &mut self.work {
+            Work::Receive { socket, length, .. } if has_provided => {
+                let length = length_of((*length).min(provided::BUFFER_BYTES));
+                opcode::Recv::new(types::Fd(*socket), ptr::null_mut(), length)
+                    .buf_group(provided::GROUP)
+                    .build()
+                    .flags(Flags::BUFFER_SELECT)
+            }
+            Work::Receive { socket, polling, .. } => {
+                *polling = true;
+                opcode::PollAdd::new(types::Fd(*socket), super::POLL_IN).build()
+            }
+            Work::ReceiveExact { socket, buffer, filled, end } => {
+                let buffer = buffer.as_mut().expect("not completed");
+                let memory = &mut buffer.memory_mut()[*filled..*end];
+                opcode::Recv::new(types::Fd(*socket), memory.as_mut_ptr(), length_of(memory.len()))
+                    .flags(libc::MSG_WAITALL)
+                    .build()
+            }
+            _ => unreachable!("called for receives alone"),
+        }
+    }
+
+    /// What became of the operation, by the kernel's result; `filled` is a provided buffer that
+    /// the kernel picked.
+    pub(super) fn completed(
+        &mut self,
+        result: i32,
+        filled: Option<Buffer>,
+        pool: &BufferPool,
+    ) -> Ended {
+        let count = match usize::try_from(result) {
+            Ok(count) => count,
+            Err(_) => {
+                let error = Errno(-result);
+                let again = match error.0 {
+                    libc::EINTR | libc::EAGAIN => true,
+                    libc::ENOBUFS => matches!(self.work, Work::Receive { .. }),
+                    _ => false,
+                };
+                if again && !self.cancelled {
+                    return Ended::Again;
+                }
+                return Ended::With(Err(error));
+            }
+        };
+        match &mut self.work {
+            Work::Read { .. } | Work::Write { .. } => self.transferred(count),
+            Work::Sync { .. }
+            | Work::SyncDirectory { .. }
+            | Work::Allocate { .. }
+            | Work::SetLength { .. }
+            | Work::Close { .. }
+            | Work::Rename { .. }
+            | Work::Remove { .. }
+            | Work::Shutdown { .. } => Ended::With(Ok(Output::Done)),
+            Work::Accept { .. } => Ended::With(sys::sockets::accepted(result)),
+            Work::Connect { socket, .. } => {
+                let socket = socket.take().expect("completed once");
+                Ended::With(sys::sockets::connected(socket))
+            }
+            Work::Receive { socket, length, polling } => {
+                if *polling {
+                    let received = sys::sockets::receive_now(*socket, *length, pool);
+                    return match received {
+                        Err(Errno::WOULD_BLOCK) if !self.cancelled => Ended::Again,
+                        other => Ended::With(other.map(Output::Buffer)),
+                    };
+                }
+                let mut buffer = filled.unwrap_or_else(|| pool.take(1));
+                buffer.set_length(count);
+                Ended::With(Ok(Output::Buffer(buffer)))
+            }
+            Work::ReceiveExact { buffer, filled, end, .. } => {
+                *filled += count;
+                if count > 0 && *filled < *end && !self.cancelled {
+                    return Ended::Again;
+                }
+                let mut buffer = buffer.take().expect("completed once");
+                buffer.set_length(*filled);
+                Ended::With(Ok(Output::Buffer(buffer)))
+            }
+            Work::Send { .. } => Ended::With(Ok(Output::Count(count))),
+        }
+    }
+
+    /// A file transfer went on by `count` bytes.
+    fn transferred(&mut self, count: usize) -> Ended {
+        match &mut self.work {
+            Work::Read { wanted, done, buffer, .. } => {
+                *done += count;
+                // A read that ends off the grid has met the end of the file, and a direct one
+                // could not go on from there.
+                let more = count > 0 && *done < *wanted && done.is_multiple_of(BLOCK_ALIGNMENT);
+                if more {
+                    return Ended::Again;
+                }
+                let mut buffer = buffer.take().expect("completed once");
+                buffer.set_length(*done);
+                Ended::With(Ok(Output::Buffer(buffer)))
+            }
+            Work::Write { done, .. } => {
+                *done += count;
+                Ended::With(Ok(Output::Count(*done)))
+            }
+            _ => unreachable!("called for file transfers alone"),
+        }
+    }
+}
+
+impl Work {
+    fn connect(address: SocketAddr) -> Result<Work, Errno> {
+        let socket = sys::sockets::stream_socket(address)?;
+        Ok(Work::Connect { socket: Some(socket), address: sys::sockets::RawAddress::new(address) })
+    }
+}
+
+fn message_flags(flags: libc::c_int) -> u32 {
+    u32::try_from(flags).expect("flags are not negative")
+}
+
+/// Points `vectors` at the slices, without the first `skip` bytes; at most what one call takes.
+fn fill_vectors(vectors: &mut Vec<libc::iovec>, slices: &[Bytes], mut skip: usize) {
+    vectors.clear();
+    for slice in slices {
+        if skip >= slice.len() {
+            skip -= slice.len();
+            continue;
+        }
+        let rest = &slice[skip..];
+        skip = 0;
+        vectors.push(libc::iovec {
+            iov_base: rest.as_ptr().cast_mut().cast(),
+            iov_len: rest.len(),
+        });
+        if vectors.len() == SLICES_MAX {
+            return;
+        }
+    }
+}
