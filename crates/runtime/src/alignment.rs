@@ -1,9 +1,6 @@
 //! Checks that direct operations keep to the grid that their file asks for.
 
-use crate::{
-    FileInfo, Op,
-    driver::FileId,
-};
+use crate::{FileInfo, Op, driver::FileId};
 
 /// What the open files of a driver ask for, by descriptor.
 #[derive(Default)]
@@ -16,7 +13,8 @@ impl Alignments {
         if self.0.len() <= index {
             self.0.resize(index + 1, 1);
         }
-        self.0[index] = if info.direct { usize::try_from(info.alignment).expect("32 bits") } else { 1 };
+        self.0[index] =
+            if info.direct { usize::try_from(info.alignment).expect("32 bits") } else { 1 };
     }
 
     /// # Panics

@@ -27,7 +27,7 @@ mod net;
 mod op_table;
 mod sys;
 mod timer;
-pub mod uring;
+mod uring;
 
 pub use buffer::{AppendBuffer, Buffer, BufferPool};
 pub use driver::{Driver, DriverKind, Errno, Event, Message, Op, Output, ShardIndex, Wait};
@@ -38,3 +38,4 @@ pub use mesh::{Endpoint, Injector, mesh};
 pub use net::{Listener, SocketHandle, Stream};
 pub use sys::pin_thread;
 pub use timer::{Elapsed, Instant};
+pub use uring::UringDriver;

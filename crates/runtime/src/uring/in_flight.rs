@@ -8,7 +8,7 @@
 use std::{
     ffi::CString,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr,
@@ -19,10 +19,13 @@ use io_uring::{opcode, squeue::Entry, squeue::Flags, types};
 
 use super::provided;
 use crate::{
-    Buffer, BufferPool, Errno, Op,
+    Buffer, BufferPool, Errno, Op, OpenOptions,
     buffer::BLOCK_ALIGNMENT,
     driver::{FileId, Output, SocketId, SyncKind, Token},
-    sys,
+    sys::{
+        self,
+        sockets::{Blocking, KernelAddress},
+    },
 };
 
 /// The kernel takes at most so many slices in one call.
@@ -45,7 +48,7 @@ enum Work {
     Rename { from: CString, to: CString },
     Remove { path: CString },
     Accept { listener: RawFd },
-    Connect { socket: Option<OwnedFd>, address: sys::sockets::RawAddress },
+    Connect { socket: Option<OwnedFd>, address: KernelAddress },
     Receive { socket: RawFd, length: usize, polling: bool },
     ReceiveExact { socket: RawFd, buffer: Option<Buffer>, filled: usize, end: usize },
     Send { socket: RawFd, slices: Vec<Bytes>, vectors: Vec<libc::iovec>, header: Box<libc::msghdr> },
@@ -62,6 +65,47 @@ pub(super) enum Ended {
 /// The descriptor that an id stands for: ids of this driver are descriptors.
 pub(super) fn raw(id: u32) -> RawFd {
     RawFd::try_from(id).expect("made from a descriptor")
+}
+
+/// The id of a descriptor, which is ours to close from now on.
+pub(super) fn id(descriptor: OwnedFd) -> u32 {
+    u32::try_from(descriptor.into_raw_fd()).expect("descriptors are not negative")
+}
+
+/// The descriptor of an id, for a system call.
+pub(super) fn borrowed(id: u32) -> BorrowedFd<'static> {
+    // SAFETY: ids are open descriptors until their close operation, which comes after all others:
+    // `File` and `Stream` submit it when they are dropped.
+    unsafe { BorrowedFd::borrow_raw(raw(id)) }
+}
+
+/// A connection is made: its addresses, and no delay for small answers.
+fn connected(socket: OwnedFd) -> Result<Output, Errno> {
+    sys::sockets::set_no_delay(socket.as_fd())?;
+    let local = sys::sockets::local_address(socket.as_fd())?;
+    let peer = sys::sockets::peer_address(socket.as_fd())?;
+    Ok(Output::Connected { socket: SocketId(id(socket)), local, peer })
+}
+
+/// A directory, for its sync.
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    sys::files::open(path, OpenOptions::READ).map(|(directory, _)| directory)
+}
+
+/// What lies in a socket's buffer now.
+fn receive_now(socket: RawFd, length: usize, pool: &BufferPool) -> Result<Buffer, Errno> {
+    let mut buffer = pool.take(length.min(provided::BUFFER_BYTES));
+    let wanted = length.min(buffer.capacity());
+    let pointer = buffer.memory_mut().as_mut_ptr();
+    // SAFETY: the buffer has that much memory, and lives through the call.
+    let result = unsafe { libc::recv(socket, pointer.cast(), wanted, libc::MSG_DONTWAIT) };
+    match usize::try_from(result) {
+        Ok(count) => {
+            buffer.set_length(count);
+            Ok(buffer)
+        }
+        Err(_) => Err(Errno::of(&std::io::Error::last_os_error())),
+    }
 }
 
 fn file(id: FileId) -> RawFd {
@@ -85,17 +129,19 @@ impl InFlight {
     /// For what can be refused without the kernel.
     pub(super) fn new(token: Token, op: Op) -> Result<InFlight, Errno> {
         let work = match op {
-            Op::Read { file: id, position, length, buffer } => {
-                Work::Read { file: file(id), position, wanted: length, done: 0, buffer: Some(buffer) }
-            }
+            Op::Read { file: id, position, length, buffer } => Work::Read {
+                file: file(id),
+                position,
+                wanted: length,
+                done: 0,
+                buffer: Some(buffer),
+            },
             Op::Write { file: id, position, slices } => {
                 assert!(slices.len() <= SLICES_MAX, "a write of {} slices", slices.len());
                 Work::Write { file: file(id), position, done: 0, slices, vectors: Vec::new() }
             }
             Op::Sync { file: id, kind } => Work::Sync { file: file(id), kind },
-            Op::SyncDirectory { path } => {
-                Work::SyncDirectory { directory: sys::files::open_directory(&path)? }
-            }
+            Op::SyncDirectory { path } => Work::SyncDirectory { directory: open_directory(&path)? },
             Op::Allocate { file: id, position, length } => {
                 Work::Allocate { file: file(id), position, length }
             }
@@ -108,12 +154,9 @@ impl InFlight {
             Op::Receive { socket: id, length } => {
                 Work::Receive { socket: socket(id), length, polling: false }
             }
-            Op::ReceiveExact { socket: id, buffer, start, end } => Work::ReceiveExact {
-                socket: socket(id),
-                buffer: Some(buffer),
-                filled: start,
-                end,
-            },
+            Op::ReceiveExact { socket: id, buffer, start, end } => {
+                Work::ReceiveExact { socket: socket(id), buffer: Some(buffer), filled: start, end }
+            }
             Op::Send { socket: id, slices } => Work::Send {
                 socket: socket(id),
                 slices,
@@ -260,14 +303,18 @@ impl InFlight {
             | Work::Rename { .. }
             | Work::Remove { .. }
             | Work::Shutdown { .. } => Ended::With(Ok(Output::Done)),
-            Work::Accept { .. } => Ended::With(sys::sockets::accepted(result)),
+            Work::Accept { .. } => {
+                // SAFETY: the kernel just made it for this operation, and nobody else has it.
+                let socket = unsafe { OwnedFd::from_raw_fd(result) };
+                Ended::With(connected(socket))
+            }
             Work::Connect { socket, .. } => {
                 let socket = socket.take().expect("completed once");
-                Ended::With(sys::sockets::connected(socket))
+                Ended::With(connected(socket))
             }
             Work::Receive { socket, length, polling } => {
                 if *polling {
-                    let received = sys::sockets::receive_now(*socket, *length, pool);
+                    let received = receive_now(*socket, *length, pool);
                     return match received {
                         Err(Errno::WOULD_BLOCK) if !self.cancelled => Ended::Again,
                         other => Ended::With(other.map(Output::Buffer)),
@@ -316,8 +363,8 @@ impl InFlight {
 
 impl Work {
     fn connect(address: SocketAddr) -> Result<Work, Errno> {
-        let socket = sys::sockets::stream_socket(address)?;
-        Ok(Work::Connect { socket: Some(socket), address: sys::sockets::RawAddress::new(address) })
+        let socket = sys::sockets::socket(&address, Blocking::Yes)?;
+        Ok(Work::Connect { socket: Some(socket), address: KernelAddress::of(address) })
     }
 }
 
@@ -335,10 +382,8 @@ fn fill_vectors(vectors: &mut Vec<libc::iovec>, slices: &[Bytes], mut skip: usiz
         }
         let rest = &slice[skip..];
         skip = 0;
-        vectors.push(libc::iovec {
-            iov_base: rest.as_ptr().cast_mut().cast(),
-            iov_len: rest.len(),
-        });
+        vectors
+            .push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
         if vectors.len() == SLICES_MAX {
             return;
         }

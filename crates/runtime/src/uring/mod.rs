@@ -21,12 +21,7 @@
 mod in_flight;
 mod provided;
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::RawFd,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
 
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue::Entry, types};
 use slab::Slab;
@@ -38,8 +33,8 @@ use self::{
 use crate::{
     BufferPool, Driver, DriverKind, Endpoint, Errno, Event, Instant, Message, Op, ShardIndex, Wait,
     alignment::Alignments,
-    driver::{Output, Token},
-    sys,
+    driver::{FileId, Output, SocketId, Token},
+    sys::{self, sockets::Blocking},
 };
 
 /// Submission entries of a ring, largest first: what is tried until one is granted.
@@ -231,9 +226,8 @@ impl UringDriver {
 
     /// Cancels whatever is in flight on a descriptor, then closes it, in this order.
     fn close_socket(&mut self, token: Token, descriptor: RawFd) {
-        let cancel = opcode::AsyncCancel2::new(
-            types::CancelBuilder::fd(types::Fd(descriptor)).all(),
-        );
+        let cancel =
+            opcode::AsyncCancel2::new(types::CancelBuilder::fd(types::Fd(descriptor)).all());
         self.backlog.push_back(cancel.build().user_data(USER_DATA_IGNORED));
         self.start(token, InFlight::close(token, descriptor));
     }
@@ -284,17 +278,19 @@ impl Driver for UringDriver {
         match op {
             Op::Open { path, options } => {
                 let result = sys::files::open(&path, options);
-                if let Ok((file, info)) = &result {
-                    self.alignments.opened(*file, *info);
-                }
-                self.end_at_once(token, result.map(|(file, info)| Output::Opened(file, info)));
+                let output = result.map(|(file, info)| {
+                    let file = FileId(in_flight::id(file));
+                    self.alignments.opened(file, info);
+                    Output::Opened(file, info)
+                });
+                self.end_at_once(token, output);
             }
             Op::Describe { file } => {
-                let result = sys::files::describe(file);
+                let result = sys::files::describe(in_flight::borrowed(file.0));
                 self.end_at_once(token, result.map(|info| Output::Opened(file, info)));
             }
             Op::Lock { file } => {
-                let result = sys::files::lock(file);
+                let result = sys::files::lock(in_flight::borrowed(file.0));
                 self.end_at_once(token, result.map(|()| Output::Done));
             }
             Op::ListDirectory { path } => {
@@ -310,21 +306,24 @@ impl Driver for UringDriver {
                 self.end_at_once(token, result.map(|()| Output::Done));
             }
             Op::SetLength { file, length } if !self.features.truncate => {
-                let result = sys::files::set_length(file, length);
+                let result = sys::files::set_length(in_flight::borrowed(file.0), length);
                 self.end_at_once(token, result.map(|()| Output::Done));
             }
             Op::Listen { address } => {
-                let result = sys::sockets::listen(address);
-                let output = result.map(|(socket, address)| Output::Listening(socket, address));
+                let result = sys::sockets::listen(address, Blocking::Yes);
+                let output = result.map(|(socket, address)| {
+                    Output::Listening(SocketId(in_flight::id(socket)), address)
+                });
                 self.end_at_once(token, output);
             }
             Op::CloseSocket { socket } => self.close_socket(token, in_flight::raw(socket.0)),
             other => {
                 self.alignments.check(&other);
                 match InFlight::new(token, other) {
-                Ok(in_flight) => self.start(token, in_flight),
-                Err(error) => self.end_at_once(token, Err(error)),
-            }}
+                    Ok(in_flight) => self.start(token, in_flight),
+                    Err(error) => self.end_at_once(token, Err(error)),
+                }
+            }
         }
     }
 

@@ -40,9 +40,8 @@ impl ProvidedBuffers {
         let address = u64::try_from(address).expect("usize is at most 64 bits");
         // SAFETY: the memory is page aligned, large enough for the entries, and outlives the ring:
         // the driver's field order drops the ring first.
-        let registered = unsafe {
-            ring.submitter().register_buf_ring_with_flags(address, ENTRIES, GROUP, 0)
-        };
+        let registered =
+            unsafe { ring.submitter().register_buf_ring_with_flags(address, ENTRIES, GROUP, 0) };
         registered.ok()?;
         for id in 0..ENTRIES {
             provided.offer(id, pool.take(BUFFER_BYTES));
