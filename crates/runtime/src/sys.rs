@@ -9,7 +9,6 @@ use std::{
 
 use crate::Errno;
 
-pub(crate) mod epoll;
 pub(crate) mod files;
 pub(crate) mod sockets;
 
