@@ -1,0 +1,169 @@
+//! Settings of topics: altered one by one (IncrementalAlterConfigs) or as a whole (AlterConfigs).
+
+use model::collections::BTreeMap;
+
+use model::topic_config::{self, Kind, TopicConfig};
+
+use super::{Controller, Decision, Intent};
+use crate::Error;
+use crate::record::{ConfigResource, MetadataRecord, ResourceType};
+
+/// What is done to one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigOperation {
+    /// It gets this value.
+    Set(String),
+    /// It goes back to its default.
+    Delete,
+    /// These words, separated by commas, are added to a list.
+    Append(String),
+    /// These words are taken from a list.
+    Subtract(String),
+}
+
+/// How the changes of a resource are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlterMode {
+    /// What is not named stays as it is.
+    Incremental,
+    /// What is not named goes back to its default.
+    Full,
+}
+
+/// The changes of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// Whose settings.
+    pub resource: ConfigResource,
+    /// Which, and what becomes of them.
+    pub operations: Vec<(String, ConfigOperation)>,
+}
+
+impl Controller {
+    /// Alters settings. Each resource succeeds or fails alone and whole, in the order of the
+    /// request.
+    pub fn alter_configs(
+        &mut self,
+        changes: &[ConfigChange],
+        mode: AlterMode,
+        intent: Intent,
+    ) -> Decision<Vec<(ConfigResource, Result<(), Error>)>> {
+        let mut times = BTreeMap::<&ConfigResource, usize>::new();
+        for change in changes {
+            *times.entry(&change.resource).or_default() += 1;
+        }
+        let mut records = Vec::new();
+        let mut answers = Vec::new();
+        for change in changes {
+            let count = match times.get_mut(&change.resource) {
+                Some(count) if *count > 0 => std::mem::replace(count, 0),
+                _ => continue,
+            };
+            let result = if count > 1 {
+                Err(Error::InvalidRequest("a resource is named twice".to_owned()))
+            } else {
+                self.alter_config(change, mode).map(|decided| records.extend(decided))
+            };
+            answers.push((change.resource.clone(), result));
+        }
+        self.conclude(intent, records, answers)
+    }
+
+    fn alter_config(
+        &self,
+        change: &ConfigChange,
+        mode: AlterMode,
+    ) -> Result<Vec<MetadataRecord>, Error> {
+        let resource = &change.resource;
+        if resource.resource_type != ResourceType::TOPIC {
+            return Err(Error::InvalidRequest(
+                "only the settings of topics can be altered".to_owned(),
+            ));
+        }
+        if self.image.topic_by_name(&resource.name).is_none() {
+            return Err(Error::UnknownTopic(resource.name.clone()));
+        }
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let before: BTreeMap<String, String> = self.image.configs(resource).map(owned).collect();
+        let mut after = match mode {
+            AlterMode::Incremental => before.clone(),
+            AlterMode::Full => BTreeMap::new(),
+        };
+        let mut named = BTreeMap::new();
+        for (name, operation) in &change.operations {
+            if named.insert(name, ()).is_some() {
+                return Err(Error::InvalidRequest(format!(
+                    "the setting {} is altered twice",
+                    name.escape_default()
+                )));
+            }
+            let value = altered(name, operation, before.get(name).map(String::as_str))?;
+            match value {
+                Some(value) => after.insert(name.clone(), value),
+                None => after.remove(name),
+            };
+        }
+        let settings = after.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        TopicConfig::from_settings(settings)
+            .map_err(|refused| Error::InvalidConfig(refused.to_string()))?;
+        Ok(differences(resource, &before, &after))
+    }
+}
+
+/// The value of a setting after an operation; `None`: the default.
+fn altered(
+    name: &str,
+    operation: &ConfigOperation,
+    before: Option<&str>,
+) -> Result<Option<String>, Error> {
+    let setting = topic_config::find(name).ok_or_else(|| {
+        let refused = topic_config::InvalidSetting::UnknownName(name.to_owned());
+        Error::InvalidConfig(refused.to_string())
+    })?;
+    let list = || match setting.kind {
+        Kind::Choices(_) | Kind::List => {
+            let value = before.unwrap_or(setting.default);
+            Ok(value.split(',').filter(|word| !word.is_empty()).collect::<Vec<_>>())
+        }
+        Kind::Int(..) | Kind::Long(..) | Kind::Double(..) | Kind::Boolean | Kind::Choice(_) => {
+            Err(Error::InvalidConfig(format!("the setting {name} is no list")))
+        }
+    };
+    match operation {
+        ConfigOperation::Set(value) => Ok(Some(value.clone())),
+        ConfigOperation::Delete => Ok(None),
+        ConfigOperation::Append(words) => {
+            let mut list = list()?;
+            for word in words.split(',') {
+                if !list.contains(&word) {
+                    list.push(word);
+                }
+            }
+            Ok(Some(list.join(",")))
+        }
+        ConfigOperation::Subtract(words) => {
+            let mut list = list()?;
+            list.retain(|word| !words.split(',').any(|taken| taken == *word));
+            Ok(Some(list.join(",")))
+        }
+    }
+}
+
+/// The records that lead from one state of the settings to another.
+fn differences(
+    resource: &ConfigResource,
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Vec<MetadataRecord> {
+    let record = |name: &String, value: Option<&String>| MetadataRecord::Config {
+        resource: resource.clone(),
+        name: name.clone(),
+        value: value.cloned(),
+    };
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(*value));
+    removed
+        .map(|name| record(name, None))
+        .chain(changed.map(|(name, value)| record(name, Some(value))))
+        .collect()
+}
