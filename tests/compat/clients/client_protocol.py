@@ -1,0 +1,60 @@
+"""The Python clients' end of the line protocol that harness/process.py describes."""
+
+import base64
+import json
+import queue
+import sys
+import threading
+
+PRODUCE, CONSUME = "produce", "consume"
+
+
+class Session:
+    """What the program was asked for, and its two streams. Commands are read by a thread, so that a consumer can poll."""
+
+    def __init__(self):
+        self.role, self.bootstrap, self.topic = sys.argv[1:4]
+        self.group = sys.argv[4] if self.role == CONSUME else None
+        self._commands = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in sys.stdin:
+            self._commands.put(json.loads(line))
+        self._commands.put({"do": "close"})
+
+    def next_command(self):
+        return self._commands.get()
+
+    def command_if_any(self):
+        try:
+            return self._commands.get_nowait()
+        except queue.Empty:
+            return None
+
+    def say(self, event, **fields):
+        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+        sys.stdout.flush()
+
+    def say_record(self, partition, offset, key, value, headers, timestamp):
+        self.say(
+            "record", partition=partition, offset=offset, key=_encode(key), value=_encode(value),
+            headers=[[name, _encode(data)] for name, data in headers], timestamp=timestamp,
+        )
+
+
+def records_of(command):
+    """The command's records with their bytes decoded."""
+    for record in command["records"]:
+        record["key"] = _decode(record["key"])
+        record["value"] = _decode(record["value"])
+        record["headers"] = [(name, _decode(data)) for name, data in record["headers"]]
+        yield record
+
+
+def _encode(data):
+    return None if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _decode(text):
+    return None if text is None else base64.b64decode(text)

@@ -1,0 +1,105 @@
+"""confluent-kafka (librdkafka) as a client under test: see harness/process.py for the protocol."""
+
+import sys
+
+from client_protocol import PRODUCE, Session, records_of
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+TIMEOUT_S = 30
+
+
+def produce(session):
+    producers = {}
+    while (command := session.next_command())["do"] != "close":
+        if command["do"] == "create":
+            admin = AdminClient({"bootstrap.servers": session.bootstrap})
+            created = admin.create_topics([NewTopic(session.topic, command["partitions"], 1)])
+            created[session.topic].result(TIMEOUT_S)
+            session.say("created")
+            continue
+        codec = command["codec"]
+        if codec not in producers:
+            producers[codec] = Producer({
+                "bootstrap.servers": session.bootstrap, "compression.type": codec, "linger.ms": 5,
+                # One of them with sequence numbers, the others as confluent-kafka is by default.
+                "enable.idempotence": codec == "zstd",
+            })
+        session.say("produced", offsets=send(session.topic, producers[codec], command))
+
+
+def send(topic, producer, command):
+    offsets = []
+    for index, record in enumerate(records_of(command)):
+        offsets.append(None)
+
+        def delivered(error, message, index=index):
+            if error:
+                raise KafkaException(error)
+            offsets[index] = message.offset()
+
+        producer.produce(
+            topic, partition=record["partition"], key=record["key"], value=record["value"],
+            headers=record["headers"], timestamp=record["timestamp"], on_delivery=delivered,
+        )
+    left = producer.flush(TIMEOUT_S)
+    if left:
+        raise SystemExit(f"{left} records were not acknowledged within {TIMEOUT_S} s")
+    return offsets
+
+
+def consume(session):
+    consumer = Consumer({
+        "bootstrap.servers": session.bootstrap, "group.id": session.group, "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "heartbeat.interval.ms": 300,
+    })
+    positions = {}
+
+    def assigned(_consumer, partitions):
+        session.say("assigned", partitions=[tp.partition for tp in partitions])
+
+    def revoked(_consumer, _partitions):
+        session.say("assigned", partitions=[])
+
+    consumer.subscribe([session.topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+    while True:
+        for message in consumer.consume(num_messages=100, timeout=0.1):
+            if message.error():
+                print(message.error(), file=sys.stderr)
+                if message.error().fatal():
+                    raise KafkaException(message.error())
+                continue
+            positions[message.partition()] = message.offset() + 1
+            session.say_record(
+                message.partition(), message.offset(), message.key(), message.value(),
+                message.headers() or [], message.timestamp()[1],
+            )
+        command = session.command_if_any()
+        if command is None:
+            continue
+        if command["do"] == "close":
+            consumer.close()
+            return
+        commit(session, consumer, positions)
+
+
+def commit(session, consumer, positions):
+    assignment = consumer.assignment()
+    read = [tp.partition for tp in assignment if tp.partition in positions]
+    if read:
+        wanted = [TopicPartition(session.topic, partition, positions[partition]) for partition in read]
+        for tp in consumer.commit(offsets=wanted, asynchronous=False):
+            if tp.error:
+                raise KafkaException(tp.error)
+    committed = consumer.committed(assignment, TIMEOUT_S)
+    session.say("committed", offsets={tp.partition: tp.offset for tp in committed})
+
+
+def main():
+    session = Session()
+    (produce if session.role == PRODUCE else consume)(session)
+    session.say("closed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""kafka-python as a client under test: see harness/process.py for the protocol."""
+
+from client_protocol import PRODUCE, Session, records_of
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
+
+TIMEOUT_S = 30
+
+
+def produce(session):
+    producers = {}
+    while (command := session.next_command())["do"] != "close":
+        if command["do"] == "create":
+            admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
+            admin.create_topics({session.topic: {"num_partitions": command["partitions"], "replication_factor": 1}})
+            admin.close()
+            session.say("created")
+            continue
+        codec = command["codec"]
+        if codec not in producers:
+            producers[codec] = KafkaProducer(
+                bootstrap_servers=session.bootstrap, linger_ms=5, compression_type=None if codec == "none" else codec
+            )
+        session.say("produced", offsets=send(session.topic, producers[codec], command))
+    for producer in producers.values():
+        producer.close(TIMEOUT_S)
+
+
+def send(topic, producer, command):
+    futures = [
+        producer.send(
+            topic, partition=record["partition"], key=record["key"], value=record["value"],
+            headers=record["headers"], timestamp_ms=record["timestamp"],
+        )
+        for record in records_of(command)
+    ]
+    producer.flush(TIMEOUT_S)
+    return [future.get(TIMEOUT_S).offset for future in futures]
+
+
+class Listener(ConsumerRebalanceListener):
+    def __init__(self, session):
+        self.session = session
+
+    def on_partitions_revoked(self, revoked):
+        self.session.say("assigned", partitions=[])
+
+    def on_partitions_assigned(self, assigned):
+        self.session.say("assigned", partitions=[tp.partition for tp in assigned])
+
+
+def consume(session):
+    consumer = KafkaConsumer(
+        bootstrap_servers=session.bootstrap, group_id=session.group, auto_offset_reset="earliest",
+        enable_auto_commit=False, heartbeat_interval_ms=300, metadata_max_age_ms=1000,
+    )
+    positions = {}
+    consumer.subscribe([session.topic], listener=Listener(session))
+    while True:
+        for records in consumer.poll(timeout_ms=100).values():
+            for record in records:
+                positions[record.partition] = record.offset + 1
+                session.say_record(
+                    record.partition, record.offset, record.key, record.value, record.headers, record.timestamp
+                )
+        command = session.command_if_any()
+        if command is None:
+            continue
+        if command["do"] == "close":
+            consumer.close()
+            return
+        assignment = consumer.assignment()
+        read = {tp: OffsetAndMetadata(positions[tp.partition]) for tp in assignment if tp.partition in positions}
+        if read:
+            consumer.commit(read)
+        committed = {tp.partition: consumer.committed(TopicPartition(*tp)) for tp in assignment}
+        session.say("committed", offsets=committed)
+
+
+def main():
+    session = Session()
+    (produce if session.role == PRODUCE else consume)(session)
+    session.say("closed")
+
+
+if __name__ == "__main__":
+    main()

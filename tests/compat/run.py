@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Runs Kafka's clients against a broker: the first scenario, then every client through groups, commits and a restart.
+
+    python3 tests/compat/run.py --broker target/release/odradek --driver uring
+    python3 tests/compat/run.py --broker kafka                      # the reference: Apache Kafka itself
+
+Options:
+    --broker BIN|kafka   the binary to start as the broker, or `kafka` for Apache Kafka (its jars are installed as well)
+    --driver uring|sync  handed to the binary; its ready line must name it (default uring)
+    --client NAME        only this one; can be repeated. NAME is first-scenario, confluent-kafka, kafka-python, aiokafka,
+                         java, franz-go, kafkajs or kcat (default: all)
+    --shards N           handed to the binary (default 2)
+    --cache DIR          where clients are installed and logs are kept (default target/compat)
+    --install-only       install the clients and stop
+
+It installs what it needs, pinned, into the cache: pip for the Python clients, npm for kafkajs, go for franz-go, mvn and
+javac for the Java client, apt-get for kcat if that is missing and this is root. A tool that is missing fails the run in
+one line. The scenario is told in harness/scenario.py, the protocol between it and the clients in harness/process.py.
+
+Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
+"""
+
+import argparse
+import pathlib
+import shutil
+import sys
+import threading
+import time
+
+import first_scenario
+from harness import Failure, broker, install, report, scenario
+from harness.clients import CLIENTS_UNDER_TEST
+
+FIRST_SCENARIO = "first-scenario"
+
+
+def main():
+    arguments = _arguments()
+    results = report.Report()
+    started = time.monotonic()
+    try:
+        tools = install.install(arguments.cache, _parts(arguments))
+    except Failure as failure:
+        results.add("install", "the clients are installed", str(failure), time.monotonic() - started)
+        return results.close()
+    if arguments.install_only:
+        return 0
+    target = "kafka" if arguments.broker == "kafka" else arguments.driver
+    folder = arguments.cache / "runs" / target
+    shutil.rmtree(folder, ignore_errors=True)
+    _run(arguments, tools, folder, results)
+    return results.close()
+
+
+def _arguments():
+    names = [FIRST_SCENARIO, *(client.name for client in CLIENTS_UNDER_TEST)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--broker", required=True)
+    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser.add_argument("--client", choices=names, action="append", dest="clients")
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
+    parser.add_argument("--install-only", action="store_true")
+    arguments = parser.parse_args()
+    arguments.clients = arguments.clients or names
+    arguments.cache = arguments.cache.resolve()
+    return arguments
+
+
+def _parts(arguments):
+    parts = {part for client in CLIENTS_UNDER_TEST if client.name in arguments.clients for part in client.parts}
+    if FIRST_SCENARIO in arguments.clients:
+        parts.add("python")
+    if arguments.broker == "kafka":
+        parts |= {"jars", "python"}
+    return parts
+
+
+def _run(arguments, tools, folder, results):
+    try:
+        if arguments.broker == "kafka":
+            server = broker.Kafka(folder, tools)
+        else:
+            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards)
+        server.start()
+    except Failure as failure:
+        results.add("broker", "starts", str(failure), 0)
+        return
+    try:
+        # By itself: its promise is about time, and nothing else may have been there before.
+        if FIRST_SCENARIO in arguments.clients:
+            if arguments.broker == "kafka":
+                first_scenario.warm_up(tools, server.address)
+            first_scenario.run(tools, server.address, folder, results)
+        _run_scenarios(arguments, tools, server, folder, results)
+        started, failure = time.monotonic(), None
+        try:
+            server.stop()
+        except Failure as error:
+            failure = str(error)
+        results.add("broker", "stops cleanly on SIGTERM", failure, time.monotonic() - started)
+    finally:
+        server.kill()
+
+
+def _run_scenarios(arguments, tools, server, folder, results):
+    clients = [client for client in CLIENTS_UNDER_TEST if client.name in arguments.clients]
+    gate = scenario.RestartGate(len(clients), server.restart)
+    threads = []
+    for client in clients:
+        one = scenario.Scenario(client, tools, server, gate, folder)
+        threads.append(threading.Thread(target=scenario.run, args=(one, gate, results)))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
