@@ -1,1 +1,3 @@
 //! The shard: connections, one file per API, routing, partitions, pending produces and fetches.
+
+pub mod config;

@@ -85,10 +85,13 @@ impl Errno {
     /// The address is in use.
     pub const ADDRESS_IN_USE: Errno = Errno(libc::EADDRINUSE);
 
-    /// The number in `error`; `EIO` for an error that carries none.
+    /// The number in `error`. One that the standard library raised itself carries none: `EINVAL`
+    /// where it refused the argument (a zero byte in a path), else `EIO`.
     #[must_use]
     pub fn of(error: &std::io::Error) -> Errno {
-        Errno(error.raw_os_error().unwrap_or(libc::EIO))
+        let is_refusal = error.kind() == std::io::ErrorKind::InvalidInput;
+        let without = if is_refusal { Errno::INVALID } else { Errno::IO };
+        error.raw_os_error().map_or(without, Errno)
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod alignment;
 pub mod buffer;
+mod choose;
 pub mod driver;
 mod executor;
 mod file;
@@ -25,17 +26,21 @@ pub mod local;
 mod mesh;
 mod net;
 mod op_table;
+mod overlap;
+mod sync;
 mod sys;
 mod timer;
 mod uring;
 
 pub use buffer::{AppendBuffer, Buffer, BufferPool};
+pub use choose::{DriverPreference, open_driver};
 pub use driver::{Driver, DriverKind, Errno, Event, Message, Op, Output, ShardIndex, Wait};
 pub use executor::{Executor, Turn};
 pub use file::{Access, Cache, Create, DirectoryEntry, File, FileInfo, FileKind, OpenOptions};
 pub use handle::{Runtime, TaskQueue};
 pub use mesh::{Endpoint, Injector, mesh};
 pub use net::{Listener, SocketHandle, Stream};
+pub use sync::SyncDriver;
 pub use sys::pin_thread;
 pub use timer::{Elapsed, Instant};
 pub use uring::UringDriver;

@@ -9,6 +9,7 @@ use std::{
 
 use crate::Errno;
 
+pub(crate) mod epoll;
 pub(crate) mod files;
 pub(crate) mod sockets;
 

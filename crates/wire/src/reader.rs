@@ -298,3 +298,85 @@ fn non_null(length: Option<usize>, nulls: Nulls) -> Result<Option<usize>> {
         (length, _) => Ok(length),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_have_at_most_32_bits() {
+        let check = |bytes: &[u8], expected| assert_eq!(Reader::new(bytes).uvarint(), expected);
+        check(&[0], Ok(0));
+        check(&[0x7f], Ok(127));
+        check(&[0x80, 0x01], Ok(128));
+        check(&[0xff, 0xff, 0xff, 0xff, 0x0f], Ok(u32::MAX));
+        check(&[0xff, 0xff, 0xff, 0xff, 0x1f], Err(Error::InvalidLength));
+        check(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01], Err(Error::InvalidLength));
+        check(&[0x80, 0x80], Err(Error::Truncated));
+    }
+
+    #[test]
+    fn lengths_are_refused_before_they_are_believed() {
+        let check = |bytes: &[u8], lengths, expected| {
+            let decoded = Reader::new(bytes).nullable_string(lengths, Nulls::Allowed);
+            assert_eq!(decoded, expected, "{bytes:?}");
+        };
+        check(b"\0\x02ab", Lengths::Fixed, Ok(Some("ab")));
+        check(b"\x03ab", Lengths::Compact, Ok(Some("ab")));
+        check(b"\xff\xff", Lengths::Fixed, Ok(None));
+        check(b"\0", Lengths::Compact, Ok(None));
+        check(b"\xff\xfe", Lengths::Fixed, Err(Error::InvalidLength));
+        check(b"\0\x03ab", Lengths::Fixed, Err(Error::Truncated));
+        check(b"\xff\xff\xff\xff\x0fab", Lengths::Compact, Err(Error::Truncated));
+        check(b"\0\x01\xff", Lengths::Fixed, Err(Error::InvalidUtf8));
+    }
+
+    #[test]
+    fn null_is_an_error_where_it_has_no_meaning() {
+        let check = |bytes: &[u8], lengths| {
+            let reader = || Reader::new(bytes);
+            assert_eq!(reader().bytes(lengths), Err(Error::UnexpectedNull));
+            assert_eq!(reader().records(lengths), Err(Error::UnexpectedNull));
+            assert_eq!(reader().array(lengths, 1, Reader::i8), Err(Error::UnexpectedNull));
+            assert_eq!(reader().nullable_bytes(lengths, Nulls::Allowed), Ok(None));
+        };
+        check(b"\xff\xff\xff\xff", Lengths::Fixed);
+        check(b"\0", Lengths::Compact);
+    }
+
+    #[test]
+    fn a_count_that_the_bytes_cannot_hold_is_refused() {
+        let check = |bytes: &[u8], element_bytes_min, expected| {
+            let mut reader = Reader::new(bytes);
+            let decoded = reader.array(Lengths::Compact, element_bytes_min, Reader::i8);
+            assert_eq!(decoded, expected);
+        };
+        check(&[3, 1, 2], 1, Ok(vec![1, 2]));
+        check(&[4, 1, 2], 1, Err(Error::Truncated));
+        check(&[3, 1, 2], 2, Err(Error::Truncated));
+    }
+
+    #[test]
+    fn unknown_tags_are_skipped_and_known_ones_must_fit() {
+        let read = |bytes: &[u8]| {
+            let mut value = None;
+            let mut reader = Reader::new(bytes);
+            reader.tagged_fields(Lengths::Compact, |tag, content| {
+                if tag != 1 {
+                    return Ok(Tag::Unknown);
+                }
+                value = Some(content.i8()?);
+                Ok(Tag::Known)
+            })?;
+            reader.finish()?;
+            Ok(value)
+        };
+        assert_eq!(read(&[0]), Ok(None));
+        assert_eq!(read(&[2, 0, 3, 9, 9, 9, 1, 1, 7]), Ok(Some(7)));
+        assert_eq!(read(&[1, 1, 2, 7, 7]), Err(Error::TagLength { tag: 1 }));
+        assert_eq!(read(&[1, 1, 0]), Err(Error::Truncated));
+        assert_eq!(read(&[1, 0, 9, 1]), Err(Error::Truncated));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Err(Error::Truncated));
+        assert_eq!(read(&[0, 5]), Err(Error::TrailingBytes(1)));
+    }
+}

@@ -73,3 +73,25 @@ pub fn position_in(frame: &[u8], part: &[u8]) -> Option<usize> {
     let position = part.as_ptr().addr().checked_sub(frame.as_ptr().addr())?;
     (position + part.len() <= frame.len()).then_some(position)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_knows_its_place_in_the_frame() {
+        let frame = [1, 2, 3, 4];
+        assert_eq!(position_in(&frame, &frame[1..3]), Some(1));
+        assert_eq!(position_in(&frame, &frame[4..]), Some(4));
+        assert_eq!(position_in(&frame[1..3], &frame), None);
+        assert_eq!(position_in(&frame[..2], &frame[1..3]), None);
+    }
+
+    #[test]
+    fn sizes_add_up() {
+        let slices = vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")];
+        assert_eq!(Records::Slices(slices).len_bytes(), 3);
+        assert_eq!(Records::External { len_bytes: 9, token: 0 }.len_bytes(), 9);
+        assert!(Records::EMPTY.is_empty());
+    }
+}

@@ -329,3 +329,52 @@ fn varint_bytes(mut value: u32) -> ([u8; 5], usize) {
         count += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_round_trip() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u32::MAX - 1, u32::MAX] {
+            let mut writer = Writer::new();
+            writer.uvarint(value);
+            let bytes = writer.finish().unwrap().into_bytes();
+            assert_eq!(crate::Reader::new(&bytes).uvarint(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn a_tagged_field_has_its_size_before_it() {
+        for length in [0_usize, 1, 127, 128, 20_000] {
+            let mut writer = Writer::new();
+            writer.tagged_field(5, |writer| writer.raw(&vec![7; length]));
+            writer.u8(9);
+            let bytes = writer.finish().unwrap().into_bytes();
+            let mut reader = crate::Reader::new(&bytes);
+            assert_eq!(reader.uvarint(), Ok(5));
+            assert_eq!(reader.uvarint().map(usize::try_from), Ok(Ok(length)));
+            assert_eq!(reader.take(length), Ok(vec![7; length].as_slice()));
+            assert_eq!(reader.rest(), [9]);
+        }
+    }
+
+    #[test]
+    fn the_first_error_is_the_one_that_is_told() {
+        let mut writer = Writer::new();
+        writer.nullable_bytes(None, Lengths::Fixed, Nulls::Refused);
+        writer.string(&"x".repeat(32_768), Lengths::Fixed);
+        writer.i32(1);
+        assert_eq!(writer.finish(), Err(Error::NullNotAllowed));
+    }
+
+    #[test]
+    fn records_alone_are_one_part() {
+        let mut writer = Writer::new();
+        let slice = Bytes::from_static(b"x");
+        writer.records(&Records::Slices(vec![Bytes::new(), slice]), Lengths::Compact);
+        let encoded = writer.finish().unwrap();
+        assert_eq!(encoded.parts.len(), 2);
+        assert_eq!((encoded.len_bytes, encoded.into_bytes().as_ref()), (2, &[2, b'x'][..]));
+    }
+}

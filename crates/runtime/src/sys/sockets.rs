@@ -4,15 +4,22 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::{
+    io::IoSlice,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
 };
 
-use super::check_retrying;
-use crate::Errno;
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{check_count, check_retrying};
+use crate::{Errno, driver::SocketId};
 
 /// Connections that wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: libc::c_int = 4096;
+
+/// Slices that one send takes; a send may be short (the kernel's `IOV_MAX` is 1,024).
+const SLICES_MAX: usize = 64;
 
 /// Whether a call on a socket waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +121,36 @@ fn size_of_in_kernel<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).expect("a small structure")
 }
 
+/// Gives a socket to whoever holds its id: it stays open until [`take_back`].
+pub(crate) fn give_out(socket: OwnedFd) -> SocketId {
+    let id = id_of(&socket);
+    // From here on the id owns it.
+    let _descriptor = socket.into_raw_fd();
+    id
+}
+
+/// The id under which a socket would be given out.
+pub(crate) fn id_of(socket: &OwnedFd) -> SocketId {
+    SocketId(u32::try_from(socket.as_raw_fd()).expect("descriptors are not negative"))
+}
+
+/// A socket that was given out, to be closed by dropping it.
+pub(crate) fn take_back(socket: SocketId) -> OwnedFd {
+    // SAFETY: an id stands for an open descriptor that belongs to nobody else, and whoever closes
+    // it uses the id no more: `Stream` and `Listener` close once, when they are dropped.
+    unsafe { OwnedFd::from_raw_fd(descriptor(socket)) }
+}
+
+/// A socket that was given out, to be used while nobody closes it.
+pub(crate) fn borrow(socket: &SocketId) -> BorrowedFd<'_> {
+    // SAFETY: an id stands for an open descriptor until it is taken back; see there.
+    unsafe { BorrowedFd::borrow_raw(descriptor(*socket)) }
+}
+
+fn descriptor(socket: SocketId) -> RawFd {
+    RawFd::try_from(socket.0).expect("made from a descriptor")
+}
+
 /// A new TCP socket for addresses like `address`.
 pub(crate) fn socket(address: &SocketAddr, blocking: Blocking) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -137,7 +174,6 @@ pub(crate) fn listen(
     address: SocketAddr,
     blocking: Blocking,
 ) -> Result<(OwnedFd, SocketAddr), Errno> {
-    use std::os::fd::AsFd;
     let socket = socket(&address, blocking)?;
     set_flag(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
     let wanted = KernelAddress::of(address);
@@ -222,6 +258,29 @@ pub(crate) fn take_error(socket: BorrowedFd<'_>) -> Result<(), Errno> {
         )
     })?;
     if error == 0 { Ok(()) } else { Err(Errno(error)) }
+}
+
+/// Receives what is there, without waiting: 0 at the end of the stream, else `EAGAIN` when nothing
+/// is there.
+pub(crate) fn receive_now(socket: BorrowedFd<'_>, target: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the slice lives through the call.
+    check_count(|| unsafe {
+        libc::recv(socket.as_raw_fd(), target.as_mut_ptr().cast(), target.len(), libc::MSG_DONTWAIT)
+    })
+}
+
+/// Sends as much of the slices as there is room for, without waiting: `EAGAIN` for none.
+pub(crate) fn send_now(socket: BorrowedFd<'_>, slices: &[Bytes]) -> Result<usize, Errno> {
+    let mut vectors: SmallVec<[IoSlice<'_>; SLICES_MAX]> =
+        slices.iter().take(SLICES_MAX).map(|slice| IoSlice::new(slice)).collect();
+    // SAFETY: plain numbers and pointers are valid when zeroed.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // `IoSlice` has the layout of `iovec`.
+    message.msg_iov = vectors.as_mut_ptr().cast();
+    message.msg_iovlen = vectors.len();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the message points to slices that are borrowed through the call.
+    check_count(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
 }
 
 /// Ends both directions. A socket whose peer is gone, or a listener, has nothing to end.

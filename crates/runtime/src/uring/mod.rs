@@ -53,6 +53,34 @@ struct Features {
     truncate: bool,
 }
 
+/// A ring that has what a driver needs.
+pub(crate) struct Ring {
+    ring: IoUring,
+    features: Features,
+}
+
+impl Ring {
+    /// # Errors
+    /// As [`UringDriver::new`].
+    pub(crate) fn set_up() -> io::Result<Ring> {
+        let ring = set_up_ring()?;
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        for (code, name) in [
+            (opcode::Accept::CODE, "accept"),
+            (opcode::AsyncCancel::CODE, "cancel"),
+            (opcode::RenameAt::CODE, "rename"),
+        ] {
+            if !probe.is_supported(code) {
+                let text = format!("this kernel's io_uring lacks {name}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+            }
+        }
+        let features = Features { truncate: probe.is_supported(opcode::Ftruncate::CODE) };
+        Ok(Ring { ring, features })
+    }
+}
+
 /// `io_uring` for one shard; bound to the thread that made it.
 pub struct UringDriver {
     ring: IoUring,
@@ -79,20 +107,11 @@ impl UringDriver {
     /// `EPERM` where `io_uring` is forbidden (seccomp, sysctl), `ENOSYS` where it does not exist,
     /// `ENOMEM` where not even a small ring is granted.
     pub fn new(endpoint: Endpoint, pool: BufferPool) -> io::Result<UringDriver> {
-        let ring = set_up_ring()?;
-        let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe)?;
-        for (code, name) in [
-            (opcode::Accept::CODE, "accept"),
-            (opcode::AsyncCancel::CODE, "cancel"),
-            (opcode::RenameAt::CODE, "rename"),
-        ] {
-            if !probe.is_supported(code) {
-                let text = format!("this kernel's io_uring lacks {name}");
-                return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-            }
-        }
-        let features = Features { truncate: probe.is_supported(opcode::Ftruncate::CODE) };
+        Ok(UringDriver::with_ring(Ring::set_up()?, endpoint, pool))
+    }
+
+    pub(crate) fn with_ring(ring: Ring, endpoint: Endpoint, pool: BufferPool) -> UringDriver {
+        let Ring { ring, features } = ring;
         let provided = ProvidedBuffers::register(&ring, &pool);
         tracing::debug!(
             entries = ring.params().sq_entries(),
@@ -100,7 +119,7 @@ impl UringDriver {
             ?features,
             "ring set up"
         );
-        Ok(UringDriver {
+        UringDriver {
             ring,
             features,
             endpoint,
@@ -113,7 +132,7 @@ impl UringDriver {
             alignments: Alignments::default(),
             event_armed: false,
             events_pending: false,
-        })
+        }
     }
 
     fn start(&mut self, token: Token, in_flight: InFlight) {

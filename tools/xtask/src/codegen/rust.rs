@@ -1,8 +1,11 @@
 //! The message table as Rust: which files there are, and the lists that join the messages.
-//! Structures are written by `rust/structure.rs`.
+//! One message's file is written by `rust/structure.rs`.
 
+mod decode;
+mod encode;
 mod names;
 mod structure;
+mod types;
 
 use std::fmt::Write;
 
@@ -124,7 +127,7 @@ fn metadata_record_file(messages: &[Message]) -> String {
     for record in &records {
         let name = &record.name;
         let variant = name.strip_suffix("Record").expect("a metadata record's name ends so");
-        let lifetime = structure::lifetime(record, name);
+        let lifetime = types::lifetime(record, name);
         let key = record.key.expect("a metadata record has a key");
         uses += &format!("use crate::{}::{name};\n", module(name));
         variants += &format!("/// {name}, key {key}.\n{variant}({name}{lifetime}),\n");
@@ -177,8 +180,8 @@ fn consumer_offsets_record_file(messages: &[Message]) -> String {
         let number = key.key.expect("a record has a type");
         let value = messages.iter().find(|message| message.name == format!("{name}Value"));
         let value = value.expect("a key has a value");
-        let key_lifetime = structure::lifetime(key, &key.name);
-        let value_lifetime = structure::lifetime(value, &value.name);
+        let key_lifetime = types::lifetime(key, &key.name);
+        let value_lifetime = types::lifetime(value, &value.name);
         uses += &format!("use crate::{}::{name}Key;\n", module(&key.name));
         uses += &format!("use crate::{}::{name}Value;\n", module(&value.name));
         variants += &format!(

@@ -1,5 +1,11 @@
 //! The message table of crates/wire/schema, parsed. Its grammar is described in README.md there.
 
+/// The types that need no definition.
+const BUILT_IN: &[&str] = &[
+    "bool", "int8", "int16", "uint16", "int32", "uint32", "int64", "float64", "uuid", "string",
+    "bytes", "records",
+];
+
 /// The versions from `min` to `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
@@ -234,10 +240,63 @@ fn check(message: &Message) -> Result<(), String> {
             {
                 return error("a tag outside the flexible versions");
             }
+            let is_known = BUILT_IN.contains(&field.base.as_str())
+                || message.structs.iter().any(|other| other.name == field.base);
+            if !is_known {
+                return error(&format!("unknown type {}", field.base));
+            }
             if field.tag.is_some() && field.base == "records" {
                 return error("records in a tagged field");
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_reads_as_it_is_written() {
+        let text = "request R key 3 versions 1-4 flexible 2+\n\
+                    \x20 struct Shared\n\
+                    \x20   Id  uuid\n\
+                    \x20 Names  []string?  2-3 default null\n\
+                    \x20 Parts  []Part     tag 1 2+\n\
+                    \x20   Inner  Shared?\n\
+                    \x20 Size   int32      nullable 4 default -1 fixed\n";
+        let [message] = parse(text).unwrap().try_into().unwrap();
+        let names: Vec<_> = message.structs.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["Shared", "Part", "R"]);
+        assert_eq!((message.kind, message.key), (Kind::Request, Some(3)));
+        assert_eq!(
+            (message.versions, message.flexible_from),
+            (Versions { min: 1, max: 4 }, Some(2))
+        );
+        let [names, parts, size] = message.structure("R").fields.as_slice() else { panic!() };
+        assert!(names.is_array && names.base == "string");
+        assert_eq!(names.nullable, Some(Versions { min: 2, max: 3 }));
+        assert_eq!((parts.tag, parts.versions), (Some(1), Versions { min: 2, max: 4 }));
+        assert_eq!(size.nullable, Some(Versions { min: 4, max: 4 }));
+        assert!(size.is_fixed && size.default.as_deref() == Some("-1"));
+    }
+
+    #[test]
+    fn a_table_that_makes_no_sense_is_refused() {
+        let check = |text: &str, part: &str| {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        };
+        check("wish W versions 0 flexible none", "unknown kind");
+        check("data D flexible none", "no versions");
+        check("data D versions 0", "no flexible versions");
+        check("data D versions 0 flexible none\n  Name", "a name and a type");
+        check("data D versions 0 flexible none\n  Name string twice", "versions?");
+        check("data D versions 0 flexible none\n  Name string tag", "lacks its value");
+        check("data D versions 0 flexible none\n  Name string tag 0", "outside the flexible");
+        check("data D versions 0 flexible 0+\n  Name records tag 0", "records in a tagged");
+        check("data D versions 0 flexible none\n  A D\n    B int8", "two structures of one name");
+        check("data D versions 0 flexible none\n  A Nowhere", "unknown type Nowhere");
+    }
 }

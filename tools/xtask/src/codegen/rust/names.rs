@@ -29,3 +29,20 @@ pub fn field(name: &str) -> String {
     let name = snake(name);
     if ["type", "match", "final"].contains(&name.as_str()) { name + "_" } else { name }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_told_apart() {
+        let check = |name, expected| assert_eq!(snake(name), expected);
+        check("ThrottleTimeMs", "throttle_time_ms");
+        check("LastKnownElr", "last_known_elr");
+        check("Enable2Pc", "enable2_pc");
+        check("NoOpRecord", "no_op_record");
+        check("ACLs", "ac_ls");
+        assert_eq!(module("KRaftVersionRecord"), "kraft_version_record");
+        assert_eq!(field("Type"), "type_");
+    }
+}
