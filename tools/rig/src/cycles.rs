@@ -14,7 +14,7 @@ use crate::history::{History, Shared, State};
 use crate::load::Load;
 use crate::moment::{self, Aim};
 use crate::mounts::{FileSystem, LoopDevice, Mount};
-use crate::session::{CREW, prepare, read_back, send_again};
+use crate::session::{PLAN, prepare, read_back, send_again};
 use crate::{Options, keep_evidence};
 
 const CYCLES_A_DIRECTORY: u64 = 10;
@@ -108,7 +108,7 @@ fn directory(
     let ground = Ground::new(fault, work)?;
     let data = ground.data();
     let mut broker = Broker::start(&options.launch, &data)?;
-    let mut history = prepare(broker.address, chance.next(), CREW)?;
+    let mut history = prepare(broker.address, chance.next(), PLAN)?;
     for cycle in cycles {
         let shared = Arc::new(Shared::new(history));
         let load = Load::start(broker.address, &shared, chance);

@@ -6,13 +6,11 @@
 //! after a crash and shows what became of it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::kafka::TopicPartition;
 use crate::kafka::batch::{self, Identity};
 use crate::values::{ValueId, value};
-
-/// All batches carry this time: they can be sent again byte for byte.
-const TIMESTAMP_MS: i64 = 1_700_000_000_000;
 
 /// Whether the producer numbers its batches, so that the broker can refuse a second copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +64,9 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     pub(crate) run: u64,
+    /// All batches carry this time, so that they can be sent again byte for byte. It is that of
+    /// the run's beginning: brokers forget producers, and delete records, that look old.
+    timestamp_ms: i64,
     pub(crate) partitions: Vec<TopicPartition>,
     pub(crate) lanes: Vec<Lane>,
     /// For each partition.
@@ -87,7 +88,10 @@ impl History {
             })
             .collect();
         let seen = vec![Vec::new(); partitions.len()];
-        Self { run, partitions, lanes, seen }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp_ms =
+            i64::try_from(now.as_millis()).expect("this side of the year 292 million");
+        Self { run, timestamp_ms, partitions, lanes, seen }
     }
 
     /// Notes a batch of `records` as sent, and returns its index in the lane.
@@ -114,7 +118,7 @@ impl History {
         };
         let counts = sent.first..sent.first + sent.records;
         let values: Vec<Vec<u8>> = counts.map(|count| value(self.id(lane, count))).collect();
-        batch::build(identity, TIMESTAMP_MS, &values)
+        batch::build(identity, self.timestamp_ms, &values)
     }
 
     pub(crate) fn partition_index(&self, at: &TopicPartition) -> Option<usize> {

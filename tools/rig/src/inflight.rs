@@ -19,7 +19,7 @@ use crate::history::{History, Shared, State};
 use crate::interrupt;
 use crate::kafka::{Connection, Primed};
 use crate::load::Load;
-use crate::session::{Crew, prepare, read_back};
+use crate::session::{Plan, prepare, read_back};
 use crate::{Options, keep_evidence};
 
 /// What has to be unanswered when the blow falls; half as much again is sent.
@@ -27,7 +27,7 @@ const IN_FLIGHT_BYTES: usize = 32 << 20;
 /// Records of this load are some 500 bytes long: a batch stays below the broker's limit of 1 MiB.
 const RECORDS_A_BATCH: u32 = 1500;
 /// Each has one batch in flight on each partition: enough for all those bytes.
-const PRODUCERS: Crew = Crew { plain: 6, idempotent: 0 };
+const PRODUCERS: Plan = Plan { plain: 6, idempotent: 0, segment_bytes: 64 << 20 };
 /// The broker gets this long to hand the writes to its disk.
 const BEFORE_BLOW_US: (u64, u64) = (500, 40_000);
 /// How long the new broker is loaded: what lands late lands within it.

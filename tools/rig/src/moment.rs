@@ -19,7 +19,7 @@ const LOAD_MS: (u64, u64) = (10, 800);
 /// How long after a new segment's name was seen the blow falls.
 const AFTER_ROLL_US: (u64, u64) = (0, 1500);
 /// Some load does not roll in time; then the blow falls anyway.
-const ROLL_WITHIN: Duration = Duration::from_secs(3);
+const ROLL_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Aim {

@@ -20,7 +20,7 @@ use crate::history::{History, Shared};
 use crate::interrupt;
 use crate::load::Load;
 use crate::mounts::{FileSystem, LoopDevice, Mount};
-use crate::session::{CREW, prepare, read_back};
+use crate::session::{PLAN, prepare, read_back};
 use crate::{Options, keep_evidence};
 
 /// The disk is kept in memory, as far as it is written.
@@ -123,7 +123,7 @@ fn take_images(
 ) -> Result<(Vec<Image>, History), String> {
     let bench = Bench::new(file_system, work)?;
     let broker = Broker::start(&options.launch, &bench.mount.folder().join("data"))?;
-    let history = Arc::new(Shared::new(prepare(broker.address, chance.next(), CREW)?));
+    let history = Arc::new(Shared::new(prepare(broker.address, chance.next(), PLAN)?));
     let load = Load::start(broker.address, &history, chance);
     let mut images = Vec::new();
     for (cycle, keep_permille) in cycles.zip(KEEP_PERMILLE) {

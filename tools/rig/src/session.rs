@@ -13,18 +13,16 @@ use crate::values::identify;
 const TOPICS: usize = 3;
 const PARTITIONS_A_TOPIC: i32 = 4;
 
-/// How many producers of each kind a load has.
+/// How many producers of each kind a load has, and how large the segments are that they fill.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Crew {
+pub(crate) struct Plan {
     pub(crate) plain: usize,
     pub(crate) idempotent: usize,
+    pub(crate) segment_bytes: u64,
 }
 
-/// What most rigs load with.
-pub(crate) const CREW: Crew = Crew { plain: 2, idempotent: 3 };
-
-/// Small, so that a short load rolls many segments; Apache Kafka takes nothing below 1 MiB.
-const SEGMENT_BYTES: u64 = 1 << 20;
+/// What most rigs load with: segments so small that a short load rolls many.
+pub(crate) const PLAN: Plan = Plan { plain: 2, idempotent: 3, segment_bytes: 256 << 10 };
 
 /// How long a broker that answers may still call itself not ready for a partition.
 const AWAKE_WITHIN: Duration = Duration::from_secs(20);
@@ -33,12 +31,13 @@ const AWAKE_WITHIN: Duration = Duration::from_secs(20);
 const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 
 /// Creates the topics and registers the producers of a new history.
-pub(crate) fn prepare(address: SocketAddr, run: u64, crew: Crew) -> Result<History, String> {
+pub(crate) fn prepare(address: SocketAddr, run: u64, plan: Plan) -> Result<History, String> {
     let mut connection = Connection::open(address)?;
     let mut partitions = Vec::new();
     for number in 0..TOPICS {
         let topic = format!("rig-{number}");
-        let settings = [("segment.bytes", SEGMENT_BYTES.to_string())];
+        // `segment.bytes` takes nothing below 1 MiB; this is the way around, in Kafka as well.
+        let settings = [("internal.segment.bytes", plan.segment_bytes.to_string())];
         let error_code = connection.create_topic(&topic, PARTITIONS_A_TOPIC, &settings)?;
         if error_code != 0 {
             return Err(format!("create topic {topic}: error {error_code}"));
@@ -49,8 +48,8 @@ pub(crate) fn prepare(address: SocketAddr, run: u64, crew: Crew) -> Result<Histo
         let of = |partition| TopicPartition { topic: topic.clone(), partition };
         partitions.extend((0..PARTITIONS_A_TOPIC).map(of));
     }
-    let mut kinds = vec![Kind::Plain; crew.plain];
-    for _ in 0..crew.idempotent {
+    let mut kinds = vec![Kind::Plain; plan.plain];
+    for _ in 0..plan.idempotent {
         let identity = patiently(|| match connection.init_producer_id()? {
             Ok(identity) => Ok(Some(identity)),
             Err(error_code) if is_transient(error_code) => Ok(None),

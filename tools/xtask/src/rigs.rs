@@ -1,9 +1,12 @@
 //! The commands that run something the workspace builds: the simulator and the crash rigs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+use crate::needs::{self, Need, Origin};
+use crate::test::target_folder;
 
 #[derive(Debug, Args)]
 pub(crate) struct SimOptions {
@@ -27,6 +30,94 @@ pub(crate) fn sim(root: &Path, options: &SimOptions) -> Result<(), String> {
         command.args(["--seed", &seed.to_string()]);
     }
     finish(command.current_dir(root), "sim")
+}
+
+/// The crash rigs, as `tools/rig` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rig {
+    /// SIGKILL under load
+    Kill,
+    /// A disk under load loses power (ext4 and xfs)
+    Godown,
+    /// Crash images of a block device under load
+    Powerblk,
+    /// SIGKILL with 32 MiB of writes on their way
+    Inflight,
+    /// The block device itself, proven on an application of a few lines
+    Selftest,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CrashOptions {
+    #[arg(long, value_enum)]
+    rig: Rig,
+    /// How many faults or images
+    #[arg(long, default_value_t = 10)]
+    cycles: u64,
+    /// `uring` or `sync`
+    #[arg(long, default_value = "uring")]
+    driver: String,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A broker other than this tree's release build, a mutant for instance
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// `ext4` or `xfs`, where the rig has the choice (default: both)
+    #[arg(long)]
+    file_system: Option<String>,
+}
+
+/// What a rig that mounts file systems runs.
+const MOUNTING: &[Need] = &[
+    Need { program: "losetup", from: Origin::Package("mount") },
+    Need { program: "mkfs.ext4", from: Origin::Package("e2fsprogs") },
+    Need { program: "mkfs.xfs", from: Origin::Package("xfsprogs") },
+    Need { program: "xfs_io", from: Origin::Package("xfsprogs") },
+];
+
+/// Builds the broker and the rig, and runs it.
+///
+/// # Errors
+/// When something is missing or does not build, or the broker broke a promise.
+pub(crate) fn crash(root: &Path, options: &CrashOptions) -> Result<(), String> {
+    prepare(options.rig)?;
+    let mut rig = Command::new("cargo");
+    rig.args(["run", "--quiet", "--locked", "--package", "rig", "--"]);
+    let name = options.rig.to_possible_value().expect("no rig is hidden");
+    rig.arg(name.get_name()).args(["--cycles", &options.cycles.to_string()]);
+    rig.args(["--seed", &options.seed.to_string(), "--driver", &options.driver]);
+    if let Some(file_system) = &options.file_system {
+        rig.args(["--file-system", file_system]);
+    }
+    if options.rig != Rig::Selftest {
+        let binary = match &options.binary {
+            Some(binary) => std::path::absolute(binary).map_err(|error| error.to_string())?,
+            None => release_build(root)?,
+        };
+        rig.arg("--binary").arg(binary);
+    }
+    finish(rig.current_dir(root), "crash rig")
+}
+
+/// Says in one line what keeps this machine from running the rig.
+fn prepare(rig: Rig) -> Result<(), String> {
+    if matches!(rig, Rig::Kill | Rig::Inflight) {
+        return Ok(());
+    }
+    if !needs::is_root() {
+        return Err("this rig attaches loop devices and mounts file systems: run it as root".into());
+    }
+    if rig != Rig::Godown && !Path::new("/dev/fuse").exists() {
+        return Err("/dev/fuse is missing: load the kernel's fuse module (modprobe fuse)".into());
+    }
+    needs::ensure(MOUNTING)
+}
+
+fn release_build(root: &Path) -> Result<PathBuf, String> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--locked", "--release", "--package", "server"]);
+    finish(build.current_dir(root), "release build")?;
+    Ok(target_folder(root).join("release").join("odradek"))
 }
 
 fn finish(command: &mut Command, name: &str) -> Result<(), String> {

@@ -118,4 +118,12 @@ pub(crate) const STAGES: &[Stage] = &[
         count: Count::Last,
         words: &["python3", "tests/compat/run.py", "--broker", "{binary}", "--driver", "sync"],
     },
+    Stage {
+        name: "crash selftest",
+        room: "tools/rig/src/selftest.rs",
+        needs: &[],
+        privilege: Privilege::Root,
+        count: Count::Sum,
+        words: &["xtask", "crash", "--rig", "selftest"],
+    },
 ];
