@@ -1,1 +1,27 @@
-//! A small Kafka client on our runtime.
+//! A small Kafka client on our runtime, for the command line, the console and the simulator.
+//!
+//! - [`Connection`]: negotiated versions, pipelined calls of any API of [`wire`], and one method
+//!   for each of the usual ones;
+//! - [`Client`]: a connection that comes back, and retries;
+//! - [`ProducerState`], [`Fetched`], [`GroupMember`]: what stays on the client's side.
+//!
+//! It talks to one broker, that which it was pointed at; it has no codecs; it names topics by
+//! their names. What comes from the broker is bounded before memory is spent on it, and never
+//! makes it panic.
+
+pub mod assignor;
+mod client;
+mod connection;
+mod error;
+mod fetch;
+mod group;
+mod produce;
+mod topics;
+
+pub use client::Client;
+pub use connection::{Answer, Connection, Options};
+pub use error::{Error, Result};
+pub use fetch::{ConsumedRecord, FetchOptions, Fetched, OffsetSpec, Position};
+pub use group::{CommittedOffsets, GroupMember, GroupOptions};
+pub use produce::{Acks, Batch, Produced, ProducerState};
+pub use topics::{AutoCreate, Broker, Metadata, NewTopic, Topic};
