@@ -251,6 +251,12 @@ pub trait Driver {
     /// 64 random bits, unguessable where the driver is a real one.
     fn random(&mut self) -> u64;
 
+    /// What ends a wait of [`Driver::turn`] from another thread, also one that is about to begin;
+    /// `None` where nothing runs beside the shards.
+    fn unparker(&self) -> Option<crate::Unparker> {
+        None
+    }
+
     /// The pool that this shard's buffers come from.
     fn pool(&self) -> crate::BufferPool;
 }

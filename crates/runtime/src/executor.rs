@@ -20,16 +20,16 @@ use std::{
 
 use slab::Slab;
 
-use crate::{Driver, Event, Instant, Runtime, ShardIndex, TaskQueue, Wait, handle::NewTask};
+use crate::{
+    Driver, Event, Instant, Runtime, ShardIndex, TaskQueue, Unparker, Wait, handle::NewTask,
+    queues::Queues,
+};
 
 /// A task that holds its shard for longer is logged by name.
 const SLOW_POLL: Duration = Duration::from_millis(5);
 /// After so much time in ready tasks the driver is asked again, so that new requests, timers and
 /// other shards' messages are not kept waiting by a busy queue.
 const TURN_BUDGET: Duration = Duration::from_micros(500);
-/// How the time is shared while both queues have ready tasks.
-const FOREGROUND_SHARES: u64 = 1000;
-const BACKGROUND_SHARES: u64 = 100;
 
 /// What a single turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Executor {
     runtime: Runtime,
     tasks: Slab<Task>,
     woken: Arc<Woken>,
-    queues: [Queue; 2],
+    queues: Queues,
     events: Vec<Event>,
     batch: Vec<usize>,
 }
@@ -61,16 +61,14 @@ struct Task {
     waker: Waker,
 }
 
-#[derive(Default)]
-struct Queue {
-    ready: std::collections::VecDeque<usize>,
-    /// Time used, divided by the shares: the queue with the least runs next.
-    virtual_time: u64,
-}
-
 /// Tasks woken since the executor last looked, by slot.
-#[derive(Default)]
-struct Woken(Mutex<Vec<(usize, Arc<Flag>)>>);
+struct Woken {
+    tasks: Mutex<Vec<(usize, Arc<Flag>)>>,
+    /// The thread of the shard: it looks at the list before it sleeps.
+    thread: usize,
+    /// For the other threads.
+    unparker: Option<Unparker>,
+}
 
 /// One task's wake-up: at most one place in the list at a time.
 struct Flag {
@@ -82,10 +80,21 @@ struct Flag {
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         if !self.scheduled.swap(true, Ordering::AcqRel) {
-            let list = Arc::clone(&self.woken);
-            list.0.lock().expect("no holder panics").push((self.slot, self));
+            let woken = Arc::clone(&self.woken);
+            woken.tasks.lock().expect("no holder panics").push((self.slot, self));
+            if woken.thread != this_thread()
+                && let Some(unparker) = &woken.unparker
+            {
+                unparker.unpark();
+            }
         }
     }
+}
+
+/// A number of the calling thread, unique among those that live: an address of its own.
+fn this_thread() -> usize {
+    thread_local!(static MARK: u8 = const { 0 });
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
 impl Executor {
@@ -93,11 +102,12 @@ impl Executor {
     #[must_use]
     pub fn new(shard: ShardIndex, shard_count: u16, driver: Box<dyn Driver>) -> Executor {
         assert!(shard.0 < shard_count, "shard {} of {shard_count}", shard.0);
+        let unparker = driver.unparker();
         Executor {
             runtime: Runtime::new(shard, shard_count, driver),
             tasks: Slab::new(),
-            woken: Arc::default(),
-            queues: [Queue::default(), Queue::default()],
+            woken: Arc::new(Woken { tasks: Mutex::default(), thread: this_thread(), unparker }),
+            queues: Queues::default(),
             events: Vec::new(),
             batch: Vec::new(),
         }
@@ -188,13 +198,12 @@ impl Executor {
         loop {
             self.collect_new();
             self.collect_woken();
-            let Some(queue) = self.next_queue() else {
+            let Some((queue, slot)) = self.queues.pop() else {
                 if !self.wake_end_of_turn() {
                     return;
                 }
                 continue;
             };
-            let slot = self.queues[queue].ready.pop_front().expect("next_queue found a task");
             now = self.poll_task(slot, queue, now);
             if now.since(start) >= TURN_BUDGET {
                 // What the group commit gathers must not starve behind a busy queue.
@@ -204,10 +213,12 @@ impl Executor {
         }
     }
 
-    fn poll_task(&mut self, slot: usize, queue: usize, start: Instant) -> Instant {
+    fn poll_task(&mut self, slot: usize, queue: TaskQueue, start: Instant) -> Instant {
         let Some(task) = self.tasks.get_mut(slot) else { return start };
         let Some(mut future) = task.future.take() else { return start };
-        task.flag.scheduled.store(false, Ordering::Release);
+        // A swap, not a store: whoever found the flag still up and left it at that wrote before
+        // that what this poll has to see.
+        task.flag.scheduled.swap(false, Ordering::AcqRel);
         let (name, waker) = (task.name, task.waker.clone());
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
         match poll {
@@ -227,10 +238,7 @@ impl Executor {
                 "a task held its shard"
             );
         }
-        let shares = if queue == 0 { FOREGROUND_SHARES } else { BACKGROUND_SHARES };
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let queue = &mut self.queues[queue];
-        queue.virtual_time = queue.virtual_time.saturating_add(nanos.saturating_mul(1000) / shares);
+        self.queues.charge(queue, took);
         end
     }
 
@@ -262,12 +270,12 @@ impl Executor {
             flag,
             waker,
         });
-        self.make_ready(slot, new.queue);
+        self.queues.push(new.queue, slot);
     }
 
     fn collect_woken(&mut self) {
         {
-            let mut list = self.woken.0.lock().expect("no holder panics");
+            let mut list = self.woken.tasks.lock().expect("no holder panics");
             if list.is_empty() {
                 return;
             }
@@ -282,36 +290,14 @@ impl Executor {
         }
         let mut batch = std::mem::take(&mut self.batch);
         for slot in batch.drain(..) {
-            self.make_ready(slot, self.tasks[slot].queue);
+            self.queues.push(self.tasks[slot].queue, slot);
         }
         self.batch = batch;
     }
 
-    fn make_ready(&mut self, slot: usize, queue: TaskQueue) {
-        let index = match queue {
-            TaskQueue::Foreground => 0,
-            TaskQueue::Background => 1,
-        };
-        if self.queues[index].ready.is_empty() {
-            // A queue that slept does not save up time.
-            let other = &self.queues[1 - index];
-            if !other.ready.is_empty() {
-                let floor = other.virtual_time;
-                self.queues[index].virtual_time = self.queues[index].virtual_time.max(floor);
-            }
-        }
-        self.queues[index].ready.push_back(slot);
-    }
-
-    fn next_queue(&self) -> Option<usize> {
-        (0..self.queues.len())
-            .filter(|index| !self.queues[*index].ready.is_empty())
-            .min_by_key(|index| self.queues[*index].virtual_time)
-    }
-
     fn has_ready(&self) -> bool {
-        self.next_queue().is_some()
-            || !self.woken.0.lock().expect("no holder panics").is_empty()
+        !self.queues.is_empty()
+            || !self.woken.tasks.lock().expect("no holder panics").is_empty()
             || !self.runtime.0.new_tasks.borrow().is_empty()
     }
 

@@ -15,7 +15,7 @@ use crate::{
     driver::{Output, Token},
     local::Channel,
     op_table::{Leftover, OpTable, Pending},
-    timer::Timers,
+    timer::{TimerKey, Timers},
 };
 
 /// Messages that wait here because the ring to their shard is full. Past this a sender waits:
@@ -141,14 +141,15 @@ impl Runtime {
 
     /// Waits until `deadline`.
     pub async fn sleep_until(&self, deadline: Instant) {
-        let mut armed = false;
+        let mut timer = SetTimer { runtime: self, key: None };
         poll_fn(|context| {
             if self.now() >= deadline {
                 return Poll::Ready(());
             }
-            if !armed {
-                armed = true;
-                self.0.timers.borrow_mut().set(deadline, context.waker().clone());
+            let mut timers = self.0.timers.borrow_mut();
+            match timer.key {
+                Some(key) => timers.update(key, context.waker()),
+                None => timer.key = Some(timers.set(deadline, context.waker().clone())),
             }
             Poll::Pending
         })
@@ -288,6 +289,20 @@ impl Runtime {
         match leftover {
             Leftover::Nothing => {}
             Leftover::Close(op) => self.operate_detached(op),
+        }
+    }
+}
+
+/// A timer that goes with the future that set it: a request that was answered leaves none behind.
+struct SetTimer<'a> {
+    runtime: &'a Runtime,
+    key: Option<TimerKey>,
+}
+
+impl Drop for SetTimer<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.runtime.0.timers.borrow_mut().cancel(key);
         }
     }
 }

@@ -27,6 +27,7 @@ mod mesh;
 mod net;
 mod op_table;
 mod overlap;
+mod queues;
 mod sync;
 mod sys;
 mod timer;
@@ -38,7 +39,7 @@ pub use driver::{Driver, DriverKind, Errno, Event, Message, Op, Output, ShardInd
 pub use executor::{Executor, Turn};
 pub use file::{Access, Cache, Create, DirectoryEntry, File, FileInfo, FileKind, OpenOptions};
 pub use handle::{Runtime, TaskQueue};
-pub use mesh::{Endpoint, Injector, mesh};
+pub use mesh::{Endpoint, Injector, Unparker, mesh};
 pub use net::{Listener, SocketHandle, Stream};
 pub use sync::SyncDriver;
 pub use sys::pin_thread;

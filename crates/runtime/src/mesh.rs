@@ -25,17 +25,26 @@ pub struct Endpoint {
     shard: ShardIndex,
     incoming: Vec<Option<Consumer<Message>>>,
     outgoing: Vec<Option<Producer<Message>>>,
-    peers: Arc<Vec<Peer>>,
+    peers: Arc<[Peer]>,
 }
 
 /// Sends messages to shards from threads that are none (signals, the admin thread).
 #[derive(Clone)]
 pub struct Injector {
-    peers: Arc<Vec<Peer>>,
+    peers: Arc<[Peer]>,
+}
+
+/// Ends the wait of one shard, from any thread.
+#[derive(Clone)]
+pub struct Unparker {
+    peers: Arc<[Peer]>,
+    shard: ShardIndex,
 }
 
 struct Peer {
     sleeping: AtomicBool,
+    /// Somebody wants the shard to look around before it sleeps.
+    unparked: AtomicBool,
     event: OwnedFd,
     injected: Mutex<VecDeque<Message>>,
 }
@@ -49,11 +58,12 @@ pub fn mesh(shard_count: u16) -> std::io::Result<(Vec<Endpoint>, Injector)> {
     for _ in 0..shard_count {
         peers.push(Peer {
             sleeping: AtomicBool::new(false),
+            unparked: AtomicBool::new(false),
             event: sys::eventfd()?,
             injected: Mutex::new(VecDeque::new()),
         });
     }
-    let peers = Arc::new(peers);
+    let peers: Arc<[Peer]> = peers.into();
     let mut endpoints: Vec<Endpoint> = (0..shard_count)
         .map(|shard| Endpoint {
             shard: ShardIndex(shard),
@@ -84,6 +94,11 @@ impl Endpoint {
     /// The eventfd that becomes readable when a sleeping shard is woken.
     pub(crate) fn event(&self) -> RawFd {
         self.peers[usize::from(self.shard.0)].event.as_raw_fd()
+    }
+
+    /// What ends this shard's wait from another thread.
+    pub(crate) fn unparker(&self) -> Unparker {
+        Unparker { peers: Arc::clone(&self.peers), shard: self.shard }
     }
 
     /// Puts a message into the ring to `to`, and wakes that shard if it sleeps.
@@ -118,7 +133,8 @@ impl Endpoint {
         // Pairs with the fence in `wake`: either this look sees the message, or the sender sees
         // the flag.
         fence(Ordering::SeqCst);
-        let waiting = self.incoming.iter().flatten().any(|ring| !ring.is_empty())
+        let waiting = own.unparked.swap(false, Ordering::SeqCst)
+            || self.incoming.iter().flatten().any(|ring| !ring.is_empty())
             || !own.injected.lock().expect("no holder panics").is_empty();
         if waiting {
             own.sleeping.store(false, Ordering::SeqCst);
@@ -137,6 +153,15 @@ impl Injector {
     pub fn inject(&self, to: ShardIndex, message: Message) {
         let peer = &self.peers[usize::from(to.0)];
         peer.injected.lock().expect("no holder panics").push_back(message);
+        peer.wake();
+    }
+}
+
+impl Unparker {
+    /// Ends the shard's wait, or its next one if it does not wait now.
+    pub fn unpark(&self) {
+        let peer = &self.peers[usize::from(self.shard.0)];
+        peer.unparked.store(true, Ordering::SeqCst);
         peer.wake();
     }
 }

@@ -16,7 +16,7 @@ use self::{
 };
 use crate::{
     BufferPool, Driver, DriverKind, Endpoint, Errno, Event, Instant, Message, Op, Output,
-    ShardIndex, Wait,
+    ShardIndex, Unparker, Wait,
     driver::{SocketId, Token},
     sys::{
         self,
@@ -191,6 +191,10 @@ impl Driver for SyncDriver {
 
     fn random(&mut self) -> u64 {
         sys::random()
+    }
+
+    fn unparker(&self) -> Option<Unparker> {
+        Some(self.endpoint.unparker())
     }
 
     fn pool(&self) -> BufferPool {

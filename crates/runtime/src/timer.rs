@@ -1,8 +1,7 @@
 //! Instants and the shard's timers.
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
+    collections::BTreeMap,
     fmt,
     ops::{Add, Sub},
     task::Waker,
@@ -52,53 +51,81 @@ impl std::error::Error for Elapsed {}
 /// Wakers by deadline; those of one instant fire in the order in which they were set.
 #[derive(Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<Entry>>,
+    set: BTreeMap<TimerKey, Waker>,
     next_sequence: u64,
 }
 
-struct Entry {
-    deadline: Instant,
-    sequence: u64,
-    waker: Waker,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.sequence == other.sequence
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        (self.deadline, self.sequence).cmp(&(other.deadline, other.sequence))
-    }
-}
+/// Names a timer that was set: its deadline, and its number among those of one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey(Instant, u64);
 
 impl Timers {
-    /// Wakes `waker` once `deadline` has come. A timer whose task is gone wakes nobody.
-    pub(crate) fn set(&mut self, deadline: Instant, waker: Waker) {
+    /// Wakes `waker` once `deadline` has come.
+    pub(crate) fn set(&mut self, deadline: Instant, waker: Waker) -> TimerKey {
         self.next_sequence += 1;
-        self.heap.push(Reverse(Entry { deadline, sequence: self.next_sequence, waker }));
+        let key = TimerKey(deadline, self.next_sequence);
+        self.set.insert(key, waker);
+        key
+    }
+
+    /// Wakes another one instead. A timer that has fired is not set again.
+    pub(crate) fn update(&mut self, key: TimerKey, waker: &Waker) {
+        if let Some(place) = self.set.get_mut(&key) {
+            place.clone_from(waker);
+        }
+    }
+
+    /// Forgets a timer, which may have fired.
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
+        self.set.remove(&key);
     }
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|entry| entry.0.deadline)
+        self.set.keys().next().map(|key| key.0)
     }
 
     /// Wakes what is due at `now`.
     pub(crate) fn fire(&mut self, now: Instant) {
-        while let Some(Reverse(entry)) = self.heap.peek() {
-            if entry.deadline > now {
-                return;
-            }
-            let Some(Reverse(entry)) = self.heap.pop() else { return };
-            entry.waker.wake();
+        while let Some(entry) = self.set.first_entry()
+            && entry.key().0 <= now
+        {
+            entry.remove().wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        task::Wake,
+    };
+
+    use super::*;
+
+    struct Noted(u32, Arc<Mutex<Vec<u32>>>);
+
+    impl Wake for Noted {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn timers_fire_in_order_and_the_cancelled_not_at_all() {
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        let waker = |name| Waker::from(Arc::new(Noted(name, Arc::clone(&woken))));
+        let mut timers = Timers::default();
+        let keys: Vec<TimerKey> = [(1, 30), (2, 10), (3, 30), (4, 20), (5, 40)]
+            .map(|(name, deadline)| timers.set(Instant(deadline), waker(name)))
+            .to_vec();
+        timers.cancel(keys[1]);
+        timers.update(keys[3], &waker(44));
+        assert_eq!(timers.next(), Some(Instant(20)));
+        timers.fire(Instant(30));
+        assert_eq!(*woken.lock().unwrap(), [44, 1, 3]);
+        timers.cancel(keys[0]);
+        assert_eq!(timers.next(), Some(Instant(40)));
     }
 }

@@ -31,7 +31,8 @@ use self::{
     provided::ProvidedBuffers,
 };
 use crate::{
-    BufferPool, Driver, DriverKind, Endpoint, Errno, Event, Instant, Message, Op, ShardIndex, Wait,
+    BufferPool, Driver, DriverKind, Endpoint, Errno, Event, Instant, Message, Op, ShardIndex,
+    Unparker, Wait,
     alignment::Alignments,
     driver::{FileId, Output, SocketId, Token},
     sys::{self, sockets::Blocking},
@@ -389,6 +390,10 @@ impl Driver for UringDriver {
 
     fn random(&mut self) -> u64 {
         sys::random()
+    }
+
+    fn unparker(&self) -> Option<Unparker> {
+        Some(self.endpoint.unparker())
     }
 
     fn pool(&self) -> BufferPool {

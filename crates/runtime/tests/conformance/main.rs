@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests")]
 
 mod cancellation;
+mod executor;
 mod files;
 mod harness;
 mod mesh;

@@ -1,0 +1,144 @@
+//! What tasks may rely on.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use runtime::{Runtime, TaskQueue};
+
+use crate::harness::{on_each_driver, turns};
+
+#[test]
+fn the_end_of_a_turn_comes_after_all_that_is_ready() {
+    on_each_driver(|runtime| async move {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let (early, gatherer) = (Rc::clone(&order), runtime.clone());
+        runtime.spawn("gatherer", TaskQueue::Foreground, async move {
+            gatherer.end_of_turn().await;
+            early.borrow_mut().push("end");
+        });
+        for name in ["first", "second"] {
+            let (order, worker) = (Rc::clone(&order), runtime.clone());
+            runtime.spawn("worker", TaskQueue::Foreground, async move {
+                worker.yield_now().await;
+                worker.yield_now().await;
+                order.borrow_mut().push(name);
+            });
+        }
+        turns(&runtime).await;
+        assert_eq!(*order.borrow(), ["first", "second", "end"]);
+    });
+}
+
+/// Computes for `duration` without a pause.
+fn compute(runtime: &Runtime, duration: Duration) {
+    let end = runtime.now() + duration;
+    while runtime.now() < end {
+        std::hint::spin_loop();
+    }
+}
+
+/// Starts a task that always has something to do, and counts its turns.
+fn spawn_busy(runtime: &Runtime, queue: TaskQueue) -> Rc<Cell<u32>> {
+    let (count, busy) = (Rc::new(Cell::new(0)), runtime.clone());
+    let count_of_task = Rc::clone(&count);
+    runtime.spawn("busy", queue, async move {
+        loop {
+            compute(&busy, Duration::from_micros(20));
+            count_of_task.set(count_of_task.get() + 1);
+            busy.yield_now().await;
+        }
+    });
+    count
+}
+
+#[test]
+fn the_background_gets_its_share_and_no_more() {
+    on_each_driver(|runtime| async move {
+        let foreground = spawn_busy(&runtime, TaskQueue::Foreground);
+        let background = spawn_busy(&runtime, TaskQueue::Background);
+        while foreground.get() < 3000 {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        // A slice in which the machine took the core away counts as long, so the bounds are wide.
+        let background = background.get();
+        assert!((60..1000).contains(&background), "{background} beside 3,000");
+    });
+}
+
+#[test]
+fn a_busy_queue_does_not_keep_events_waiting() {
+    on_each_driver(|runtime| async move {
+        let busy = spawn_busy(&runtime, TaskQueue::Foreground);
+        let (one, other) = crate::sockets::pair(&runtime).await;
+        for _ in 0..20 {
+            let before = busy.get();
+            crate::sockets::send(&one, b"ping").await;
+            crate::sockets::receive_exact(&runtime, &other, 4).await;
+            runtime.end_of_turn().await;
+            let slices = busy.get() - before;
+            assert!(slices < 1000, "a request waited for {slices} slices");
+        }
+    });
+}
+
+/// Each wake-up finds the shard asleep, about to be, or in the middle of the task's poll.
+#[test]
+fn wakers_work_from_other_threads() {
+    const ROUNDS: u32 = 20_000;
+    on_each_driver(|runtime| async move {
+        let place: Arc<Mutex<Option<Waker>>> = Arc::default();
+        let step = Arc::new(AtomicU32::new(0));
+        let (place_there, step_there) = (Arc::clone(&place), Arc::clone(&step));
+        let other = std::thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                while step_there.load(Ordering::Acquire) != 2 * round - 1 {
+                    std::thread::yield_now();
+                }
+                step_there.store(2 * round, Ordering::Release);
+                if let Some(waker) = place_there.lock().unwrap().as_ref() {
+                    waker.wake_by_ref();
+                }
+            }
+        });
+        for round in 1..=ROUNDS {
+            step.store(2 * round - 1, Ordering::Release);
+            std::future::poll_fn(|context| {
+                *place.lock().unwrap() = Some(context.waker().clone());
+                if step.load(Ordering::Acquire) == 2 * round {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+        other.join().unwrap();
+        assert_eq!(runtime.shard_count(), 1);
+    });
+}
+
+#[test]
+fn a_task_may_start_others_and_they_run_in_order() {
+    on_each_driver(|runtime| async move {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for outer in 0..3 {
+            let (order, spawner) = (Rc::clone(&order), runtime.clone());
+            runtime.spawn("outer", TaskQueue::Foreground, async move {
+                order.borrow_mut().push(outer * 10);
+                spawner.spawn("inner", TaskQueue::Foreground, async move {
+                    order.borrow_mut().push(outer * 10 + 1);
+                });
+            });
+        }
+        turns(&runtime).await;
+        assert_eq!(*order.borrow(), [0, 10, 20, 1, 11, 21]);
+    });
+}
