@@ -19,9 +19,12 @@ pub(crate) fn install() -> Result<(), String> {
     Ok(())
 }
 
+/// What a wait answers to somebody who asked to stop.
+pub(crate) const INTERRUPTED_REASON: &str = "interrupted";
+
 /// An error once somebody asked to stop.
 pub(crate) fn check() -> Result<(), String> {
-    if INTERRUPTED.load(Ordering::Relaxed) { Err("interrupted".to_owned()) } else { Ok(()) }
+    if INTERRUPTED.load(Ordering::Relaxed) { Err(INTERRUPTED_REASON.to_owned()) } else { Ok(()) }
 }
 
 /// Sleeps, unless asked to stop.

@@ -102,6 +102,9 @@ impl Options {
 
 /// After a failure the folder stays, and the message says where.
 fn keep_evidence(work: TempDir, reason: &str) -> String {
+    if reason == interrupt::INTERRUPTED_REASON {
+        return reason.to_owned();
+    }
     format!("{reason}\nthe data is kept in {}", work.keep().display())
 }
 
