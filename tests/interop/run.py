@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Apache Kafka takes over a data directory: after a clean stop it must serve all that was written there.
+
+    python3 tests/interop/run.py --broker target/release/odradek --driver uring
+    python3 tests/interop/run.py --broker kafka        # the reference: Apache Kafka takes over its own directory
+
+Options:
+    --broker BIN|kafka   the binary that writes the directory, or `kafka`
+    --driver uring|sync  handed to the binary (default uring)
+    --shards N           handed to the binary (default 2)
+    --cache DIR          where clients and jars are installed and logs are kept (default target/compat)
+
+The broker is started on an empty directory, filled (client.py), stopped by SIGTERM and started again on the way, and stopped
+for good. Then Apache Kafka is started on the directory, as the same node, with other ports: it must find nothing to repair,
+serve every topic, setting, record and committed offset, and carry on; and so again after its own restart.
+
+Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "compat"))
+
+# The harness is beside this folder, so its path has to be known first.
+from harness import Failure, broker, install, report  # noqa: E402
+
+CLIENT_TIMEOUT_S = 240
+
+# What Apache Kafka logs when it finds a directory other than it left it. It always goes through the metadata log anew.
+REPAIRS = re.compile(
+    r" (ERROR|FATAL) |unclean shutdown|Recovering unflushed(?!.* for __cluster_metadata-0)|Rebuilding index|Could not find"
+    r"|Found invalid|Corrupt|[Tt]runcat(ed|ing) to|-stray|conflicting entries"
+)
+
+
+def main():
+    arguments = _arguments()
+    results = report.Report()
+    started = time.monotonic()
+    try:
+        tools = install.install(arguments.cache, {"python", "jars"})
+    except Failure as failure:
+        results.add("install", "what the test needs is installed", str(failure), time.monotonic() - started)
+        return results.close()
+    target = "kafka" if arguments.broker == "kafka" else arguments.driver
+    folder = arguments.cache / "interop-runs" / target
+    shutil.rmtree(folder, ignore_errors=True)
+    _run(arguments, tools, folder, results)
+    return results.close()
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--broker", required=True)
+    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
+    arguments = parser.parse_args()
+    arguments.cache = arguments.cache.resolve()
+    return arguments
+
+
+def _run(arguments, tools, folder, results):
+    servers = []
+    try:
+        if arguments.broker == "kafka":
+            writer = broker.Kafka(folder / "writer", tools)
+        else:
+            writer = broker.Odradek(folder / "writer", arguments.broker, arguments.driver, arguments.shards)
+        servers.append(writer)
+        if not _write(tools, folder, writer, results):
+            return
+        properties = _meta_properties(writer.data_dir)
+        settings = {"node.id": properties["node.id"]}
+        reader = broker.Kafka(folder / "reader", tools, settings=settings, data_dir=writer.data_dir)
+        servers.append(reader)
+        _read(tools, folder, reader, results)
+    except Failure as failure:
+        results.add("directory", "can be written and taken over", str(failure), 0)
+    finally:
+        for server in servers:
+            server.kill()
+
+
+def _write(tools, folder, writer, results):
+    """Fills the directory over two runs of the broker; whether all of it went well."""
+    writer.start()
+    filled = _client(tools, folder, writer, results, "fill-first")
+    writer.restart()
+    # Either way it is stopped by SIGTERM, so that a failing part leaves the directory to look at.
+    filled = filled and _client(tools, folder, writer, results, "fill-second")
+    writer.stop()
+    return filled
+
+
+def _read(tools, folder, reader, results):
+    started, failure = time.monotonic(), None
+    try:
+        reader.start()
+    except Failure as error:
+        failure = str(error)
+    results.add("takeover", "Apache Kafka starts on the directory", failure, time.monotonic() - started)
+    if failure:
+        return
+    _check_log(reader, results)
+    _client(tools, folder, reader, results, "check")
+    _client(tools, folder, reader, results, "carry-on")
+    reader.restart()
+    _client(tools, folder, reader, results, "check-again")
+    reader.stop()
+
+
+def _meta_properties(data_dir):
+    lines = (data_dir / "meta.properties").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def _check_log(reader, results):
+    log = reader.log_path.read_text(encoding="utf-8", errors="replace")
+    # Not the settings that it prints at its start, which are indented.
+    repairs = [line for line in log.splitlines() if REPAIRS.search(line) and not line.startswith("\t")]
+    failure = None
+    if repairs:
+        failure = f"{len(repairs)} lines in {reader.log_path}:" + "".join(f"\n      | {line[:300]}" for line in repairs[:8])
+    elif "clean shutdown file was found" not in log:
+        failure = f"it did not find a clean shutdown ({reader.log_path})"
+    results.add("takeover", "Apache Kafka finds a clean stop and nothing to repair", failure, 0)
+
+
+def _client(tools, folder, server, results, part):
+    """Runs one part of client.py, which prints a JSON line per test; returns whether all passed."""
+    command = [tools.python, HERE / "client.py", part, server.address, folder / "expected.pickle"]
+    log_path = folder / f"{part}.log"
+    with open(log_path, "wb") as log:
+        try:
+            done = subprocess.run(
+                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                timeout=CLIENT_TIMEOUT_S, check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{part} took over {CLIENT_TIMEOUT_S} s ({log_path})") from None
+    passed = True
+    for line in done.stdout.splitlines():
+        result = json.loads(line)
+        results.add(part, result["test"], result["failure"], result["seconds"])
+        passed = passed and result["failure"] is None
+    if done.returncode != 0:
+        tail = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:]
+        results.add(part, "runs to its end", f"exit {done.returncode} ({log_path})" + "".join(f"\n      | {t}" for t in tail), 0)
+        passed = False
+    return passed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
