@@ -1,1 +1,47 @@
-//! One partition's log on disk in Kafka's format.
+//! One partition's log on disk in Kafka's format: segments, sparse indexes, recovery, producer
+//! state, leader epochs, and the group commit that makes appends durable.
+//!
+//! ```text
+//!   Log::append     decides and copies once into the open chunk (tail)      appended
+//!   write task      at the end of the turn, one write a log, in O_DIRECT    written
+//!   sync task       one group fdatasync a shard                             durable
+//! ```
+//! `log_start <= high_watermark <= durable_end <= written_end <= log_end`, each an [`Offset`]
+//! between two batches. Callers see no file and no position; what is read are slices of memory.
+//!
+//! A [`Storage`] belongs to one shard and never leaves it. It knows neither requests nor error
+//! codes; docs/STORAGE.md has what lies on disk.
+//!
+//! [`Offset`]: model::Offset
+
+mod append;
+mod checkpoint;
+mod commit;
+mod directory;
+mod error;
+mod finish;
+mod index;
+mod leader_epochs;
+mod log;
+mod producers;
+mod read;
+mod recovery;
+mod scan;
+mod segment;
+mod storage;
+mod tail;
+mod write;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use append::{AppendOptions, AppendOrigin, Appended};
+pub use directory::{LogDirectory, OpenMode, PartitionDirectory};
+pub use error::{AppendError, Error, FenceReason, ReadError, WaitError};
+pub use log::Log;
+pub use producers::ProducerStatus;
+pub use read::{FirstBatch, ReadResult, TimestampOffset};
+pub use recovery::{CleanStop, RecoveryReport, RecoveryStart};
+pub use storage::{CommitCounts, CommitStrategy, RecoveryPoint, Storage, StorageOptions};

@@ -1,0 +1,401 @@
+//! The decision of an append: everything is checked before anything changes, then each batch is
+//! copied once into the open chunk and queued for the write of this turn.
+//!
+//! Cost of a batch: one pass of the CRC, one walk over the lengths of its records (uncompressed
+//! ones), one copy; no allocation but a chunk now and then.
+
+use bytes::Bytes;
+use model::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
+    record_batch::{
+        BatchError, Compression, Counts, HEADER_BYTES, RecordBatch, TimestampType, attribute,
+        batches, position,
+    },
+    topic_config::TopicConfig,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    AppendError, Log,
+    index::IndexedBatch,
+    log::{State, Status},
+    producers::Judgement,
+    segment::{Phase, Segment},
+    storage::UNSYNCED_BYTES_MAX,
+    tail::{TailBatch, length_of, position_of},
+};
+
+/// Who appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOrigin {
+    /// A producer: everything is checked, and control batches are refused.
+    Client,
+    /// A coordinator of this broker, with records of its own or with transaction markers.
+    Coordinator,
+    /// The metadata quorum: offsets are assigned already and have to continue the log.
+    Raft,
+}
+
+/// What an append is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// Written into every batch.
+    pub leader_epoch: LeaderEpoch,
+    /// Who appends.
+    pub origin: AppendOrigin,
+    /// The broker's clock.
+    pub now_ms: i64,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of the first record.
+    pub base_offset: Offset,
+    /// The offset of the last record: the append is durable once `last_offset.next()` is.
+    pub last_offset: Offset,
+    /// The broker's time where the topic has `message.timestamp.type=LogAppendTime`, else none.
+    pub log_append_time: TimestampMs,
+    /// Where the log starts.
+    pub log_start_offset: Offset,
+    /// True if the batch was there already, at these offsets; nothing was appended.
+    pub is_duplicate: bool,
+}
+
+impl Appended {
+    /// What to wait for.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.last_offset.next()
+    }
+}
+
+impl Log {
+    /// Appends record batches, all or none. Decides without waiting; the write starts at the end
+    /// of the turn. Answer the producer after [`Log::wait_written`] or [`Log::wait_durable`] of
+    /// [`Appended::end`].
+    ///
+    /// # Errors
+    /// When it is refused; nothing has changed then.
+    pub fn append(&self, bytes: &Bytes, options: &AppendOptions) -> Result<Appended, AppendError> {
+        let mut state = self.0.state.borrow_mut();
+        match state.status {
+            Status::Open if state.is_stopping => return Err(AppendError::Closed),
+            Status::Open => {}
+            Status::Fenced(reason) => return Err(AppendError::Fenced(reason)),
+            Status::Closed => return Err(AppendError::Closed),
+        }
+        let verdict = state.check(bytes, options)?;
+        if let Some(duplicate) = verdict.duplicate {
+            return Ok(duplicate);
+        }
+        self.make_room(&mut state, bytes, &verdict, options)?;
+        let base_offset = state.end;
+        let mut taken = 0;
+        for batch in batches(bytes) {
+            let batch = batch.expect("checked above");
+            taken += self.append_batch(&mut state, &batch, options);
+        }
+        let appended = Appended {
+            base_offset,
+            last_offset: state.end.plus(-1),
+            log_append_time: append_time(&state.config, options),
+            log_start_offset: state.log_start,
+            is_duplicate: false,
+        };
+        let active = state.segments.last().expect("just appended to").base_offset;
+        let starts_writing = !std::mem::replace(&mut state.is_writing, true);
+        drop(state);
+        if taken > 0 {
+            self.0.storage.note_chunk(self, active, taken);
+        }
+        if starts_writing {
+            self.start_writing();
+        }
+        Ok(appended)
+    }
+
+    /// Refuses where memory or disk do not suffice, and rolls where the segment is full.
+    fn make_room(
+        &self,
+        state: &mut State,
+        bytes: &Bytes,
+        verdict: &Verdict,
+        options: &AppendOptions,
+    ) -> Result<(), AppendError> {
+        let incoming = position_of(bytes.len());
+        let waiting: u64 = state
+            .segments
+            .iter()
+            .rev()
+            .take_while(|segment| segment.phase != Phase::Finished)
+            .map(|segment| segment.size() - segment.durable)
+            .sum();
+        if waiting + incoming > UNSYNCED_BYTES_MAX && waiting > 0 {
+            return Err(AppendError::Busy);
+        }
+        let rolls = state.segments.last().is_none_or(|active| {
+            active.phase != Phase::Active
+                || must_roll(active, &state.config, state.end, incoming, verdict, options.now_ms)
+        });
+        let secured = if rolls {
+            0
+        } else {
+            state.segments.last().map_or(0, |active| active.allocated.saturating_sub(active.size()))
+        };
+        if state.is_space_low && incoming > secured {
+            let starts = !std::mem::replace(&mut state.is_securing, true);
+            if starts {
+                self.secure_in_background();
+            }
+            return Err(AppendError::NoSpace);
+        }
+        if rolls {
+            let durable = state
+                .segments
+                .last()
+                .filter(|active| active.phase == Phase::Active && active.durable == active.size())
+                .map(|active| active.base_offset);
+            state.roll(options.now_ms);
+            if let Some(base_offset) = durable {
+                self.finish_in_background(base_offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn append_batch(
+        &self,
+        state: &mut State,
+        batch: &RecordBatch<'_>,
+        options: &AppendOptions,
+    ) -> usize {
+        let base_offset = state.end;
+        let last_offset = base_offset.plus(i64::from(batch.last_offset_delta()));
+        let append_time = append_time(&state.config, options);
+        let head = new_head(batch, base_offset, options.leader_epoch, append_time);
+        let max_timestamp =
+            if append_time == TimestampMs::NONE { batch.max_timestamp() } else { append_time };
+        let interval_bytes = u64::try_from(state.config.index_interval_bytes).unwrap_or(0);
+        let segment = state.segments.last_mut().expect("room was made");
+        assert!(segment.phase == Phase::Active, "the last segment is active");
+        let position = segment.size();
+        segment.indexes_mut().add(
+            &IndexedBatch { last_offset, max_timestamp, position, size: position_of(batch.size()) },
+            interval_bytes,
+        );
+        segment.first_timestamp.get_or_insert(max_timestamp);
+        let taken = segment.tail.append(
+            &self.0.storage.pool,
+            TailBatch { base_offset, last_offset, max_timestamp, position },
+            &head,
+            &batch.bytes()[HEADER_BYTES..],
+        );
+        state.producers.note(batch, base_offset, max_timestamp);
+        state.epochs.assign(options.leader_epoch, base_offset);
+        state.end = last_offset.next();
+        taken
+    }
+}
+
+/// What the checks found.
+struct Verdict {
+    /// The append is there already.
+    duplicate: Option<Appended>,
+    /// How many offsets it takes.
+    offsets: i64,
+    max_timestamp: TimestampMs,
+}
+
+impl State {
+    fn check(&self, bytes: &[u8], options: &AppendOptions) -> Result<Verdict, AppendError> {
+        let segment_bytes_max = usize::try_from(self.config.segment_bytes).unwrap_or(0);
+        let mut verdict = Verdict { duplicate: None, offsets: 0, max_timestamp: TimestampMs::NONE };
+        let mut judged: SmallVec<[(ProducerId, ProducerEpoch, Sequence); 1]> = SmallVec::new();
+        let mut batch_count = 0;
+        for batch in batches(bytes) {
+            let batch = batch.map_err(refusal)?;
+            check_batch(&batch, &self.config, options)?;
+            if options.origin == AppendOrigin::Raft {
+                let expected = self.end.plus(verdict.offsets);
+                if batch.base_offset() != expected {
+                    let found = batch.base_offset();
+                    return Err(AppendError::UnexpectedOffset { expected, found });
+                }
+            }
+            if options.origin == AppendOrigin::Client && batch.producer_id().0 >= 0 {
+                match self.producers.judge(&batch, &judged)? {
+                    Judgement::New => {}
+                    Judgement::Duplicate { base_offset, last_offset, timestamp } => {
+                        verdict.duplicate = Some(Appended {
+                            base_offset,
+                            last_offset,
+                            log_append_time: match self.config.message_timestamp_type {
+                                TimestampType::CreateTime => TimestampMs::NONE,
+                                TimestampType::LogAppendTime => timestamp,
+                            },
+                            log_start_offset: self.log_start,
+                            is_duplicate: true,
+                        });
+                    }
+                }
+                judged.push((batch.producer_id(), batch.producer_epoch(), batch.last_sequence()));
+            }
+            verdict.offsets += i64::from(batch.last_offset_delta()) + 1;
+            verdict.max_timestamp = verdict.max_timestamp.max(batch.max_timestamp());
+            batch_count += 1;
+        }
+        if batch_count == 0 {
+            return Err(AppendError::InvalidRecord("no batch".to_owned()));
+        }
+        if verdict.duplicate.is_some() && batch_count > 1 {
+            let what = "several batches of which one is there already";
+            return Err(AppendError::InvalidRecord(what.to_owned()));
+        }
+        if bytes.len() > segment_bytes_max {
+            let (size, max) = (bytes.len(), segment_bytes_max);
+            return Err(AppendError::RecordListTooLarge { size, max });
+        }
+        Ok(verdict)
+    }
+
+    /// Begins a new active segment at the log's end; its file comes with its first write.
+    pub(crate) fn roll(&mut self, now_ms: i64) {
+        if let Some(active) = self.segments.last_mut()
+            && active.phase == Phase::Active
+        {
+            active.phase = Phase::Rolled;
+            active.indexes_mut().finish();
+        }
+        self.segments.push(Segment::new(self.end, now_ms));
+    }
+}
+
+fn check_batch(
+    batch: &RecordBatch<'_>,
+    config: &TopicConfig,
+    options: &AppendOptions,
+) -> Result<(), AppendError> {
+    let size_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    if batch.size() > size_max && options.origin != AppendOrigin::Raft {
+        return Err(AppendError::MessageTooLarge { size: batch.size(), max: size_max });
+    }
+    batch.verify_crc().map_err(refusal)?;
+    batch.check_counts(Counts::Dense).map_err(refusal)?;
+    if batch.compression() == Compression::None {
+        batch.check_records(Counts::Dense).map_err(refusal)?;
+        if config.cleanup_policy.compact && options.origin == AppendOrigin::Client {
+            let mut records = batch.records();
+            if records.any(|record| record.is_ok_and(|record| record.key.is_none())) {
+                let what = "a compacted topic takes no record without a key";
+                return Err(AppendError::InvalidRecord(what.to_owned()));
+            }
+        }
+    }
+    if options.origin != AppendOrigin::Client {
+        return Ok(());
+    }
+    if batch.is_control() {
+        return Err(AppendError::InvalidRecord("a producer may write no control batch".to_owned()));
+    }
+    if batch.producer_id().0 >= 0 && batch.base_sequence().0 < 0 {
+        return Err(AppendError::InvalidRecord("a producer id without a sequence".to_owned()));
+    }
+    check_timestamp(batch, config, options.now_ms)
+}
+
+fn check_timestamp(
+    batch: &RecordBatch<'_>,
+    config: &TopicConfig,
+    now: i64,
+) -> Result<(), AppendError> {
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    if batch.timestamp_type() == TimestampType::LogAppendTime {
+        let what = "a producer may not claim the broker's time";
+        return Err(AppendError::InvalidRecord(what.to_owned()));
+    }
+    let timestamp = batch.max_timestamp().0;
+    let is_late = timestamp.saturating_sub(now) > config.message_timestamp_after_max_ms;
+    let is_early = now.saturating_sub(timestamp) > config.message_timestamp_before_max_ms;
+    if timestamp >= 0 && (is_late || is_early) {
+        return Err(AppendError::InvalidTimestamp { timestamp, now });
+    }
+    Ok(())
+}
+
+fn refusal(error: BatchError) -> AppendError {
+    match error {
+        BatchError::UnsupportedMagic(magic) => AppendError::UnsupportedFormat(magic),
+        BatchError::TooLarge { size, max } => AppendError::MessageTooLarge { size, max },
+        BatchError::Truncated { .. }
+        | BatchError::InvalidLength(_)
+        | BatchError::WrongCrc { .. } => AppendError::Corrupt(error),
+        BatchError::UnknownCompression(_)
+        | BatchError::InvalidOffsets
+        | BatchError::InvalidRecordCount { .. }
+        | BatchError::InvalidRecord { .. } => AppendError::InvalidRecord(error.to_string()),
+    }
+}
+
+/// The broker's time where the topic wants it in the batches.
+fn append_time(config: &TopicConfig, options: &AppendOptions) -> TimestampMs {
+    match config.message_timestamp_type {
+        TimestampType::CreateTime => TimestampMs::NONE,
+        TimestampType::LogAppendTime => TimestampMs(options.now_ms),
+    }
+}
+
+/// The header as it goes into the log. Only the broker's time is under the CRC.
+fn new_head(
+    batch: &RecordBatch<'_>,
+    base_offset: Offset,
+    leader_epoch: LeaderEpoch,
+    append_time: TimestampMs,
+) -> [u8; HEADER_BYTES] {
+    let bytes = batch.bytes();
+    let mut head: [u8; HEADER_BYTES] =
+        bytes[..HEADER_BYTES].try_into().expect("a batch has a header");
+    let mut put = |at: usize, field: &[u8]| head[at..at + field.len()].copy_from_slice(field);
+    put(position::BASE_OFFSET, &base_offset.0.to_be_bytes());
+    put(position::PARTITION_LEADER_EPOCH, &leader_epoch.0.to_be_bytes());
+    if append_time != TimestampMs::NONE {
+        let attributes = batch.attributes() | attribute::LOG_APPEND_TIME;
+        put(position::ATTRIBUTES, &attributes.to_be_bytes());
+        put(position::MAX_TIMESTAMP, &append_time.0.to_be_bytes());
+        let crc = crc32c::crc32c(&head[position::ATTRIBUTES..]);
+        let crc = crc32c::crc32c_append(crc, &bytes[HEADER_BYTES..]);
+        head[position::CRC..position::CRC + 4].copy_from_slice(&crc.to_be_bytes());
+    }
+    head
+}
+
+/// True if the append may not go into the active segment.
+fn must_roll(
+    active: &Segment,
+    config: &TopicConfig,
+    end: Offset,
+    incoming: u64,
+    verdict: &Verdict,
+    now_ms: i64,
+) -> bool {
+    if active.size() == 0 {
+        return false;
+    }
+    let segment_bytes = u64::try_from(config.segment_bytes).unwrap_or(0);
+    let last_delta = end.0 + verdict.offsets - 1 - active.base_offset.0;
+    let index_bytes = length_of(u64::try_from(config.segment_index_bytes).unwrap_or(0));
+    let age_ms = match active.first_timestamp {
+        Some(first) if first.0 >= 0 && verdict.max_timestamp.0 >= 0 => {
+            verdict.max_timestamp.0.saturating_sub(first.0)
+        }
+        Some(_) | None => now_ms.saturating_sub(active.created_ms),
+    };
+    active.size() + incoming > segment_bytes
+        || last_delta > i64::from(i32::MAX)
+        || age_ms > config.segment_ms
+        || active.indexes.as_ref().is_some_and(|indexes| {
+            indexes.offset_index_bytes() + crate::index::OFFSET_ENTRY_BYTES > index_bytes
+        })
+}

@@ -1,0 +1,189 @@
+//! The group commit of a shard: what was written becomes durable, with as few fdatasyncs as the
+//! files allow and at most one round of them in flight.
+//!
+//! A sync of a file makes its completed writes durable and has the device flush its cache. Writes
+//! into space that was written and synced before need the flush alone: ONE such file's sync
+//! vouches for all of them on its device. A file in allocated or growing space has its metadata to
+//! be written and is synced itself, in the same round (docs/STORAGE.md has the conditions).
+//!
+//! A round begins at once when somebody waits for durability, else [`SYNC_DELAY`] after a write:
+//! nothing stays unsynced for longer, whoever waits.
+
+use std::{
+    future::{Future, poll_fn},
+    path::Path,
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use model::Offset;
+use runtime::{Errno, File, TaskQueue};
+
+use crate::{
+    FenceReason, Log,
+    log::State,
+    storage::{CommitStrategy, FileSystem, StorageInner},
+    write::Written,
+};
+
+/// How long written data may wait for a sync that nobody waits for. The design's bound is 10 ms,
+/// the sync itself included.
+const SYNC_DELAY: Duration = Duration::from_millis(5);
+
+/// A file with completed writes that no sync has covered.
+pub(crate) struct Unsynced {
+    log: Log,
+    base_offset: Offset,
+    file: Rc<File>,
+    end: u64,
+    end_offset: Offset,
+    is_vouched: bool,
+}
+
+/// Counts as somebody who waits for durability while it lives.
+pub(crate) struct DurableWaiter(Rc<StorageInner>);
+
+impl Drop for DurableWaiter {
+    fn drop(&mut self) {
+        self.0.durable_waiters.set(self.0.durable_waiters.get() - 1);
+    }
+}
+
+impl StorageInner {
+    pub(crate) fn durable_waiter(self: &Rc<Self>) -> DurableWaiter {
+        self.durable_waiters.set(self.durable_waiters.get() + 1);
+        self.waiter_came.notify_all();
+        DurableWaiter(Rc::clone(self))
+    }
+
+    /// Whether one file's sync may vouch for others of this log's device.
+    pub(crate) fn file_system(&self, state: &State) -> FileSystem {
+        let is_direct = state
+            .segments
+            .last()
+            .and_then(|segment| segment.file.as_ref())
+            .is_some_and(|file| file.info().direct);
+        match self.options.commit {
+            CommitStrategy::Shared if is_direct => FileSystem::Vouching,
+            CommitStrategy::Shared | CommitStrategy::PerFile => FileSystem::Plain,
+        }
+    }
+
+    /// A write completed: it takes part in the next round.
+    pub(crate) fn note_written(self: &Rc<Self>, log: &Log, written: &Written, file: &Rc<File>) {
+        let is_vouched = written.is_vouched && self.options.commit == CommitStrategy::Shared;
+        let mut unsynced = self.unsynced.borrow_mut();
+        let known = unsynced.iter_mut().find(|known| Rc::ptr_eq(&known.file, file));
+        match known {
+            Some(known) => {
+                known.end = written.end;
+                known.end_offset = written.end_offset;
+                known.is_vouched &= is_vouched;
+            }
+            None => unsynced.push(Unsynced {
+                log: log.clone(),
+                base_offset: written.base_offset,
+                file: Rc::clone(file),
+                end: written.end,
+                end_offset: written.end_offset,
+                is_vouched,
+            }),
+        }
+        drop(unsynced);
+        if !self.is_syncing.replace(true) {
+            let storage = Rc::clone(self);
+            self.runtime.spawn("group commit", TaskQueue::Foreground, async move {
+                storage.sync_until_idle().await;
+            });
+        }
+    }
+
+    async fn sync_until_idle(self: Rc<Self>) {
+        loop {
+            // All that completed in this turn goes together.
+            self.runtime.end_of_turn().await;
+            if self.durable_waiters.get() == 0 && !self.unsynced.borrow().is_empty() {
+                let deadline = self.runtime.now() + SYNC_DELAY;
+                let waiter = self.waiter_came.wait_until(|| self.durable_waiters.get() > 0);
+                // Either end of the wait is as good.
+                let _ = self.runtime.deadline(deadline, waiter).await;
+            }
+            let batch = std::mem::take(&mut *self.unsynced.borrow_mut());
+            if batch.is_empty() {
+                self.is_syncing.set(false);
+                return;
+            }
+            self.sync_batch(batch).await;
+        }
+    }
+
+    async fn sync_batch(&self, batch: Vec<Unsynced>) {
+        let mut vouching: Vec<u64> = Vec::new();
+        let mut syncs: Vec<Joined<Result<(), Errno>>> = Vec::new();
+        // For each file, which of the syncs tells of it.
+        let mut told_by = Vec::with_capacity(batch.len());
+        let mut vouching_sync = Vec::new();
+        for written in &batch {
+            let device = written.file.info().device;
+            let known = vouching.iter().position(|known| *known == device);
+            if let (true, Some(index)) = (written.is_vouched, known) {
+                told_by.push(vouching_sync[index]);
+                continue;
+            }
+            told_by.push(syncs.len());
+            if written.is_vouched {
+                vouching.push(device);
+                vouching_sync.push(syncs.len());
+            }
+            let file = Rc::clone(&written.file);
+            syncs.push(Box::pin(async move { file.sync().await }));
+        }
+        self.counters.count_round(batch.len(), syncs.len());
+        let outcomes = join_all(syncs).await;
+        for (written, sync) in batch.iter().zip(&told_by) {
+            if let Err(errno) = outcomes[*sync] {
+                written.log.fence(FenceReason::Sync(errno));
+            }
+        }
+        for (written, sync) in batch.iter().zip(&told_by) {
+            if outcomes[*sync].is_ok() && written.log.fenced().is_none() {
+                written.log.mark_durable(written.base_offset, written.end, written.end_offset);
+            }
+        }
+    }
+
+    /// Makes the names in a directory durable.
+    pub(crate) async fn sync_directory(&self, path: &Path) -> Result<(), Errno> {
+        if cfg!(feature = "mutant_no_directory_sync") {
+            return Ok(());
+        }
+        self.runtime.sync_directory(path).await
+    }
+}
+
+/// One of several that are waited for together.
+pub(crate) type Joined<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Waits for all of the futures; their results stand in their order.
+pub(crate) async fn join_all<T>(futures: Vec<Joined<T>>) -> Vec<T> {
+    let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut results: Vec<Option<T>> = pending.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut is_done = true;
+        for (future, result) in pending.iter_mut().zip(&mut results) {
+            let Some(running) = future else { continue };
+            match running.as_mut().poll(context) {
+                Poll::Ready(value) => {
+                    *result = Some(value);
+                    *future = None;
+                }
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    results.into_iter().map(|result| result.expect("every future has ended")).collect()
+}

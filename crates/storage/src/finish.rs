@@ -1,0 +1,317 @@
+//! What makes a log readable without recovery: files at their true length, indexes, leader epochs
+//! and producer snapshots on disk. Done for a segment once it was rolled and is durable, for the
+//! end of the log at a checkpoint, and for all of it at a clean stop and at a deletion's rename.
+
+use std::path::PathBuf;
+
+use model::{Offset, TimestampMs};
+use runtime::{Errno, FileKind, TaskQueue};
+
+use crate::{
+    Error, Log, RecoveryPoint, leader_epochs,
+    log::Status,
+    segment::{Phase, offset_of_name, segment_path},
+    storage::replace_file,
+    tail::BLOCK_BYTES,
+};
+
+/// How many producer snapshots are kept: Kafka, too, keeps more than the newest.
+const SNAPSHOTS_KEPT: usize = 2;
+
+impl Log {
+    /// A rolled segment is durable: brings its files into their final form.
+    pub(crate) fn finish_in_background(&self, base_offset: Offset) {
+        let log = self.clone();
+        self.runtime().spawn("segment finish", TaskQueue::Background, async move {
+            if let Err(error) = log.finish_segment(base_offset).await {
+                // Everything it writes is derived; recovery does it again.
+                tracing::warn!(topic = log.topic(), partition = log.partition().0,
+                    offset = base_offset.0, %error, "a segment's indexes were not written");
+            }
+        });
+    }
+
+    /// Brings a rolled segment that is durable into its final form.
+    async fn finish_segment(&self, base_offset: Offset) -> Result<(), Error> {
+        {
+            let mut state = self.0.state.borrow_mut();
+            let Some(segment) = state.segment_mut(base_offset) else { return Ok(()) };
+            if segment.phase != Phase::Rolled {
+                return Ok(());
+            }
+            segment.phase = Phase::Finishing;
+        }
+        self.wait_for_zeroing(base_offset, u64::MAX - BLOCK_BYTES).await;
+        let outcome = self.finish_files(base_offset).await;
+        let mut state = self.0.state.borrow_mut();
+        if let Some(segment) = state.segment_mut(base_offset) {
+            match outcome {
+                Ok(()) => {
+                    segment.phase = Phase::Finished;
+                    // Readers open it again, through the page cache.
+                    segment.file = None;
+                    segment.allocated = segment.size();
+                    segment.vouched = 0..0;
+                }
+                Err(_) => segment.phase = Phase::Rolled,
+            }
+        }
+        drop(state);
+        self.0.progress.notify_all();
+        outcome
+    }
+
+    /// Cuts the file to its content and writes the indexes.
+    async fn finish_files(&self, base_offset: Offset) -> Result<(), Error> {
+        let (file, size, indexes) = {
+            let state = self.0.state.borrow();
+            let Some(segment) = state.segment(base_offset) else { return Ok(()) };
+            assert!(segment.written == segment.size(), "a segment is written before it is cut");
+            (segment.file.clone(), segment.size(), segment.indexes.clone())
+        };
+        let directory = self.0.directory.borrow().clone();
+        let path = segment_path(&directory, base_offset, "log");
+        if let Some(file) = file {
+            file.set_length(size).await.map_err(Error::io(&path))?;
+            file.sync().await.map_err(Error::io(&path))?;
+        }
+        if let Some(indexes) = indexes {
+            self.write_indexes(base_offset, &indexes).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_indexes(
+        &self,
+        base_offset: Offset,
+        indexes: &crate::index::Indexes,
+    ) -> Result<(), Error> {
+        let directory = self.0.directory.borrow().clone();
+        let runtime = self.runtime();
+        let path = segment_path(&directory, base_offset, "index");
+        replace_file(runtime, path, indexes.offset_file()).await?;
+        let path = segment_path(&directory, base_offset, "timeindex");
+        replace_file(runtime, path, indexes.time_file()).await
+    }
+
+    /// Writes what lets recovery start at the durable end instead of where it had to last time.
+    /// Does nothing where nothing was appended since.
+    ///
+    /// # Errors
+    /// The operating system's; the recovery point stays where it was.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        let (end, producers, epochs, indexes) = {
+            let mut state = self.0.state.borrow_mut();
+            // A snapshot can be taken of the appended end alone.
+            let end = state.end;
+            if state.status != Status::Open || end == state.recovery_point {
+                return Ok(());
+            }
+            let now = self.runtime().wall_clock_ms();
+            let expiration_ms = self.0.storage.options.producer_expiration_ms;
+            state.producers.expire(TimestampMs(now.saturating_sub(expiration_ms)));
+            let indexes = state
+                .segments
+                .last()
+                .and_then(|active| active.indexes.clone().map(|found| (active.base_offset, found)));
+            (end, state.producers.file(), state.epochs.file(), indexes)
+        };
+        if self.wait_durable(end).await.is_err() {
+            return Ok(());
+        }
+        // Recovery does not look below its start: what lies there has its final form.
+        self.finish_rolled(end).await?;
+        let directory = self.0.directory.borrow().clone();
+        if let Some((base_offset, indexes)) = indexes {
+            self.write_indexes(base_offset, &indexes).await?;
+        }
+        self.write_epochs_and_producers(&directory, end, epochs, producers).await?;
+        let mut state = self.0.state.borrow_mut();
+        state.recovery_point = state.recovery_point.max(end);
+        Ok(())
+    }
+
+    /// Brings the rolled segments below `end` into their final form, or waits for whoever does.
+    async fn finish_rolled(&self, end: Offset) -> Result<(), Error> {
+        loop {
+            let unfinished = {
+                let state = self.0.state.borrow();
+                let mut pairs = state.segments.windows(2).filter(|pair| {
+                    let is_rolled = matches!(pair[0].phase, Phase::Rolled | Phase::Finishing);
+                    is_rolled && pair[1].base_offset <= end
+                });
+                pairs.next().map(|pair| (pair[0].base_offset, pair[0].phase))
+            };
+            match unfinished {
+                None => return Ok(()),
+                Some((base_offset, Phase::Rolled)) => self.finish_segment(base_offset).await?,
+                Some(_) => self.0.progress.notified().await,
+            }
+        }
+    }
+
+    async fn write_epochs_and_producers(
+        &self,
+        directory: &std::path::Path,
+        end: Offset,
+        epochs: Vec<u8>,
+        producers: Vec<u8>,
+    ) -> Result<(), Error> {
+        let runtime = self.runtime();
+        replace_file(runtime, directory.join(leader_epochs::FILE_NAME), epochs).await?;
+        replace_file(runtime, segment_path(directory, end, "snapshot"), producers).await?;
+        self.remove_old_snapshots(directory).await
+    }
+
+    async fn remove_old_snapshots(&self, directory: &std::path::Path) -> Result<(), Error> {
+        let entries = self.runtime().list_directory(directory).await;
+        let entries = entries.map_err(Error::io(directory))?;
+        let snapshots: Vec<_> = entries
+            .iter()
+            .filter(|entry| offset_of_name(&entry.name, "snapshot").is_some())
+            .collect();
+        let old = snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
+        for entry in &snapshots[..old] {
+            let path = directory.join(&entry.name);
+            self.runtime().remove_file(&path).await.map_err(Error::io(path))?;
+        }
+        Ok(())
+    }
+
+    /// Closes the log as a clean stop does; see [`crate::Storage::close`].
+    ///
+    /// # Errors
+    /// When it is fenced, or the operating system's.
+    pub async fn close(&self) -> Result<(), Error> {
+        let end = {
+            let mut state = self.0.state.borrow_mut();
+            match state.status {
+                Status::Closed => return Ok(()),
+                Status::Fenced(reason) => return Err(Error::Fenced(reason)),
+                Status::Open => {}
+            }
+            // Waiters still see the appends become durable.
+            state.is_stopping = true;
+            state.end
+        };
+        let durable = self.wait_durable(end).await;
+        if let (Err(_), Some(reason)) = (durable, self.fenced()) {
+            return Err(Error::Fenced(reason));
+        }
+        self.wait_until_quiet().await;
+        let bases: Vec<Offset> = {
+            let mut state = self.0.state.borrow_mut();
+            for segment in &mut state.segments {
+                if segment.phase == Phase::Active {
+                    segment.indexes_mut().finish();
+                    segment.phase = Phase::Rolled;
+                }
+            }
+            let rolled = state.segments.iter().filter(|segment| segment.phase == Phase::Rolled);
+            rolled.map(|segment| segment.base_offset).collect()
+        };
+        for base_offset in bases {
+            self.finish_segment(base_offset).await?;
+        }
+        let (end, epochs, producers, is_empty) = {
+            let state = self.0.state.borrow();
+            (state.end, state.epochs.file(), state.producers.file(), state.segments.is_empty())
+        };
+        let directory = self.0.directory.borrow().clone();
+        if !is_empty {
+            self.write_epochs_and_producers(&directory, end, epochs, producers).await?;
+            self.0.storage.sync_directory(&directory).await.map_err(Error::io(&directory))?;
+        }
+        self.0.state.borrow_mut().recovery_point = end;
+        self.release_tails();
+        self.set_closed();
+        Ok(())
+    }
+
+    /// Waits until no task of the log touches its files.
+    async fn wait_until_quiet(&self) {
+        self.0
+            .progress
+            .wait_until(|| {
+                let state = self.0.state.borrow();
+                let is_finishing =
+                    state.segments.iter().any(|segment| segment.phase == Phase::Finishing);
+                !state.is_writing && !state.is_zeroing() && !is_finishing
+            })
+            .await;
+    }
+
+    fn release_tails(&self) {
+        let mut state = self.0.state.borrow_mut();
+        let freed = state.segments.iter_mut().map(|segment| segment.tail.give_back()).sum();
+        drop(state);
+        self.0.storage.forget_chunks(freed);
+    }
+
+    pub(crate) fn checkpoint_entry(&self) -> RecoveryPoint {
+        let state = self.0.state.borrow();
+        RecoveryPoint {
+            topic: self.0.topic.to_string(),
+            partition: self.0.partition,
+            recovery_point: state.recovery_point,
+            log_start_offset: state.log_start,
+            high_watermark: state.high_watermark(),
+        }
+    }
+
+    /// Deletes the log: it is renamed durably, so that it is not found again, then removed in the
+    /// background. Readers that hold its memory or files go on.
+    ///
+    /// # Errors
+    /// The operating system's, of the rename.
+    pub async fn delete(&self) -> Result<(), Error> {
+        self.set_closed();
+        self.wait_until_quiet().await;
+        let from = self.0.directory.borrow().clone();
+        let random = self.runtime().random();
+        let id = model::Uuid::from_random(random, self.runtime().random());
+        // The form that Apache Kafka removes at its start: topic-partition.<32 hex>-delete.
+        let hex: String = id.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("{}-{}.{hex}-delete", self.0.topic, self.0.partition);
+        let to = from.with_file_name(name);
+        self.runtime().rename(&from, &to).await.map_err(Error::io(&from))?;
+        let parent = to.parent().map(PathBuf::from).unwrap_or_default();
+        self.0.storage.sync_directory(&parent).await.map_err(Error::io(&parent))?;
+        *self.0.directory.borrow_mut() = to.clone();
+        self.release_tails();
+        self.0.storage.unregister(self);
+        let runtime = self.runtime().clone();
+        self.runtime().spawn("log deletion", TaskQueue::Background, async move {
+            if let Err(errno) = remove_tree(&runtime, to.clone()).await {
+                tracing::warn!(path = %to.display(), %errno, "a deleted log was not removed");
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends the active segment; the next append begins a new one. Nothing happens to an empty one.
+    pub fn roll(&self) {
+        let now_ms = self.runtime().wall_clock_ms();
+        let mut state = self.0.state.borrow_mut();
+        let Some(active) = state.segments.last() else { return };
+        if state.status != Status::Open || active.size() == 0 {
+            return;
+        }
+        let (base_offset, is_durable) = (active.base_offset, active.durable == active.size());
+        state.roll(now_ms);
+        drop(state);
+        if is_durable {
+            self.finish_in_background(base_offset);
+        }
+    }
+}
+
+/// Removes a directory of files, and the directory.
+pub(crate) async fn remove_tree(runtime: &runtime::Runtime, path: PathBuf) -> Result<(), Errno> {
+    for entry in runtime.list_directory(&path).await? {
+        if entry.kind == FileKind::File {
+            runtime.remove_file(&path.join(&entry.name)).await?;
+        }
+    }
+    runtime.remove_directory(&path).await
+}

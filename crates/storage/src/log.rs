@@ -1,0 +1,484 @@
+//! One partition's log: its state, and what others may ask of it.
+//!
+//! Everything here is decided without waiting, under one borrow; the tasks in `write`, `commit`
+//! and `read` do the I/O and come back with what happened.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    path::PathBuf,
+    rc::{Rc, Weak},
+};
+
+use model::{LeaderEpoch, Offset, PartitionId, TopicId, topic_config::TopicConfig};
+use runtime::{Instant, Runtime, local::Notify};
+
+use crate::{
+    FenceReason, ProducerStatus, WaitError,
+    leader_epochs::LeaderEpochs,
+    producers::Producers,
+    segment::{Phase, Segment},
+    storage::StorageInner,
+};
+
+/// How many times a log remembers that appends were taken back for want of space. Each needs a
+/// failed allocation; whoever waits has looked long before so many have passed.
+const CUTS_REMEMBERED: usize = 64;
+
+/// A partition's log. Cheap to clone; belongs to its shard.
+#[derive(Clone)]
+pub struct Log(pub(crate) Rc<LogInner>);
+
+pub(crate) struct LogInner {
+    pub(crate) storage: Rc<StorageInner>,
+    pub(crate) topic: Box<str>,
+    pub(crate) partition: PartitionId,
+    pub(crate) topic_id: TopicId,
+    pub(crate) directory: RefCell<PathBuf>,
+    pub(crate) state: RefCell<State>,
+    /// Something was written, became durable, was fenced or closed.
+    pub(crate) progress: Notify,
+    /// The high watermark moved, or the log was fenced or closed.
+    pub(crate) growth: Notify,
+}
+
+/// Whether a log takes appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Open,
+    Fenced(FenceReason),
+    Closed,
+}
+
+/// Who moves the high watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HighWatermark {
+    /// The one replica: it is the durable end.
+    Durable,
+    /// The leader, from what the replicas report.
+    Given(Offset),
+}
+
+pub(crate) struct State {
+    pub(crate) config: Rc<TopicConfig>,
+    pub(crate) status: Status,
+    pub(crate) log_start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) written_end: Offset,
+    pub(crate) durable_end: Offset,
+    pub(crate) high_watermark: HighWatermark,
+    /// By base offset; the last one is active. Empty before the first append.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) producers: Producers,
+    pub(crate) epochs: LeaderEpochs,
+    /// No more appends are taken, what is there still becomes durable.
+    pub(crate) is_stopping: bool,
+    /// A write task runs.
+    pub(crate) is_writing: bool,
+    /// A task that secures space ahead runs.
+    pub(crate) is_securing: bool,
+    /// The last allocation found no space: appends that need more are refused in advance.
+    pub(crate) is_space_low: bool,
+    /// Up to where a producer snapshot is on disk: what the recovery point may be.
+    pub(crate) recovery_point: Offset,
+    pub(crate) traffic: Traffic,
+    /// How often appends were taken back, and to which offset each time.
+    generation: u64,
+    cuts: Vec<(u64, Offset)>,
+}
+
+/// How much is appended, for deciding whether a log is hot.
+pub(crate) struct Traffic {
+    pub(crate) since: Instant,
+    pub(crate) bytes: u64,
+    pub(crate) is_hot: bool,
+}
+
+impl State {
+    pub(crate) fn new(config: Rc<TopicConfig>, start: Offset, now: Instant) -> State {
+        State {
+            config,
+            status: Status::Open,
+            log_start: start,
+            end: start,
+            written_end: start,
+            durable_end: start,
+            high_watermark: HighWatermark::Durable,
+            segments: Vec::new(),
+            producers: Producers::default(),
+            epochs: LeaderEpochs::default(),
+            is_stopping: false,
+            is_writing: false,
+            is_securing: false,
+            is_space_low: false,
+            recovery_point: start,
+            traffic: Traffic { since: now, bytes: 0, is_hot: false },
+            generation: 0,
+            cuts: Vec::new(),
+        }
+    }
+
+    pub(crate) fn high_watermark(&self) -> Offset {
+        match self.high_watermark {
+            HighWatermark::Durable => self.durable_end,
+            HighWatermark::Given(offset) => offset.min(self.durable_end),
+        }
+    }
+
+    pub(crate) fn segment(&self, base_offset: Offset) -> Option<&Segment> {
+        let index =
+            self.segments.binary_search_by_key(&base_offset, |segment| segment.base_offset).ok()?;
+        Some(&self.segments[index])
+    }
+
+    pub(crate) fn segment_mut(&mut self, base_offset: Offset) -> Option<&mut Segment> {
+        let index =
+            self.segments.binary_search_by_key(&base_offset, |segment| segment.base_offset).ok()?;
+        Some(&mut self.segments[index])
+    }
+
+    pub(crate) fn is_zeroing(&self) -> bool {
+        self.segments.iter().any(|segment| !segment.zeroing.is_empty())
+    }
+
+    /// The segment that `offset` lies in, by its place.
+    pub(crate) fn segment_index_of(&self, offset: Offset) -> Option<usize> {
+        self.segments.partition_point(|segment| segment.base_offset <= offset).checked_sub(1)
+    }
+
+    /// Takes everything from `offset` on back: it was never written. The segments that hold it are
+    /// adjusted by the caller.
+    pub(crate) fn take_back(&mut self, offset: Offset) {
+        assert!(offset >= self.written_end, "what was written is not taken back");
+        self.producers.cut(offset);
+        self.epochs.cut(offset);
+        self.end = offset;
+        self.generation += 1;
+        if self.cuts.len() == CUTS_REMEMBERED {
+            self.cuts.remove(0);
+        }
+        self.cuts.push((self.generation, offset));
+    }
+
+    /// True if what ended at `end` was taken back since `generation`.
+    fn was_taken_back(&self, end: Offset, generation: u64) -> bool {
+        self.cuts.iter().any(|(when, cut)| *when > generation && end > *cut)
+    }
+}
+
+/// How far a waiter wants its append to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Written,
+    Durable,
+}
+
+impl Log {
+    pub(crate) fn new(
+        storage: Rc<StorageInner>,
+        name: (&str, PartitionId, TopicId),
+        directory: PathBuf,
+        state: State,
+    ) -> Log {
+        let (topic, partition, topic_id) = name;
+        let log = Log(Rc::new(LogInner {
+            storage,
+            topic: topic.into(),
+            partition,
+            topic_id,
+            directory: RefCell::new(directory),
+            state: RefCell::new(state),
+            progress: Notify::new(),
+            growth: Notify::new(),
+        }));
+        log.0.storage.register(&log);
+        log
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.0.storage.runtime
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<LogInner> {
+        Rc::downgrade(&self.0)
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.0.partition
+    }
+
+    /// The topic's id.
+    #[must_use]
+    pub fn topic_id(&self) -> TopicId {
+        self.0.topic_id
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> Rc<TopicConfig> {
+        Rc::clone(&self.0.state.borrow().config)
+    }
+
+    /// Puts other settings in force, from the next append on.
+    pub fn set_config(&self, config: Rc<TopicConfig>) {
+        self.0.state.borrow_mut().config = config;
+    }
+
+    /// The first offset that can be read.
+    #[must_use]
+    pub fn log_start_offset(&self) -> Offset {
+        self.0.state.borrow().log_start
+    }
+
+    /// The offset behind the last that was appended.
+    #[must_use]
+    pub fn log_end_offset(&self) -> Offset {
+        self.0.state.borrow().end
+    }
+
+    /// Up to where the writes have completed: what survives this process.
+    #[must_use]
+    pub fn written_end(&self) -> Offset {
+        self.0.state.borrow().written_end
+    }
+
+    /// Up to where everything is on disk: what survives a power cut.
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
+        self.0.state.borrow().durable_end
+    }
+
+    /// Up to where consumers may read.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.0.state.borrow().high_watermark()
+    }
+
+    /// From now on the high watermark is what the leader says, never beyond the durable end.
+    pub fn set_high_watermark(&self, offset: Offset) {
+        let mut state = self.0.state.borrow_mut();
+        let before = state.high_watermark();
+        state.high_watermark = HighWatermark::Given(offset);
+        let moved = state.high_watermark() != before;
+        drop(state);
+        if moved {
+            self.0.growth.notify_all();
+        }
+    }
+
+    /// Up to where consumers that read committed transactions alone may read.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        let state = self.0.state.borrow();
+        let high_watermark = state.high_watermark();
+        state
+            .producers
+            .first_open_transaction()
+            .map_or(high_watermark, |start| start.min(high_watermark))
+    }
+
+    /// Told when the high watermark has moved, and when the log was fenced or closed.
+    #[must_use]
+    pub fn on_growth(&self) -> &Notify {
+        &self.0.growth
+    }
+
+    /// Why the log takes no more appends, if it was fenced.
+    #[must_use]
+    pub fn fenced(&self) -> Option<FenceReason> {
+        match self.0.state.borrow().status {
+            Status::Fenced(reason) => Some(reason),
+            Status::Open | Status::Closed => None,
+        }
+    }
+
+    /// The latest leader epoch in the log; -1 where there is none.
+    #[must_use]
+    pub fn latest_leader_epoch(&self) -> LeaderEpoch {
+        self.0.state.borrow().epochs.latest()
+    }
+
+    /// The largest epoch in the log that is not above `epoch`, and the offset behind its last
+    /// record. `None` where there is none.
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let state = self.0.state.borrow();
+        state.epochs.end_offset(epoch, state.end)
+    }
+
+    /// The epoch that wrote the record at `offset`; -1 where it is not known.
+    #[must_use]
+    pub fn leader_epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.0.state.borrow().epochs.epoch_at(offset)
+    }
+
+    /// The idempotent producers that the log knows.
+    #[must_use]
+    pub fn producers(&self) -> Vec<ProducerStatus> {
+        self.0.state.borrow().producers.statuses()
+    }
+
+    /// The bytes of all segments.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.0.state.borrow().segments.iter().map(Segment::size).sum()
+    }
+
+    /// How many segments the log has.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.0.state.borrow().segments.len()
+    }
+
+    /// What the recovery point may be set to: everything below it is durable, and a producer
+    /// snapshot at it is on disk.
+    #[must_use]
+    pub fn recovery_point(&self) -> Offset {
+        self.0.state.borrow().recovery_point
+    }
+
+    /// Waits until everything below `end` is written. Call it before anything else is awaited
+    /// after the append: what is taken back in between is told apart by the time of this call.
+    ///
+    /// # Errors
+    /// When it will not be.
+    pub fn wait_written(&self, end: Offset) -> impl Future<Output = Result<(), WaitError>> + use<> {
+        self.wait(end, Stage::Written)
+    }
+
+    /// Waits until everything below `end` is on disk; see [`Log::wait_written`].
+    ///
+    /// # Errors
+    /// When it will not be, or when nobody knows.
+    pub fn wait_durable(&self, end: Offset) -> impl Future<Output = Result<(), WaitError>> + use<> {
+        self.wait(end, Stage::Durable)
+    }
+
+    fn wait(
+        &self,
+        end: Offset,
+        stage: Stage,
+    ) -> impl Future<Output = Result<(), WaitError>> + use<> {
+        let log = self.clone();
+        let (generation, is_beyond) = {
+            let state = self.0.state.borrow();
+            (state.generation, end > state.end)
+        };
+        async move {
+            if is_beyond {
+                return Err(WaitError::NoSpace);
+            }
+            if let Some(outcome) = log.outcome(end, stage, generation) {
+                return outcome;
+            }
+            let _waiter = (stage == Stage::Durable).then(|| log.0.storage.durable_waiter());
+            loop {
+                log.0.progress.notified().await;
+                if let Some(outcome) = log.outcome(end, stage, generation) {
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    fn outcome(&self, end: Offset, stage: Stage, generation: u64) -> Option<Result<(), WaitError>> {
+        let state = self.0.state.borrow();
+        if state.was_taken_back(end, generation) {
+            return Some(Err(WaitError::NoSpace));
+        }
+        let reached = match stage {
+            Stage::Written => state.written_end,
+            Stage::Durable => state.durable_end,
+        };
+        if reached >= end {
+            return Some(Ok(()));
+        }
+        match state.status {
+            Status::Open => None,
+            Status::Fenced(reason) => Some(Err(WaitError::Fenced(reason))),
+            Status::Closed => Some(Err(WaitError::Closed)),
+        }
+    }
+
+    /// Ends appends for good: nobody knows what is on disk.
+    pub(crate) fn fence(&self, reason: FenceReason) {
+        {
+            let mut state = self.0.state.borrow_mut();
+            if state.status != Status::Open {
+                return;
+            }
+            state.status = Status::Fenced(reason);
+            tracing::error!(
+                topic = %self.0.topic,
+                partition = self.0.partition.0,
+                offset = state.durable_end.0,
+                %reason,
+                "fenced: the log takes no more appends"
+            );
+        }
+        self.0.progress.notify_all();
+        self.0.growth.notify_all();
+    }
+
+    /// Ends appends because the log goes away.
+    pub(crate) fn set_closed(&self) {
+        self.0.state.borrow_mut().status = Status::Closed;
+        self.0.progress.notify_all();
+        self.0.growth.notify_all();
+    }
+
+    /// A write of the segment completed up to `position`, which is up to `offset`.
+    pub(crate) fn mark_written(&self, base_offset: Offset, position: u64, offset: Offset) {
+        let mut state = self.0.state.borrow_mut();
+        let before = state.high_watermark();
+        state.written_end = offset;
+        if cfg!(feature = "mutant_ack_before_fdatasync") {
+            state.durable_end = offset;
+        }
+        let moved = state.high_watermark() != before;
+        let segment =
+            state.segment_mut(base_offset).expect("a segment is not dropped under a write");
+        segment.written = position;
+        drop(state);
+        self.0.progress.notify_all();
+        if moved {
+            self.0.growth.notify_all();
+        }
+    }
+
+    /// A sync covered the segment up to `position`, which is up to `offset`.
+    pub(crate) fn mark_durable(&self, base_offset: Offset, position: u64, offset: Offset) {
+        let mut state = self.0.state.borrow_mut();
+        let before = state.high_watermark();
+        state.durable_end = state.durable_end.max(offset);
+        let moved = state.high_watermark() != before;
+        let mut is_rolled = false;
+        if let Some(segment) = state.segment_mut(base_offset) {
+            segment.durable = segment.durable.max(position.min(segment.written));
+            is_rolled = segment.phase == Phase::Rolled && segment.durable == segment.size();
+        }
+        assert!(state.durable_end <= state.written_end, "durable is never beyond written");
+        drop(state);
+        self.0.progress.notify_all();
+        if moved {
+            self.0.growth.notify_all();
+        }
+        if is_rolled {
+            self.finish_in_background(base_offset);
+        }
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Log({}-{})", self.0.topic, self.0.partition)
+    }
+}

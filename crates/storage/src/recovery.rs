@@ -1,0 +1,565 @@
+//! Opens a log that is on disk, after a clean stop or after none.
+//!
+//! The durable mark is the recovery point of the checkpoint file, believed only where a producer
+//! snapshot at it is in the partition's directory (so the mark of a deleted topic of the same name
+//! is not); else an older snapshot's offset, else 0. What lies below it is damage where it cannot
+//! be read: never cut off, never served. What lies above is a torn tail where it cannot be read,
+//! and is cut, unless valid batches follow beyond what may have been in flight.
+//!
+//! A killed process's direct writes may land after it is gone: an allocation in a file waits for
+//! all that are in flight on it, and is the first thing done to every file that may have some.
+//! Nothing is served before what is kept was synced.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use model::{
+    LeaderEpoch, Offset, PartitionId, TimestampMs, TopicId,
+    record_batch::{BatchError, Counts, RecordBatch},
+    topic_config::TopicConfig,
+};
+use runtime::{Access, Cache, Create, Errno, File, OpenOptions, Runtime};
+
+use crate::{
+    Error, Log, Storage,
+    index::{IndexedBatch, Indexes},
+    leader_epochs::{self, LeaderEpochs},
+    log::State,
+    producers::Producers,
+    scan::{Scanned, Scanner},
+    segment::{Phase, Segment, offset_of_name, segment_path},
+    storage::{UNSYNCED_BYTES_MAX, read_small_file},
+    tail::{BLOCK_BYTES, block_floor, length_of, position_of},
+};
+
+/// The largest index file that is read: Kafka's preallocated ones have 10 MiB.
+const INDEX_BYTES_MAX: usize = 64 << 20;
+/// The largest producer snapshot that is read: a million producers.
+const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
+/// The largest leader epoch checkpoint that is read.
+const EPOCHS_BYTES_MAX: usize = 16 << 20;
+/// The largest batch that is believed where the topic's setting is lower (it may have been higher
+/// before).
+const BATCH_BYTES_MIN: usize = 64 << 20;
+
+/// Whether the clean-shutdown marker was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanStop {
+    /// The last process closed everything.
+    Clean,
+    /// It was killed, or the power went.
+    Unclean,
+}
+
+/// What the log directory's checkpoint files say of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveryStart {
+    /// From `recovery-point-offset-checkpoint`.
+    pub recovery_point: Option<Offset>,
+    /// From `log-start-offset-checkpoint`.
+    pub log_start_offset: Option<Offset>,
+    /// How the last process ended.
+    pub stop: CleanStop,
+}
+
+/// What opening a log found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Bytes of batches that were read and checked.
+    pub checked_bytes: u64,
+    /// Bytes of a torn tail that were cut off; a tail of zeros counts for nothing.
+    pub cut_bytes: u64,
+    /// Segments removed because the one before them was cut.
+    pub cut_segments: usize,
+    /// Segments whose indexes were missing or wrong.
+    pub rebuilt_indexes: usize,
+}
+
+impl Storage {
+    /// Opens the partition in `directory`, which is called `<topic>-<partition>`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when something durable cannot be read: nothing was changed then.
+    pub async fn open_log(
+        &self,
+        directory: &Path,
+        topic_id: TopicId,
+        config: Rc<TopicConfig>,
+        known: RecoveryStart,
+    ) -> Result<(Log, RecoveryReport), Error> {
+        let Some((topic, partition)) = crate::directory::partition_of_path(directory) else {
+            let what = "not the name of a partition's directory".to_owned();
+            return Err(Error::Malformed { path: directory.to_owned(), what });
+        };
+        let now = self.0.runtime.now();
+        let mut recovery = Recovery {
+            runtime: self.0.runtime.clone(),
+            directory: directory.to_owned(),
+            known,
+            mark: Offset::ZERO,
+            state: State::new(config, Offset::ZERO, now),
+            report: RecoveryReport::default(),
+        };
+        let bases = recovery.list_segments().await?;
+        Box::pin(recovery.recover(&bases)).await?;
+        let (state, report) = (recovery.state, recovery.report);
+        if report.cut_bytes > 0 || report.cut_segments > 0 {
+            tracing::warn!(
+                topic,
+                partition = partition.0,
+                offset = state.end.0,
+                segments = report.cut_segments,
+                "recovery: cut {} bytes of a torn tail",
+                report.cut_bytes
+            );
+        }
+        let name = (topic.as_str(), partition, topic_id);
+        Ok((Log::new(Rc::clone(&self.0), name, directory.to_owned(), state), report))
+    }
+}
+
+struct Recovery {
+    runtime: Runtime,
+    directory: PathBuf,
+    known: RecoveryStart,
+    /// Below it everything is durable.
+    mark: Offset,
+    state: State,
+    report: RecoveryReport,
+}
+
+/// How the scan of a segment ended.
+struct ScannedSegment {
+    file: Rc<File>,
+    indexes: Indexes,
+    first_timestamp: Option<TimestampMs>,
+    size: u64,
+    /// It was cut: what follows in later segments is gone.
+    is_cut: bool,
+}
+
+impl Recovery {
+    /// The base offsets of all segments, in order; files that a crash left behind are removed.
+    async fn list_segments(&self) -> Result<Vec<Offset>, Error> {
+        let entries = self.runtime.list_directory(&self.directory).await;
+        let entries = entries.map_err(Error::io(&self.directory))?;
+        let mut bases = Vec::new();
+        for entry in entries {
+            if let Some(base) = offset_of_name(&entry.name, "log") {
+                bases.push(base);
+            }
+            let is_leftover =
+                [".tmp", ".cleaned", ".deleted"].iter().any(|suffix| entry.name.ends_with(suffix));
+            if is_leftover {
+                let path = self.directory.join(&entry.name);
+                self.runtime.remove_file(&path).await.map_err(Error::io(path))?;
+            }
+        }
+        Ok(bases)
+    }
+
+    async fn recover(&mut self, bases: &[Offset]) -> Result<(), Error> {
+        let snapshots = self.snapshots().await?;
+        let point = self.known.recovery_point.unwrap_or_default();
+        self.mark = snapshots.iter().copied().filter(|at| *at <= point).max().unwrap_or_default();
+        let Some(first) = bases.first().copied() else {
+            return self.open_empty();
+        };
+        self.state.end = first;
+        let produced = self.load_producers(&snapshots).await?;
+        let has_epochs = self.load_epochs().await?;
+        let scan_from = if has_epochs { produced.unwrap_or(first).min(self.mark) } else { first };
+        let start = bases.partition_point(|base| *base <= scan_from).saturating_sub(1);
+        for (index, base) in bases.iter().enumerate().take(start) {
+            let segment = self.finished(*base).await?;
+            self.state.segments.push(segment);
+            self.state.end = bases[index + 1];
+        }
+        let mut removed = Vec::new();
+        for (index, base) in bases.iter().enumerate().skip(start) {
+            let is_last = index + 1 == bases.len();
+            if !removed.is_empty() || !self.continues(*base, index == start)? {
+                removed.push(*base);
+                continue;
+            }
+            let scanned = Box::pin(self.scan(*base, scan_from, produced)).await?;
+            let is_cut = scanned.is_cut;
+            Box::pin(self.keep(*base, scanned, is_last)).await?;
+            if is_cut {
+                removed.extend_from_slice(&bases[index + 1..]);
+                break;
+            }
+        }
+        if self.state.end < self.mark {
+            let what = "the log ends before its durable mark";
+            return Err(self.damaged(bases[bases.len() - 1], 0, what.to_owned()));
+        }
+        self.remove_segments(&removed).await?;
+        self.settle(first).await
+    }
+
+    fn open_empty(&mut self) -> Result<(), Error> {
+        let start = self.known.log_start_offset.unwrap_or_default();
+        if self.mark > start {
+            return Err(self.damaged(start, 0, "the segments are missing".to_owned()));
+        }
+        let config = Rc::clone(&self.state.config);
+        self.state = State::new(config, start, self.runtime.now());
+        Ok(())
+    }
+
+    /// Whether a segment that starts at `base` may follow what was found so far.
+    fn continues(&mut self, base: Offset, is_first: bool) -> Result<bool, Error> {
+        let end = self.state.end;
+        // Compaction may have emptied the end of the segment before.
+        if is_first || base == end || (base > end && self.state.config.cleanup_policy.compact) {
+            self.state.end = base;
+            return Ok(true);
+        }
+        if end < self.mark {
+            let what = format!("the next segment starts at {base}");
+            return Err(self.damaged(base, 0, what));
+        }
+        Ok(false)
+    }
+
+    async fn snapshots(&self) -> Result<Vec<Offset>, Error> {
+        let entries = self.runtime.list_directory(&self.directory).await;
+        let entries = entries.map_err(Error::io(&self.directory))?;
+        Ok(entries.iter().filter_map(|entry| offset_of_name(&entry.name, "snapshot")).collect())
+    }
+
+    /// Loads the newest producer snapshot that is whole and not above the mark; removes those
+    /// above it, which tell of what may be cut. Gives its offset.
+    async fn load_producers(&mut self, snapshots: &[Offset]) -> Result<Option<Offset>, Error> {
+        for at in snapshots.iter().rev() {
+            let path = segment_path(&self.directory, *at, "snapshot");
+            if *at > self.mark {
+                self.runtime.remove_file(&path).await.map_err(Error::io(path))?;
+                continue;
+            }
+            let content = read_small_file(&self.runtime, &path, SNAPSHOT_BYTES_MAX).await?;
+            if let Some(producers) = content.as_deref().and_then(Producers::parse) {
+                self.state.producers = producers;
+                return Ok(Some(*at));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn load_epochs(&mut self) -> Result<bool, Error> {
+        let path = self.directory.join(leader_epochs::FILE_NAME);
+        let content = read_small_file(&self.runtime, &path, EPOCHS_BYTES_MAX).await?;
+        let epochs = content.as_deref().and_then(LeaderEpochs::parse);
+        let found = epochs.is_some();
+        self.state.epochs = epochs.unwrap_or_default();
+        self.state.epochs.cut(self.mark);
+        Ok(found)
+    }
+
+    /// A segment below the part that is checked: its files are as they were left.
+    async fn finished(&self, base: Offset) -> Result<Segment, Error> {
+        let path = segment_path(&self.directory, base, "log");
+        let file = File::open(&self.runtime, &path, OpenOptions::READ).await;
+        let file = file.map_err(Error::io(&path))?;
+        let info = file.info();
+        file.close().await;
+        let mut segment = Segment::new(base, info.modified_ms);
+        segment.phase = Phase::Finished;
+        segment.indexes = None;
+        segment.set_size(info.length, &[]);
+        Ok(segment)
+    }
+
+    /// Checks a segment from `scan_from` on.
+    async fn scan(
+        &mut self,
+        base: Offset,
+        scan_from: Offset,
+        produced: Option<Offset>,
+    ) -> Result<ScannedSegment, Error> {
+        let path = segment_path(&self.directory, base, "log");
+        let (file, length) = self.open_settled(&path).await?;
+        let loaded = self.load_indexes(base, length).await?;
+        let mut indexes = loaded.unwrap_or_else(|| Indexes::new(base));
+        let start = match self.known.stop {
+            // Everything is known to be whole: only the end has to be found.
+            CleanStop::Clean if scan_from == self.mark => indexes.last_position(),
+            CleanStop::Clean | CleanStop::Unclean => {
+                let start = indexes.position_before(scan_from);
+                indexes.cut_behind(start);
+                start
+            }
+        };
+        indexes.set_size(start);
+        let batch_bytes_max =
+            usize::try_from(self.state.config.max_message_bytes).unwrap_or(0).max(BATCH_BYTES_MIN);
+        let pool = self.runtime.pool();
+        let mut scanner = Scanner::new(Rc::clone(&file), pool, start, length, batch_bytes_max);
+        let mut first_timestamp = None;
+        let mut is_first = true;
+        let bad = loop {
+            match scanner.next().await.map_err(Error::io(&path))? {
+                Scanned::End => break None,
+                Scanned::Bad(error) => break Some(error),
+                Scanned::Batch { position, batch } => {
+                    if let Err(error) = self.check(&batch, is_first && start > 0) {
+                        // It is judged as one that is not there.
+                        scanner.step_back(position);
+                        break Some(error);
+                    }
+                    is_first = false;
+                    self.report.checked_bytes += position_of(batch.size());
+                    first_timestamp.get_or_insert_with(|| batch.max_timestamp());
+                    self.take(&batch, position, &mut indexes, produced);
+                }
+            }
+        };
+        let size = scanner.position();
+        let mut is_cut = false;
+        if let Some(error) = bad {
+            let garbage = self.judge_tail(base, &mut scanner, error).await?;
+            self.report.cut_bytes += garbage;
+            is_cut = garbage > 0;
+        }
+        if start > 0 {
+            first_timestamp = None;
+        }
+        Ok(ScannedSegment { file, indexes, first_timestamp, size, is_cut })
+    }
+
+    /// Opens a segment and waits for what a dead process may still be writing to it. Gives its
+    /// length.
+    async fn open_settled(&self, path: &Path) -> Result<(Rc<File>, u64), Error> {
+        let options =
+            OpenOptions { create: Create::Never, access: Access::ReadWrite, cache: Cache::Direct };
+        let file = File::open(&self.runtime, path, options).await.map_err(Error::io(path))?;
+        // A shorter file was cut, and is allocated again before it is written.
+        if self.known.stop == CleanStop::Unclean && file.info().length >= BLOCK_BYTES {
+            match file.allocate(0, BLOCK_BYTES).await {
+                Ok(()) => {}
+                Err(Errno::IO) => {
+                    return Err(Error::Io { path: path.to_owned(), errno: Errno::IO });
+                }
+                // A file system without allocation takes no direct writes either.
+                Err(_) => {}
+            }
+        }
+        let length = file.describe().await.map_err(Error::io(path))?.length;
+        Ok((Rc::new(file), length))
+    }
+
+    async fn load_indexes(&mut self, base: Offset, length: u64) -> Result<Option<Indexes>, Error> {
+        let path = segment_path(&self.directory, base, "index");
+        let offsets = read_small_file(&self.runtime, &path, INDEX_BYTES_MAX).await?;
+        let path = segment_path(&self.directory, base, "timeindex");
+        let times = read_small_file(&self.runtime, &path, INDEX_BYTES_MAX).await?;
+        let (Some(offsets), Some(times)) = (offsets, times) else {
+            self.report.rebuilt_indexes += 1;
+            return Ok(None);
+        };
+        let end = Offset(i64::MAX);
+        let parsed = Indexes::parse(base, &offsets, &times, length.max(1), end);
+        if parsed.is_none() {
+            self.report.rebuilt_indexes += 1;
+        }
+        Ok(parsed)
+    }
+
+    /// What a batch has to be to follow the one before it. The first one after an index's entry
+    /// may lie anywhere: only the log tells which offset it has.
+    fn check(&self, batch: &RecordBatch<'_>, is_after_index: bool) -> Result<(), BatchError> {
+        batch.verify_crc()?;
+        batch.check_counts(Counts::Sparse)?;
+        if is_after_index {
+            return Ok(());
+        }
+        let (found, expected) = (batch.base_offset(), self.state.end);
+        let may_skip = self.state.config.cleanup_policy.compact || expected < self.mark;
+        let continues = found == expected || (may_skip && found > expected);
+        let epoch = batch.leader_epoch();
+        let latest = self.state.epochs.latest();
+        let is_stale = epoch != LeaderEpoch(-1) && expected >= self.mark && epoch < latest;
+        if continues && !is_stale { Ok(()) } else { Err(BatchError::InvalidOffsets) }
+    }
+
+    fn take(
+        &mut self,
+        batch: &RecordBatch<'_>,
+        position: u64,
+        indexes: &mut Indexes,
+        produced: Option<Offset>,
+    ) {
+        let interval_bytes = u64::try_from(self.state.config.index_interval_bytes).unwrap_or(0);
+        let size = position_of(batch.size());
+        let max_timestamp = batch.max_timestamp();
+        let last_offset = batch.last_offset();
+        if position > indexes.last_position() || position == 0 {
+            indexes
+                .add(&IndexedBatch { last_offset, max_timestamp, position, size }, interval_bytes);
+        } else {
+            indexes.note_size(size);
+        }
+        if produced.is_none_or(|at| batch.base_offset() >= at) {
+            self.state.producers.note(batch, batch.base_offset(), max_timestamp);
+        }
+        self.state.epochs.assign(batch.leader_epoch(), batch.base_offset());
+        self.state.end = batch.next_offset();
+    }
+
+    /// Something that is no batch: gives how many bytes of a torn write lie there; 0 where there
+    /// are only zeros.
+    async fn judge_tail(
+        &self,
+        base: Offset,
+        scanner: &mut Scanner,
+        error: BatchError,
+    ) -> Result<u64, Error> {
+        let path = segment_path(&self.directory, base, "log");
+        let start = scanner.position();
+        let end = self.state.end;
+        let mut garbage = 0;
+        loop {
+            let at = scanner.position();
+            let window = scanner.peek(WINDOW_BYTES).await.map_err(Error::io(&path))?;
+            if window.is_empty() {
+                break;
+            }
+            let last = window.iter().rposition(|byte| *byte != 0);
+            if let Some(last) = last {
+                garbage = at + position_of(last) + 1 - start;
+                let is_beyond = at - start > UNSYNCED_BYTES_MAX;
+                if is_beyond && let Some(found) = later_batch(window, end) {
+                    let what = format!("{error}; offset {found} follows far behind");
+                    return Err(self.damaged(base, start, what));
+                }
+            }
+            let length = window.len();
+            scanner.skip(length);
+        }
+        if garbage > 0 && end < self.mark {
+            return Err(self.damaged(base, start, error.to_string()));
+        }
+        Ok(garbage)
+    }
+
+    /// Takes a checked segment into the state. What is not the end is brought into its final form.
+    async fn keep(
+        &mut self,
+        base: Offset,
+        scanned: ScannedSegment,
+        is_last: bool,
+    ) -> Result<(), Error> {
+        let ScannedSegment { file, mut indexes, first_timestamp, size, is_cut } = scanned;
+        let path = segment_path(&self.directory, base, "log");
+        let length = file.describe().await.map_err(Error::io(&path))?.length;
+        if self.state.end < self.mark {
+            // The caller refuses; nothing may be changed.
+            return Ok(());
+        }
+        if length != size {
+            file.set_length(size).await.map_err(Error::io(&path))?;
+        }
+        if self.known.stop == CleanStop::Unclean || length != size {
+            file.sync().await.map_err(Error::io(&path))?;
+        }
+        let mut segment = Segment::new(base, file.info().modified_ms);
+        segment.first_timestamp = first_timestamp;
+        if is_last || is_cut {
+            let partial = self.last_block(&file, size).await.map_err(Error::io(&path))?;
+            segment.set_size(size, &partial);
+            segment.file = Some(file);
+            segment.indexes = Some(Rc::new(indexes));
+        } else {
+            segment.set_size(size, &[]);
+            segment.phase = Phase::Finished;
+            indexes.finish();
+            let index = segment_path(&self.directory, base, "index");
+            let content = indexes.offset_file();
+            self.runtime.replace_file(&index, content).await.map_err(Error::io(&index))?;
+            let index = segment_path(&self.directory, base, "timeindex");
+            let content = indexes.time_file();
+            self.runtime.replace_file(&index, content).await.map_err(Error::io(&index))?;
+            segment.indexes = None;
+        }
+        self.state.segments.push(segment);
+        Ok(())
+    }
+
+    /// The bytes of the block in which the segment ends.
+    async fn last_block(&self, file: &File, size: u64) -> Result<Vec<u8>, Errno> {
+        let start = block_floor(size);
+        if start == size {
+            return Ok(Vec::new());
+        }
+        let bytes = length_of(BLOCK_BYTES);
+        let buffer = file.read(start, bytes, self.runtime.pool().take(bytes)).await?;
+        let partial = buffer.get(..length_of(size - start)).ok_or(Errno::IO)?;
+        Ok(partial.to_vec())
+    }
+
+    async fn remove_segments(&mut self, bases: &[Offset]) -> Result<(), Error> {
+        for base in bases {
+            self.report.cut_segments += 1;
+            for suffix in ["log", "index", "timeindex", "txnindex"] {
+                let path = segment_path(&self.directory, *base, suffix);
+                match self.runtime.remove_file(&path).await {
+                    Ok(()) | Err(Errno::NOT_FOUND) => {}
+                    Err(errno) => return Err(Error::Io { path, errno }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The last steps: names durable, offsets set. The last segment takes appends.
+    async fn settle(&mut self, first: Offset) -> Result<(), Error> {
+        if self.known.stop == CleanStop::Unclean && !cfg!(feature = "mutant_no_directory_sync") {
+            self.runtime
+                .sync_directory(&self.directory)
+                .await
+                .map_err(Error::io(&self.directory))?;
+        }
+        let state = &mut self.state;
+        if let Some(last) = state.segments.last_mut() {
+            // Where the segments behind it were removed, it was taken for one in the middle.
+            last.phase = if last.file.is_some() { Phase::Active } else { Phase::Finished };
+        }
+        state.epochs.cut(state.end);
+        state.log_start =
+            self.known.log_start_offset.unwrap_or(first).clamp(first, state.end.max(first));
+        state.written_end = state.end;
+        state.durable_end = state.end;
+        state.recovery_point = self.mark;
+        Ok(())
+    }
+
+    fn damaged(&self, base: Offset, position: u64, what: String) -> Error {
+        let path = segment_path(&self.directory, base, "log");
+        Error::Damaged { path, position, offset: self.state.end, what }
+    }
+}
+
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// The offset of a whole batch in `bytes` that lies behind `end`.
+fn later_batch(bytes: &[u8], end: Offset) -> Option<Offset> {
+    (0..bytes.len()).find_map(|at| {
+        let candidate = &bytes[at..];
+        let batch = RecordBatch::first(candidate).ok()?;
+        let is_later = batch.base_offset() > end && batch.base_offset().0 - end.0 < 1 << 40;
+        (is_later && batch.verify_crc().is_ok()).then(|| batch.base_offset())
+    })
+}
+
+/// The partition that a directory's name tells.
+pub(crate) fn parse_partition_name(name: &str) -> Option<(String, PartitionId)> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let is_number = !partition.is_empty() && partition.bytes().all(|byte| byte.is_ascii_digit());
+    if topic.is_empty() || !is_number {
+        return None;
+    }
+    Some((topic.to_owned(), PartitionId(partition.parse().ok()?)))
+}

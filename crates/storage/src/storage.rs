@@ -1,0 +1,336 @@
+//! The storage of one shard: its options, its group commit, the memory of its tails.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    rc::{Rc, Weak},
+};
+
+use bytes::Bytes;
+use model::{Offset, PartitionId, TopicId, collections::BTreeMap, topic_config::TopicConfig};
+use runtime::{BufferPool, Errno, Runtime, local::Notify};
+
+use crate::{
+    Error, Log,
+    commit::{Joined, Unsynced},
+    log::{LogInner, State},
+};
+
+/// How much of a log may wait to become durable; appends beyond it are refused as busy. It is also
+/// the window in which recovery takes a broken batch for a torn write: what lies further behind
+/// the durable end was never in flight.
+pub(crate) const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+/// How many logs are closed at the same time: enough to keep a disk busy.
+const CLOSING_MAX: usize = 64;
+
+/// How writes become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitStrategy {
+    /// One file's fdatasync vouches for all writes into space that was written and synced before,
+    /// on the same device, in `O_DIRECT`; others are synced by themselves.
+    Shared,
+    /// Every file that was written gets its own fdatasync.
+    PerFile,
+}
+
+/// How a shard stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageOptions {
+    /// How writes become durable. `Shared` where the file system is known to keep the conditions.
+    pub commit: CommitStrategy,
+    /// The memory of all tails of the shard, which hot fetches are served from. A goal: what is
+    /// not yet written cannot be dropped.
+    pub tail_bytes_max: usize,
+    /// How long a producer without an open transaction is remembered
+    /// (`producer.id.expiration.ms`).
+    pub producer_expiration_ms: i64,
+}
+
+impl Default for StorageOptions {
+    fn default() -> StorageOptions {
+        StorageOptions {
+            commit: CommitStrategy::Shared,
+            tail_bytes_max: 16 << 20,
+            producer_expiration_ms: 86_400_000,
+        }
+    }
+}
+
+/// Whether a sync of one file may stand for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    Vouching,
+    Plain,
+}
+
+/// Up to where a log need not be looked at after a crash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryPoint {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Everything below is durable, and a producer snapshot at it is on disk.
+    pub recovery_point: Offset,
+    /// The first offset, if that is not the first of the first segment.
+    pub log_start_offset: Offset,
+    /// Up to where consumers could read.
+    pub high_watermark: Offset,
+}
+
+/// What the group commit has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) rounds: Cell<u64>,
+    pub(crate) files_made_durable: Cell<u64>,
+    pub(crate) file_syncs: Cell<u64>,
+}
+
+impl Counters {
+    pub(crate) fn count_round(&self, files: usize, syncs: usize) {
+        let add = |cell: &Cell<u64>, count: usize| {
+            cell.set(cell.get() + u64::try_from(count).expect("usize is at most 64 bits"));
+        };
+        add(&self.rounds, 1);
+        add(&self.files_made_durable, files);
+        add(&self.file_syncs, syncs);
+    }
+}
+
+/// What a shard's group commit has done since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitCounts {
+    /// Rounds.
+    pub rounds: u64,
+    /// Files that a round made durable.
+    pub files_made_durable: u64,
+    /// fdatasyncs that this took.
+    pub file_syncs: u64,
+}
+
+/// The storage of one shard.
+pub struct Storage(pub(crate) Rc<StorageInner>);
+
+pub(crate) struct StorageInner {
+    pub(crate) runtime: Runtime,
+    pub(crate) options: StorageOptions,
+    pub(crate) pool: BufferPool,
+    pub(crate) unsynced: RefCell<Vec<Unsynced>>,
+    pub(crate) is_syncing: Cell<bool>,
+    pub(crate) durable_waiters: Cell<usize>,
+    pub(crate) waiter_came: Notify,
+    pub(crate) counters: Counters,
+    logs: RefCell<BTreeMap<u64, Weak<LogInner>>>,
+    next_log: Cell<u64>,
+    tail_bytes: Cell<usize>,
+    /// Whose tail took a chunk, oldest first.
+    chunks: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
+    zeros: RefCell<Bytes>,
+}
+
+impl Storage {
+    /// The storage of this shard. Its tasks run while there is work.
+    #[must_use]
+    pub fn new(runtime: &Runtime, options: StorageOptions) -> Rc<Storage> {
+        Rc::new(Storage(Rc::new(StorageInner {
+            runtime: runtime.clone(),
+            options,
+            pool: runtime.pool(),
+            unsynced: RefCell::default(),
+            is_syncing: Cell::new(false),
+            durable_waiters: Cell::new(0),
+            waiter_came: Notify::new(),
+            counters: Counters::default(),
+            logs: RefCell::default(),
+            next_log: Cell::new(0),
+            tail_bytes: Cell::new(0),
+            chunks: RefCell::default(),
+            zeros: RefCell::new(Bytes::new()),
+        })))
+    }
+
+    /// Creates a partition's directory, durably, with its topic's id in it. Until the first append
+    /// there is no segment and nothing but a few hundred bytes in memory.
+    ///
+    /// # Errors
+    /// The operating system's; [`Errno::EXISTS`] where the partition is there.
+    pub async fn create_log(
+        &self,
+        parent: &Path,
+        topic: &str,
+        partition: PartitionId,
+        topic_id: TopicId,
+        config: Rc<TopicConfig>,
+    ) -> Result<Log, Error> {
+        let storage = &self.0;
+        let directory = parent.join(format!("{topic}-{partition}"));
+        let fail = || Error::io(&directory);
+        storage.runtime.create_directory(&directory).await.map_err(fail())?;
+        crate::directory::write_partition_metadata(&storage.runtime, &directory, topic_id).await?;
+        storage.sync_directory(parent).await.map_err(fail())?;
+        let state = State::new(config, Offset::ZERO, storage.runtime.now());
+        Ok(Log::new(Rc::clone(storage), (topic, partition, topic_id), directory.clone(), state))
+    }
+
+    /// The logs of this shard that are in use.
+    #[must_use]
+    pub fn logs(&self) -> Vec<Log> {
+        self.0.logs.borrow().values().filter_map(Weak::upgrade).map(Log).collect()
+    }
+
+    /// The recovery points, start offsets and high watermarks as they are now, for the checkpoint
+    /// files of the log directory.
+    #[must_use]
+    pub fn recovery_points(&self) -> Vec<RecoveryPoint> {
+        self.logs().iter().map(Log::checkpoint_entry).collect()
+    }
+
+    /// Writes a producer snapshot and indexes at the durable end of every log that has grown since
+    /// the last time, and gives the recovery points for the checkpoint files.
+    ///
+    /// # Errors
+    /// The first of the operating system's; the other logs are still tried.
+    pub async fn checkpoint(&self) -> Result<Vec<RecoveryPoint>, Error> {
+        let mut failure = None;
+        for log in self.logs() {
+            if let Err(error) = log.checkpoint().await {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or_else(|| Ok(self.recovery_points()), Err)
+    }
+
+    /// Clean stop: everything durable, files at their true length, indexes, leader epochs and
+    /// producer snapshots written. Appends are refused from the call on. Gives the recovery points;
+    /// the clean-shutdown marker may be written after the checkpoints if there is no error.
+    ///
+    /// # Errors
+    /// The first of a log that could not be closed so; the others still were.
+    pub async fn close(&self) -> Result<Vec<RecoveryPoint>, Error> {
+        let logs = self.logs();
+        let mut failure = None;
+        for some in logs.chunks(CLOSING_MAX) {
+            let closing = some
+                .iter()
+                .map(|log| {
+                    let log = log.clone();
+                    let closing: Joined<Result<(), Error>> =
+                        Box::pin(async move { log.close().await });
+                    closing
+                })
+                .collect();
+            for outcome in crate::commit::join_all(closing).await {
+                if let Err(error) = outcome {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(logs.iter().map(Log::checkpoint_entry).collect()),
+        }
+    }
+
+    /// What the group commit has done.
+    #[must_use]
+    pub fn commit_counts(&self) -> CommitCounts {
+        let counters = &self.0.counters;
+        CommitCounts {
+            rounds: counters.rounds.get(),
+            files_made_durable: counters.files_made_durable.get(),
+            file_syncs: counters.file_syncs.get(),
+        }
+    }
+
+    /// The memory of all tails.
+    #[must_use]
+    pub fn tail_bytes(&self) -> usize {
+        self.0.tail_bytes.get()
+    }
+}
+
+impl StorageInner {
+    pub(crate) fn register(&self, log: &Log) {
+        let id = self.next_log.replace(self.next_log.get() + 1);
+        self.logs.borrow_mut().insert(id, log.downgrade());
+    }
+
+    pub(crate) fn unregister(&self, log: &Log) {
+        self.logs
+            .borrow_mut()
+            .retain(|_, known| known.upgrade().is_some_and(|known| !Rc::ptr_eq(&known, &log.0)));
+    }
+
+    /// A tail took memory.
+    pub(crate) fn note_chunk(&self, log: &Log, base_offset: Offset, bytes: usize) {
+        self.tail_bytes.set(self.tail_bytes.get() + bytes);
+        self.chunks.borrow_mut().push_back((log.downgrade(), base_offset));
+        self.bound_tails();
+    }
+
+    /// A tail's memory was given back otherwise than by [`StorageInner::bound_tails`].
+    pub(crate) fn forget_chunks(&self, bytes: usize) {
+        self.tail_bytes.set(self.tail_bytes.get() - bytes);
+    }
+
+    /// Drops the oldest chunks that can be dropped while the tails are over their bound.
+    pub(crate) fn bound_tails(&self) {
+        let mut chunks = self.chunks.borrow_mut();
+        for _ in 0..chunks.len() {
+            if self.tail_bytes.get() <= self.options.tail_bytes_max {
+                return;
+            }
+            let Some((weak, base_offset)) = chunks.pop_front() else { return };
+            let Some(log) = weak.upgrade() else { continue };
+            let Ok(mut state) = log.state.try_borrow_mut() else {
+                chunks.push_back((weak, base_offset));
+                continue;
+            };
+            let Some(segment) = state.segment_mut(base_offset) else { continue };
+            let written = segment.written;
+            let mut freed = segment.tail.evict_oldest(written);
+            if freed.is_none() && written == segment.size() {
+                freed = Some(segment.tail.give_back());
+            }
+            match freed {
+                Some(freed) => self.tail_bytes.set(self.tail_bytes.get() - freed),
+                None => chunks.push_back((weak, base_offset)),
+            }
+        }
+    }
+
+    /// Zeros to be written; aligned.
+    pub(crate) fn zeros(&self, length: usize) -> Bytes {
+        let mut zeros = self.zeros.borrow_mut();
+        if zeros.len() < length {
+            let mut buffer = self.pool.take(length);
+            buffer.set_length(length);
+            buffer.fill(0);
+            *zeros = buffer.freeze();
+        }
+        zeros.slice(..length)
+    }
+}
+
+/// Replaces a small file of a partition, durably.
+pub(crate) async fn replace_file(
+    runtime: &Runtime,
+    path: PathBuf,
+    content: Vec<u8>,
+) -> Result<(), Error> {
+    runtime.replace_file(&path, content).await.map_err(Error::io(path))
+}
+
+/// A small file's content; `None` where it is not there.
+pub(crate) async fn read_small_file(
+    runtime: &Runtime,
+    path: &Path,
+    length_max: usize,
+) -> Result<Option<Vec<u8>>, Error> {
+    match runtime.read_file(path, length_max).await {
+        Ok(content) => Ok(Some(content)),
+        Err(Errno::NOT_FOUND) => Ok(None),
+        Err(errno) => Err(Error::Io { path: path.to_owned(), errno }),
+    }
+}

@@ -1,0 +1,418 @@
+//! Brings what was appended to the disk: one task for each log that has something to write, which
+//! ends when nothing is left. At most one write of a log is in flight, so no two touch a block.
+//!
+//! All logs of a shard start their writes at the end of the same turn; what is appended while a
+//! write is in flight goes out as the next one. Cost: one task and one vectored write for all that
+//! was queued, one copied block where the end is not on a boundary.
+
+use std::{rc::Rc, time::Duration};
+
+use model::Offset;
+use runtime::{Access, Cache, Create, Errno, File, OpenOptions, TaskQueue};
+
+use crate::{
+    FenceReason, Log,
+    log::{State, Status},
+    segment::{Phase, segment_path},
+    storage::FileSystem,
+    tail::{block_ceil, block_floor, length_of, position_of},
+};
+
+/// The largest write: what a disk takes in a few milliseconds.
+const WRITE_BYTES_MAX: u64 = 8 << 20;
+/// What the first allocation of a segment secures: a topic with a few records costs no more.
+const ALLOCATION_BYTES_MIN: u64 = 64 << 10;
+/// What one allocation secures at most; a busy log then allocates a few times a second.
+const ALLOCATION_BYTES_MAX: u64 = 16 << 20;
+/// How far ahead a hot log is zeroed: about a tenth of a second at a disk's full rate. Measured:
+/// no append of the shard ever waited for it.
+const ZERO_AHEAD_BYTES: u64 = 4 << 20;
+/// Where zeroing starts beyond the end of a log that had none, so that its appends do not run into
+/// the stretch while it is being zeroed.
+const ZERO_MARGIN_BYTES: u64 = 512 << 10;
+/// One write of zeros.
+const ZERO_WRITE_BYTES: u64 = 1 << 20;
+/// A log is hot while it takes more than this in a [`TRAFFIC_WINDOW`].
+const HOT_BYTES: u64 = 1 << 20;
+const TRAFFIC_WINDOW: Duration = Duration::from_secs(1);
+/// How long after a failed allocation the next is tried, at the earliest.
+const SPACE_RETRY: Duration = Duration::from_millis(500);
+
+const SEGMENT_OPTIONS: OpenOptions =
+    OpenOptions { create: Create::Truncate, access: Access::ReadWrite, cache: Cache::Direct };
+
+/// Why a write could not be made.
+enum Failure {
+    /// Nobody knows what is on disk.
+    Fence(FenceReason),
+    /// Nothing was written for want of space.
+    NoSpace,
+}
+
+/// What is to be written next.
+struct Job {
+    base_offset: Offset,
+    start: u64,
+    end: u64,
+    end_offset: Offset,
+    is_vouched: bool,
+}
+
+impl Log {
+    /// Starts the task that writes; the caller has set `is_writing`.
+    pub(crate) fn start_writing(&self) {
+        let log = self.clone();
+        self.runtime().spawn("log write", TaskQueue::Foreground, async move {
+            log.write_until_idle().await;
+        });
+    }
+
+    async fn write_until_idle(&self) {
+        loop {
+            self.runtime().end_of_turn().await;
+            match self.write_next().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(Failure::NoSpace) => self.take_back_unsecured(),
+                Err(Failure::Fence(reason)) => {
+                    self.fence(reason);
+                    self.0.state.borrow_mut().is_writing = false;
+                    self.0.progress.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes what is queued, up to a limit. False if there was nothing, or the log is fenced.
+    async fn write_next(&self) -> Result<bool, Failure> {
+        let next = {
+            let mut state = self.0.state.borrow_mut();
+            let next = state.next_to_write();
+            if next.is_none() {
+                state.is_writing = false;
+            }
+            next
+        };
+        let Some(base_offset) = next else {
+            self.0.progress.notify_all();
+            return Ok(false);
+        };
+        let file = self.segment_file(base_offset).await?;
+        let end = self.secure(base_offset, &file).await?;
+        self.wait_for_zeroing(base_offset, end).await;
+        let (job, slices) = self.job(base_offset, end);
+        self.secure_ahead(&job);
+        let position = if file.info().direct { block_floor(job.start) } else { job.start };
+        let length: usize = slices.iter().map(bytes::Bytes::len).sum();
+        let count = file.write(position, slices).await;
+        match count {
+            Ok(count) if count == length => {}
+            Ok(_) => return Err(Failure::Fence(FenceReason::Write(Errno::IO))),
+            Err(errno) => return Err(Failure::Fence(FenceReason::Write(errno))),
+        }
+        self.mark_written(base_offset, job.end, job.end_offset);
+        self.0.storage.note_written(self, &job_written(&job), &file);
+        self.0.storage.bound_tails();
+        Ok(true)
+    }
+
+    /// The segment's open file; a new one is created, and its name made durable.
+    async fn segment_file(&self, base_offset: Offset) -> Result<Rc<File>, Failure> {
+        if let Some(file) = self.open_file(base_offset) {
+            return Ok(file);
+        }
+        let directory = self.0.directory.borrow().clone();
+        let path = segment_path(&directory, base_offset, "log");
+        let created = File::open(self.runtime(), path, SEGMENT_OPTIONS).await;
+        let file = match created {
+            Ok(file) => Rc::new(file),
+            Err(Errno::NO_SPACE) => return Err(Failure::NoSpace),
+            Err(errno) => return Err(Failure::Fence(FenceReason::Create(errno))),
+        };
+        self.0
+            .storage
+            .sync_directory(&directory)
+            .await
+            .map_err(|errno| Failure::Fence(FenceReason::Sync(errno)))?;
+        let mut state = self.0.state.borrow_mut();
+        let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
+        segment.file = Some(Rc::clone(&file));
+        Ok(file)
+    }
+
+    fn open_file(&self, base_offset: Offset) -> Option<Rc<File>> {
+        let mut state = self.0.state.borrow_mut();
+        state.segment_mut(base_offset).and_then(|segment| segment.file.clone())
+    }
+
+    /// Secures space for the next write and gives its end.
+    async fn secure(&self, base_offset: Offset, file: &Rc<File>) -> Result<u64, Failure> {
+        let (end, allocated, segment_bytes) = {
+            let mut state = self.0.state.borrow_mut();
+            let segment_bytes = u64::try_from(state.config.segment_bytes).unwrap_or(0);
+            let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
+            let end = segment.size().min(segment.written + WRITE_BYTES_MAX);
+            (end, segment.allocated, segment_bytes)
+        };
+        if block_ceil(end) <= allocated {
+            return Ok(end);
+        }
+        let needed = block_ceil(end) - allocated;
+        let step = allocation_step(allocated, segment_bytes).max(needed);
+        let mut outcome = file.allocate(allocated, step).await;
+        let mut secured = allocated + step;
+        if outcome == Err(Errno::NO_SPACE) {
+            outcome = file.allocate(allocated, needed).await;
+            secured = allocated + needed;
+        }
+        let mut state = self.0.state.borrow_mut();
+        match outcome {
+            Ok(()) => state.is_space_low = false,
+            Err(Errno::NO_SPACE) => return Err(Failure::NoSpace),
+            Err(Errno::IO) => return Err(Failure::Fence(FenceReason::Write(Errno::IO))),
+            // A file system without allocation: the file grows as it is written.
+            Err(_) => secured = u64::MAX,
+        }
+        let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
+        segment.allocated = segment.allocated.max(secured);
+        Ok(end)
+    }
+
+    pub(crate) async fn wait_for_zeroing(&self, base_offset: Offset, end: u64) {
+        self.0
+            .progress
+            .wait_until(|| {
+                let mut state = self.0.state.borrow_mut();
+                state.segment_mut(base_offset).is_none_or(|segment| {
+                    let zeroing = &segment.zeroing;
+                    zeroing.is_empty() || block_ceil(end) <= zeroing.start
+                })
+            })
+            .await;
+    }
+
+    fn job(&self, base_offset: Offset, end: u64) -> (Job, Vec<bytes::Bytes>) {
+        let mut state = self.0.state.borrow_mut();
+        let log_end = state.end;
+        let is_active = state.segments.last().is_some_and(|last| last.base_offset == base_offset);
+        let next_base = state
+            .segments
+            .iter()
+            .find(|segment| segment.base_offset > base_offset)
+            .map_or(log_end, |next| next.base_offset);
+        let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
+        let start = segment.written;
+        let segment_end = if is_active { log_end } else { next_base };
+        let job = Job {
+            base_offset,
+            start,
+            end,
+            end_offset: segment.offset_at(end, segment_end),
+            is_vouched: segment.is_vouched(start, end),
+        };
+        let is_direct = segment.file.as_ref().is_some_and(|file| file.info().direct);
+        let mut slices = Vec::new();
+        if is_direct {
+            slices = segment.tail.write_slices(&self.0.storage.pool, start, end);
+        } else {
+            segment.tail.slices(start, end, &mut slices);
+        }
+        (job, slices)
+    }
+
+    /// There was no space: drops what was appended beyond the space that is secured, and fails
+    /// those who wait for it. Nothing of it was written or seen by a reader.
+    fn take_back_unsecured(&self) {
+        let mut freed = 0;
+        let mut state = self.0.state.borrow_mut();
+        state.is_space_low = true;
+        let Some(base_offset) = state.next_to_write() else { return };
+        let later = state.segments.partition_point(|segment| segment.base_offset <= base_offset);
+        for segment in state.segments.drain(later..) {
+            freed += segment.tail.chunk_bytes();
+        }
+        let end = state.end;
+        let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
+        let secured = segment.allocated.max(segment.written);
+        // A file that may not be created has no space either.
+        let secured = if segment.file.is_some() { secured } else { 0 };
+        let batches = segment.tail.batches();
+        let kept = batches.partition_point(|batch| batch.position < secured);
+        let kept_end = batches.get(kept).map_or_else(|| segment.size(), |next| next.position);
+        let first_cut = if kept_end <= secured { kept } else { kept - 1 };
+        let cut = *batches.get(first_cut).expect("what is not secured is in the tail");
+        let max_timestamp = batches
+            .range(..first_cut)
+            .map(|batch| (batch.max_timestamp, batch.last_offset))
+            .max_by_key(|(timestamp, _)| *timestamp);
+        segment.tail.cut(&self.0.storage.pool, cut.position);
+        segment.written = segment.written.min(cut.position);
+        segment.durable = segment.durable.min(cut.position);
+        segment.indexes_mut().cut(cut.base_offset, max_timestamp);
+        segment.phase = Phase::Active;
+        state.take_back(cut.base_offset);
+        tracing::warn!(
+            topic = %self.0.topic,
+            partition = self.0.partition.0,
+            offset = cut.base_offset.0,
+            records = end.0 - cut.base_offset.0,
+            "no space on the disk: refused what was not yet written"
+        );
+        drop(state);
+        self.0.storage.forget_chunks(freed);
+        self.0.progress.notify_all();
+    }
+
+    /// Tries to secure space for a log whose appends are refused for want of it.
+    pub(crate) fn secure_in_background(&self) {
+        let log = self.clone();
+        self.runtime().spawn("log space", TaskQueue::Background, async move {
+            let found = log.probe_space().await;
+            log.0.state.borrow_mut().is_space_low = !found;
+            if !found {
+                log.runtime().sleep(SPACE_RETRY).await;
+            }
+            log.0.state.borrow_mut().is_securing = false;
+        });
+    }
+
+    async fn probe_space(&self) -> bool {
+        let active = {
+            let mut state = self.0.state.borrow_mut();
+            state.segments.last_mut().map(|segment| (segment.base_offset, segment.allocated))
+        };
+        let Some((base_offset, allocated)) = active else { return true };
+        let Some(file) = self.open_file(base_offset) else { return true };
+        if file.allocate(allocated, ALLOCATION_BYTES_MIN).await.is_err() {
+            return false;
+        }
+        let mut state = self.0.state.borrow_mut();
+        if let Some(segment) = state.segment_mut(base_offset) {
+            segment.allocated = segment.allocated.max(allocated + ALLOCATION_BYTES_MIN);
+        }
+        true
+    }
+
+    /// Zeroes a stretch ahead of a hot log, so that its writes need no sync of their own.
+    fn secure_ahead(&self, job: &Job) {
+        let now = self.runtime().now();
+        let mut state = self.0.state.borrow_mut();
+        let traffic = &mut state.traffic;
+        traffic.bytes += job.end - job.start;
+        if now.since(traffic.since) >= TRAFFIC_WINDOW {
+            traffic.is_hot = traffic.bytes > HOT_BYTES;
+            (traffic.since, traffic.bytes) = (now, 0);
+        } else if traffic.bytes > HOT_BYTES {
+            traffic.is_hot = true;
+        }
+        let is_wanted = state.traffic.is_hot && !state.is_securing && !state.is_space_low;
+        if !is_wanted || self.0.storage.file_system(&state) != FileSystem::Vouching {
+            return;
+        }
+        let segment_bytes = u64::try_from(state.config.segment_bytes).unwrap_or(0);
+        let segment = state.segment_mut(job.base_offset).expect("a segment with work is kept");
+        if segment.phase != Phase::Active || segment.allocated == u64::MAX {
+            return;
+        }
+        let end = block_ceil(segment.size());
+        let is_adjacent = segment.vouched.end >= end && segment.vouched.start <= end;
+        if is_adjacent && segment.vouched.end - end > ZERO_AHEAD_BYTES / 2 {
+            return;
+        }
+        let start = if is_adjacent { segment.vouched.end } else { end + ZERO_MARGIN_BYTES };
+        let stop = (start + ZERO_AHEAD_BYTES).min(block_ceil(segment_bytes));
+        if stop <= start {
+            return;
+        }
+        segment.zeroing = start..stop;
+        let starts_fresh = !is_adjacent;
+        state.is_securing = true;
+        drop(state);
+        let (log, base_offset) = (self.clone(), job.base_offset);
+        self.runtime().spawn("log zeroing", TaskQueue::Foreground, async move {
+            log.zero(base_offset, start, stop, starts_fresh).await;
+        });
+    }
+
+    async fn zero(&self, base_offset: Offset, start: u64, stop: u64, starts_fresh: bool) {
+        let outcome = self.zero_file(base_offset, start, stop).await;
+        let mut state = self.0.state.borrow_mut();
+        state.is_securing = false;
+        let low = outcome == Err(Errno::NO_SPACE);
+        if let Some(segment) = state.segment_mut(base_offset) {
+            segment.zeroing = 0..0;
+            if outcome.is_ok() {
+                segment.allocated = segment.allocated.max(stop);
+                segment.vouched =
+                    if starts_fresh { start..stop } else { segment.vouched.start..stop };
+            }
+        }
+        drop(state);
+        self.0.progress.notify_all();
+        if let Err(errno) = outcome
+            && !low
+        {
+            // The error may have been that of an append's write, told to this sync alone.
+            self.fence(FenceReason::Sync(errno));
+        }
+    }
+
+    async fn zero_file(&self, base_offset: Offset, start: u64, stop: u64) -> Result<(), Errno> {
+        let Some(file) = self.open_file(base_offset) else { return Err(Errno::NO_SPACE) };
+        let allocated = {
+            let mut state = self.0.state.borrow_mut();
+            state.segment_mut(base_offset).map_or(stop, |segment| segment.allocated)
+        };
+        if allocated < stop {
+            file.allocate(allocated, stop - allocated).await?;
+        }
+        let mut position = start;
+        while position < stop {
+            let bytes = (stop - position).min(ZERO_WRITE_BYTES);
+            file.write_all(position, self.0.storage.zeros(length_of(bytes))).await?;
+            position += bytes;
+        }
+        file.sync().await
+    }
+}
+
+/// What the group commit has to know of a write.
+pub(crate) struct Written {
+    pub(crate) base_offset: Offset,
+    pub(crate) end: u64,
+    pub(crate) end_offset: Offset,
+    pub(crate) is_vouched: bool,
+}
+
+fn job_written(job: &Job) -> Written {
+    Written {
+        base_offset: job.base_offset,
+        end: job.end,
+        end_offset: job.end_offset,
+        is_vouched: job.is_vouched,
+    }
+}
+
+/// How much the next allocation secures: as much again as there is, within bounds.
+fn allocation_step(allocated: u64, segment_bytes: u64) -> u64 {
+    let step = allocated.clamp(ALLOCATION_BYTES_MIN, ALLOCATION_BYTES_MAX);
+    let rest = block_ceil(segment_bytes).saturating_sub(allocated);
+    step.min(rest.max(position_of(1)))
+}
+
+impl State {
+    /// The first segment with something that is not written; none where the log is
+    /// fenced or closed.
+    fn next_to_write(&self) -> Option<Offset> {
+        if self.status != Status::Open {
+            return None;
+        }
+        let unfinished =
+            self.segments.iter().rev().take_while(|segment| segment.phase != Phase::Finished);
+        unfinished
+            .filter(|segment| segment.written < segment.size())
+            .map(|segment| segment.base_offset)
+            .min()
+    }
+}
