@@ -20,18 +20,14 @@ impl Alignments {
     /// # Panics
     /// When a direct read or write is off the grid: a broken program.
     pub(crate) fn check(&self, op: &Op) {
-        match op {
-            Op::Read { file, position, length, buffer } => {
-                let grid = self.of(*file);
-                assert_on_grid(grid, *position, *length, buffer.pointer().addr());
+        if let Op::Read { file, position, length, buffer } = op {
+            assert_on_grid(self.of(*file), *position, *length, buffer.pointer().addr());
+        }
+        if let Op::Write { file, position, slices } = op {
+            let grid = self.of(*file);
+            for slice in slices {
+                assert_on_grid(grid, *position, slice.len(), slice.as_ptr().addr());
             }
-            Op::Write { file, position, slices } => {
-                let grid = self.of(*file);
-                for slice in slices {
-                    assert_on_grid(grid, *position, slice.len(), slice.as_ptr().addr());
-                }
-            }
-            _ => {}
         }
     }
 

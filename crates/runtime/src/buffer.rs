@@ -269,14 +269,10 @@ struct Slice {
 
 impl AsRef<[u8]> for Slice {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `AppendBuffer::slice` checked that the range lies in what was appended, which is
-        // initialised and never written again while the block is shared.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.shared.block().pointer.as_ptr().add(self.start),
-                self.length,
-            )
-        }
+        // SAFETY: `AppendBuffer::slice` checked that the range lies in what was appended.
+        let start = unsafe { self.shared.block().pointer.as_ptr().add(self.start) };
+        // SAFETY: what was appended is initialised and never written again while it is shared.
+        unsafe { std::slice::from_raw_parts(start, self.length) }
     }
 }
 
@@ -311,15 +307,10 @@ impl AppendBuffer {
     /// When they do not fit.
     pub fn append(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.remaining(), "an append beyond the capacity");
+        let end = self.end();
         // SAFETY: the target lies in the block, behind all that is shared, and `&mut self` is its
         // only writer; `bytes` cannot overlap it, since no slice of that part was ever given out.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                self.shared.block().pointer.as_ptr().add(self.length),
-                bytes.len(),
-            );
-        }
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len()) };
         self.length += bytes.len();
     }
 
@@ -329,11 +320,16 @@ impl AppendBuffer {
     /// When they do not fit.
     pub fn append_zeros(&mut self, count: usize) {
         assert!(count <= self.remaining(), "an append beyond the capacity");
+        let end = self.end();
         // SAFETY: as in `append`.
-        unsafe {
-            std::ptr::write_bytes(self.shared.block().pointer.as_ptr().add(self.length), 0, count);
-        }
+        unsafe { std::ptr::write_bytes(end, 0, count) };
         self.length += count;
+    }
+
+    /// Where the next byte goes.
+    fn end(&mut self) -> *mut u8 {
+        // SAFETY: the length is at most the capacity, so the result is in the block or at its end.
+        unsafe { self.shared.block().pointer.as_ptr().add(self.length) }
     }
 
     /// Shares a range of what was appended. No byte is copied.
@@ -373,6 +369,24 @@ mod tests {
         drop(buffer);
         assert_eq!(&first[..], b"first");
         assert_eq!(&second[..], b"second");
+    }
+
+    #[test]
+    fn other_threads_read_slices_while_the_buffer_grows() {
+        let pool = BufferPool::new(0);
+        let mut buffer = pool.take_append(4096);
+        let mut readers = Vec::new();
+        for round in 0..8u8 {
+            let start = buffer.len();
+            buffer.append(&[round; 100]);
+            let slice = buffer.slice(start..start + 100);
+            readers.push(std::thread::spawn(move || assert_eq!(slice[..], [round; 100])));
+        }
+        drop(buffer);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        assert_eq!(pool.allocated_bytes(), 0);
     }
 
     #[test]

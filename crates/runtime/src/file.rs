@@ -151,10 +151,9 @@ impl File {
     ) -> Result<Buffer, Errno> {
         assert!(length <= buffer.capacity(), "a read beyond the buffer");
         let op = Op::Read { file: self.id, position, length, buffer };
-        match self.runtime.operate(op).await? {
-            Output::Buffer(buffer) => Ok(buffer),
-            other => panic!("the driver gave {other:?} for a read"),
-        }
+        let output = self.runtime.operate(op).await?;
+        let Output::Buffer(buffer) = output else { panic!("the driver gave {output:?}") };
+        Ok(buffer)
     }
 
     /// Writes the slices, one behind the other, at `position`, and gives the bytes written: fewer
@@ -163,10 +162,10 @@ impl File {
     /// # Errors
     /// The operating system's: how much of it was written is then not known.
     pub async fn write(&self, position: u64, slices: Vec<Bytes>) -> Result<usize, Errno> {
-        match self.runtime.operate(Op::Write { file: self.id, position, slices }).await? {
-            Output::Count(count) => Ok(count),
-            other => panic!("the driver gave {other:?} for a write"),
-        }
+        let op = Op::Write { file: self.id, position, slices };
+        let output = self.runtime.operate(op).await?;
+        let Output::Count(count) = output else { panic!("the driver gave {output:?}") };
+        Ok(count)
     }
 
     /// Writes all of `bytes`.
@@ -212,10 +211,9 @@ impl File {
     /// # Errors
     /// The operating system's.
     pub async fn describe(&self) -> Result<FileInfo, Errno> {
-        match self.runtime.operate(Op::Describe { file: self.id }).await? {
-            Output::Opened(_, info) => Ok(info),
-            other => panic!("the driver gave {other:?} for a description"),
-        }
+        let output = self.runtime.operate(Op::Describe { file: self.id }).await?;
+        let Output::Opened(_, info) = output else { panic!("the driver gave {output:?}") };
+        Ok(info)
     }
 
     /// Locks the whole file against other processes for as long as it is open.
@@ -288,10 +286,9 @@ impl Runtime {
     /// # Errors
     /// The operating system's.
     pub async fn list_directory(&self, path: &Path) -> Result<Vec<DirectoryEntry>, Errno> {
-        match self.operate(Op::ListDirectory { path: path.to_owned() }).await? {
-            Output::Listing(entries) => Ok(entries),
-            other => panic!("the driver gave {other:?} for a listing"),
-        }
+        let output = self.operate(Op::ListDirectory { path: path.to_owned() }).await?;
+        let Output::Listing(entries) = output else { panic!("the driver gave {output:?}") };
+        Ok(entries)
     }
 
     /// A small file's whole content.
@@ -333,7 +330,7 @@ impl Runtime {
         file.close().await;
         self.rename(&temporary, path).await?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        self.sync_directory(parent.unwrap_or(Path::new("."))).await
+        self.sync_directory(parent.unwrap_or_else(|| Path::new("."))).await
     }
 }
 

@@ -309,8 +309,7 @@ impl Drop for SetTimer<'_> {
 
 /// The output of an operation that only succeeds or fails.
 pub(crate) fn done(result: Result<Output, Errno>) -> Result<(), Errno> {
-    match result? {
-        Output::Done => Ok(()),
-        other => panic!("the driver gave {other:?} for an operation that gives nothing"),
-    }
+    let output = result?;
+    assert!(matches!(output, Output::Done), "the driver gave {output:?} for nothing");
+    Ok(())
 }

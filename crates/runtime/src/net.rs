@@ -41,12 +41,11 @@ impl Listener {
     /// # Errors
     /// The operating system's.
     pub async fn bind(runtime: &Runtime, address: SocketAddr) -> Result<Listener, Errno> {
-        match runtime.operate(Op::Listen { address }).await? {
-            Output::Listening(socket, address) => {
-                Ok(Listener { runtime: runtime.clone(), socket, address })
-            }
-            other => panic!("the driver gave {other:?} for a listener"),
-        }
+        let output = runtime.operate(Op::Listen { address }).await?;
+        let Output::Listening(socket, address) = output else {
+            panic!("the driver gave {output:?}")
+        };
+        Ok(Listener { runtime: runtime.clone(), socket, address })
     }
 
     /// The address it really has.
@@ -82,12 +81,10 @@ impl Stream {
     }
 
     fn from_output(runtime: &Runtime, output: Output) -> Stream {
-        match output {
-            Output::Connected { socket, local, peer } => {
-                Stream { runtime: runtime.clone(), socket, local, peer, attached: true }
-            }
-            other => panic!("the driver gave {other:?} for a connection"),
-        }
+        let Output::Connected { socket, local, peer } = output else {
+            panic!("the driver gave {output:?}")
+        };
+        Stream { runtime: runtime.clone(), socket, local, peer, attached: true }
     }
 
     /// Takes the connection off this shard; no operation on it may be in flight.
@@ -182,10 +179,9 @@ impl Drop for Stream {
 }
 
 fn buffer(result: Result<Output, Errno>) -> Result<Buffer, Errno> {
-    match result? {
-        Output::Buffer(buffer) => Ok(buffer),
-        other => panic!("the driver gave {other:?} for a receive"),
-    }
+    let output = result?;
+    let Output::Buffer(buffer) = output else { panic!("the driver gave {output:?}") };
+    Ok(buffer)
 }
 
 /// Drops the first `count` bytes.
