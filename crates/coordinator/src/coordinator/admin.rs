@@ -1,0 +1,252 @@
+//! ListGroups, DescribeGroups, DeleteGroups.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use model::ErrorCode;
+use model::collections::BTreeMap;
+use wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use wire::list_groups_request::ListGroupsRequest;
+use wire::list_groups_response::ListedGroup;
+
+use super::{Effect, GroupCoordinator};
+use crate::actions::{Actions, Caller, Now, Token, WriteError};
+use crate::group::{Group, State};
+use crate::records;
+use crate::response::Response;
+
+/// The only type of group that there is so far, as ListGroups names it.
+const GROUP_TYPE: &str = "classic";
+/// The first version of DescribeGroups with an error for groups that are not there.
+const NOT_FOUND_FROM: i16 = 6;
+
+/// A group as ListGroups has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupListing {
+    /// Its id.
+    pub group_id: String,
+    /// What kind of group this is; empty for offsets alone.
+    pub protocol_type: String,
+    /// Where it stands.
+    pub state: &'static str,
+}
+
+impl GroupListing {
+    /// As the protocol has it.
+    #[must_use]
+    pub fn to_wire(&self) -> ListedGroup<'_> {
+        ListedGroup {
+            group_id: &self.group_id,
+            protocol_type: &self.protocol_type,
+            group_state: self.state,
+            group_type: GROUP_TYPE,
+        }
+    }
+}
+
+/// A group as DescribeGroups has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDescription {
+    /// Whether it failed.
+    pub error: ErrorCode,
+    /// Its id.
+    pub group_id: String,
+    /// Where it stands.
+    pub state: &'static str,
+    /// What kind of group this is.
+    pub protocol_type: String,
+    /// What the members agreed on, while it is stable.
+    pub protocol: String,
+    /// The members.
+    pub members: Vec<MemberDescription>,
+}
+
+/// A member as DescribeGroups has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// Its id.
+    pub member_id: String,
+    /// Its static name.
+    pub instance_id: Option<String>,
+    /// Its client's name.
+    pub client_id: String,
+    /// Where it connects from.
+    pub client_host: String,
+    /// What it said of itself, while the group is stable.
+    pub metadata: Bytes,
+    /// What it is to do.
+    pub assignment: Bytes,
+}
+
+impl GroupDescription {
+    /// A group that cannot be described.
+    #[must_use]
+    pub fn failed(group_id: &str, error: ErrorCode) -> GroupDescription {
+        GroupDescription {
+            error,
+            group_id: group_id.to_owned(),
+            state: "",
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// As a version of the protocol has it.
+    #[must_use]
+    pub fn to_wire(&self, version: i16) -> DescribedGroup<'_> {
+        let is_missing = self.error == ErrorCode::GroupIdNotFound;
+        let hides_error = is_missing && version < NOT_FOUND_FROM;
+        let error = if hides_error { ErrorCode::None } else { self.error };
+        let members = self.members.iter().map(|member| DescribedGroupMember {
+            member_id: &member.member_id,
+            group_instance_id: member.instance_id.as_deref(),
+            client_id: &member.client_id,
+            client_host: &member.client_host,
+            member_metadata: &member.metadata,
+            member_assignment: &member.assignment,
+        });
+        DescribedGroup {
+            error_code: error.code(),
+            error_message: is_missing.then_some("there is no such group"),
+            group_id: &self.group_id,
+            group_state: self.state,
+            protocol_type: &self.protocol_type,
+            protocol_data: &self.protocol,
+            members: members.collect(),
+            ..DescribedGroup::default()
+        }
+    }
+}
+
+impl GroupCoordinator {
+    /// The groups that pass the request's filters.
+    #[must_use]
+    pub fn list_groups(&self, request: &ListGroupsRequest<'_>) -> Vec<GroupListing> {
+        let passes = |filter: &[&str], value: &str| {
+            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+        };
+        if !passes(&request.types_filter, GROUP_TYPE) {
+            return Vec::new();
+        }
+        let groups = self.groups.values();
+        let listed = groups.filter(|group| passes(&request.states_filter, group.state.name()));
+        listed
+            .map(|group| GroupListing {
+                group_id: group.id.as_ref().to_owned(),
+                protocol_type: group.protocol_type.clone().unwrap_or_default(),
+                state: group.state.name(),
+            })
+            .collect()
+    }
+
+    /// A group with its members. One that is not there is Dead.
+    #[must_use]
+    pub fn describe_group(&self, group_id: &str) -> GroupDescription {
+        match self.groups.get(group_id) {
+            Some(group) => describe(group),
+            None => GroupDescription {
+                state: State::Dead.name(),
+                ..GroupDescription::failed(group_id, ErrorCode::GroupIdNotFound)
+            },
+        }
+    }
+
+    /// Deletes groups that have no members, and their offsets. The answer comes when that is
+    /// durable; it holds the groups that were given, in their order, each once.
+    pub fn delete_groups(&mut self, caller: &Caller<'_>, group_ids: &[&str], now: Now) -> Actions {
+        let mut results = Vec::<(String, ErrorCode)>::with_capacity(group_ids.len());
+        let mut seen = BTreeMap::new();
+        let mut groups = Vec::new();
+        let mut records = Vec::new();
+        for group_id in group_ids {
+            if seen.insert(*group_id, ()).is_some() {
+                continue;
+            }
+            let error = match self.groups.get_mut(*group_id) {
+                None => ErrorCode::GroupIdNotFound,
+                Some(group) => match group.state {
+                    State::Dead => ErrorCode::GroupIdNotFound,
+                    State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                        ErrorCode::NonEmptyGroup
+                    }
+                    State::Empty => {
+                        let entries = group.offsets.entries();
+                        records.extend(entries.map(|(topic, partition, _)| {
+                            records::offset_tombstone(group_id, topic, partition)
+                        }));
+                        records.push(records::group_tombstone(group_id));
+                        group.enter(State::Dead, now.wall);
+                        groups.push(group.id.clone());
+                        ErrorCode::None
+                    }
+                },
+            };
+            results.push(((*group_id).to_owned(), error));
+        }
+        let mut turn = self.turn(now);
+        if records.is_empty() {
+            turn.answer(caller.token, Response::DeleteGroups(results));
+        } else {
+            let answer = Some((caller.token, results));
+            turn.write(records, Effect::DeleteGroups { answer, groups });
+        }
+        turn.actions
+    }
+
+    pub(super) fn group_deletion_done(
+        &mut self,
+        answer: Option<(Token, Vec<(String, ErrorCode)>)>,
+        groups: &[Rc<str>],
+        result: Result<(), WriteError>,
+        now: Now,
+    ) -> Actions {
+        for id in groups {
+            match result {
+                Ok(()) => {
+                    self.groups.remove(id);
+                }
+                Err(_) => {
+                    let group = self.groups.get_mut(id).expect("a group that is deleted stays");
+                    group.enter(State::Empty, now.wall);
+                }
+            }
+        }
+        let mut actions = Actions::default();
+        if let Some((token, mut results)) = answer {
+            if let Err(error) = result {
+                fail_deletion(&mut results, error.group_error());
+            }
+            actions.responses.push((token, Response::DeleteGroups(results)));
+        }
+        actions
+    }
+}
+
+/// Puts an error where there is none yet.
+pub(super) fn fail_deletion(results: &mut [(String, ErrorCode)], error: ErrorCode) {
+    for (_, result) in results.iter_mut().filter(|(_, result)| *result == ErrorCode::None) {
+        *result = error;
+    }
+}
+
+fn describe(group: &Group) -> GroupDescription {
+    let is_stable = group.state == State::Stable;
+    let protocol = group.protocol.as_deref().filter(|_| is_stable);
+    let members = group.members.values().map(|member| MemberDescription {
+        member_id: member.id.as_ref().to_owned(),
+        instance_id: member.instance_id.clone(),
+        client_id: member.client_id.clone(),
+        client_host: member.client_host.clone(),
+        metadata: member.metadata(protocol),
+        assignment: if is_stable { member.assignment.clone() } else { Bytes::new() },
+    });
+    GroupDescription {
+        error: ErrorCode::None,
+        group_id: group.id.as_ref().to_owned(),
+        state: group.state.name(),
+        protocol_type: group.protocol_type.clone().unwrap_or_default(),
+        protocol: protocol.unwrap_or_default().to_owned(),
+        members: members.collect(),
+    }
+}

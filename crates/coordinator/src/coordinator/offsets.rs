@@ -1,0 +1,347 @@
+//! OffsetCommit, OffsetFetch, OffsetDelete, and offsets that nobody asks for any more.
+
+use std::rc::Rc;
+
+use model::{ErrorCode, TimestampMs, TopicId};
+use wire::offset_commit_request::{OffsetCommitRequest, OffsetCommitRequestPartition};
+use wire::offset_delete_request::OffsetDeleteRequest;
+
+use super::{Effect, GroupCoordinator, Turn, is_storable};
+use crate::actions::{Actions, Caller, Now, Record, Token, WriteError};
+use crate::group::{Group, State};
+use crate::offset_fetch::{FetchedGroup, GroupQuery};
+use crate::offsets::CommittedOffset;
+use crate::records;
+use crate::response::{CommittedTopic, OffsetCommit, OffsetDelete, Response};
+use crate::timers::Timer;
+
+/// The first version that tells an unknown group apart from a wrong generation.
+const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
+
+/// The name and id of a topic of which a request says one: the broker's metadata knows the other.
+pub type Resolve<'a> = dyn Fn(&str, TopicId) -> Result<(String, TopicId), ErrorCode> + 'a;
+
+impl GroupCoordinator {
+    /// Commits offsets. `resolve` says which topics there are; an offset of another one is
+    /// refused with the error that it gives. The answer comes when the offsets are durable.
+    pub fn commit_offsets(
+        &mut self,
+        caller: &Caller<'_>,
+        request: &OffsetCommitRequest<'_>,
+        resolve: &Resolve<'_>,
+        now: Now,
+    ) -> Actions {
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for topic in &request.topics {
+            let (name, topic_id, error) = match resolve(topic.name, topic.topic_id) {
+                Ok((name, topic_id)) => (name, topic_id, ErrorCode::None),
+                Err(error) => (topic.name.to_owned(), topic.topic_id, error),
+            };
+            let partition = |one: &OffsetCommitRequestPartition<'_>| (one.partition_index, error);
+            let partitions = topic.partitions.iter().map(partition).collect();
+            topics.push(CommittedTopic { name, topic_id, partitions });
+        }
+        let mut response = OffsetCommit { topics };
+        if let Err(error) = self.check_commit(caller.version, request) {
+            fail_commit(&mut response, error);
+            let responses = vec![(caller.token, Response::OffsetCommit(response))];
+            return Actions { responses, writes: Vec::new() };
+        }
+        if !self.groups.contains_key(request.group_id) {
+            let id: Rc<str> = request.group_id.into();
+            self.groups.insert(id.clone(), Group::new(id, now.wall));
+        }
+        self.in_group(request.group_id, now, |group, turn| {
+            commit(group, caller, request, response, turn);
+        })
+    }
+
+    fn check_commit(
+        &self,
+        version: i16,
+        request: &OffsetCommitRequest<'_>,
+    ) -> Result<(), ErrorCode> {
+        if !is_storable(request.group_id) {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let generation = request.generation_id_or_member_epoch;
+        let Some(group) = self.groups.get(request.group_id) else {
+            return match generation {
+                // An administrator, or a consumer that uses no group: the offsets make one.
+                ..0 => Ok(()),
+                _ if version >= GROUP_ID_NOT_FOUND_FROM => Err(ErrorCode::GroupIdNotFound),
+                _ => Err(ErrorCode::IllegalGeneration),
+            };
+        };
+        if group.state == State::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if generation < 0 && group.state == State::Empty {
+            return Ok(());
+        }
+        let is_member =
+            generation >= 0 || !request.member_id.is_empty() || request.group_instance_id.is_some();
+        if is_member {
+            group.check_member(request.member_id, request.group_instance_id)?;
+            if generation != group.generation {
+                return Err(ErrorCode::IllegalGeneration);
+            }
+        } else {
+            // The group has members, so nobody else commits.
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        if group.state == State::CompletingRebalance {
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit_done(
+        &mut self,
+        token: Token,
+        group_id: &str,
+        offsets: Vec<(String, i32, CommittedOffset)>,
+        mut response: OffsetCommit,
+        result: Result<(), WriteError>,
+        now: Now,
+    ) -> Actions {
+        if let Err(error) = result {
+            fail_commit(&mut response, error.commit_error());
+        }
+        let mut actions = self.in_group(group_id, now, |group, _| {
+            for (topic, partition, offset) in offsets {
+                if result.is_ok() {
+                    group.offsets.set(&topic, partition, offset);
+                }
+                group.offsets.end(&topic, partition);
+            }
+        });
+        actions.responses.push((token, Response::OffsetCommit(response)));
+        actions
+    }
+
+    /// The durable offsets that a query asks for. A partition without one has offset -1, and an
+    /// unknown group has none at all.
+    #[must_use]
+    pub fn fetch_offsets(&self, query: &GroupQuery) -> FetchedGroup {
+        let group = self.groups.get(query.group_id.as_str());
+        query.answer(group.map(|group| &group.offsets))
+    }
+
+    /// Forgets offsets that no member of the group uses.
+    pub fn delete_offsets(
+        &mut self,
+        caller: &Caller<'_>,
+        request: &OffsetDeleteRequest<'_>,
+        now: Now,
+    ) -> Actions {
+        let error = match self.groups.get(request.group_id) {
+            None => ErrorCode::GroupIdNotFound,
+            Some(group) => match group.state {
+                State::Dead => ErrorCode::GroupIdNotFound,
+                State::Empty => ErrorCode::None,
+                State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                    let is_known = group.is_of_consumers();
+                    if is_known { ErrorCode::None } else { ErrorCode::NonEmptyGroup }
+                }
+            },
+        };
+        let mut response = OffsetDelete { error, topics: Vec::new() };
+        if error != ErrorCode::None {
+            let responses = vec![(caller.token, Response::OffsetDelete(response))];
+            return Actions { responses, writes: Vec::new() };
+        }
+        self.in_group(request.group_id, now, |group, turn| {
+            let mut offsets = Vec::new();
+            for topic in &request.topics {
+                let is_used = group.state != State::Empty && group.is_subscribed_to(topic.name);
+                let error =
+                    if is_used { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
+                let numbers = topic.partitions.iter().map(|partition| partition.partition_index);
+                response.topics.push((
+                    topic.name.to_owned(),
+                    numbers.clone().map(|number| (number, error)).collect(),
+                ));
+                let present = numbers
+                    .filter(|number| !is_used && group.offsets.contains(topic.name, *number));
+                offsets.extend(
+                    present.map(|number| (group.id.clone(), topic.name.to_owned(), number)),
+                );
+            }
+            delete(offsets, Some((caller.token, response)), turn);
+        })
+    }
+
+    /// Topics are gone, and so are the offsets in them.
+    pub fn topics_deleted(&mut self, names: &[&str], now: Now) -> Actions {
+        let mut offsets = Vec::new();
+        for group in self.groups.values() {
+            let entries = group.offsets.entries().filter(|(topic, ..)| names.contains(topic));
+            offsets.extend(
+                entries
+                    .map(|(topic, partition, _)| (group.id.clone(), topic.to_owned(), partition)),
+            );
+        }
+        let mut turn = self.turn(now);
+        delete(offsets, None, &mut turn);
+        turn.actions
+    }
+
+    pub(super) fn offset_deletion_done(
+        &mut self,
+        answer: Option<(Token, OffsetDelete)>,
+        offsets: &[OffsetKey],
+        result: Result<(), WriteError>,
+        now: Now,
+    ) -> Actions {
+        let mut actions = Actions::default();
+        if result.is_ok() {
+            for (group, topic, partition) in offsets {
+                let removed = self.in_group(group, now, |group, _| {
+                    group.offsets.remove(topic, *partition);
+                });
+                assert_eq!(removed, Actions::default(), "removing an offset tells nobody");
+            }
+        }
+        if let Some((token, mut response)) = answer {
+            if let Err(error) = result {
+                response = OffsetDelete { error: error.group_error(), topics: Vec::new() };
+            }
+            actions.responses.push((token, Response::OffsetDelete(response)));
+        }
+        actions
+    }
+
+    /// Drops offsets that are too old, and groups that have no members and no offsets any more.
+    pub(super) fn expire_offsets(&mut self, now: Now) -> Actions {
+        let retention_ms = self.engine.settings.offsets_retention_ms;
+        let interval_ms = self.engine.settings.retention_check_interval_ms;
+        let mut offsets = Vec::new();
+        let mut groups = Vec::new();
+        let mut group_records = Vec::new();
+        for group in self.groups.values_mut() {
+            let old = expired(group, now.wall, retention_ms);
+            let is_all = old.len() == group.offsets.entries().count();
+            if is_all && group.state == State::Empty && group.pending_members.is_empty() {
+                group_records.extend(old.iter().map(tombstone));
+                group_records.push(records::group_tombstone(&group.id));
+                group.enter(State::Dead, now.wall);
+                groups.push(group.id.clone());
+            } else {
+                offsets.extend(old);
+            }
+        }
+        let mut turn = self.turn(now);
+        turn.set_timer(Timer::Retention, interval_ms);
+        delete(offsets, None, &mut turn);
+        if !groups.is_empty() {
+            turn.write(group_records, Effect::DeleteGroups { answer: None, groups });
+        }
+        turn.actions
+    }
+}
+
+/// An offset by group, topic and partition.
+type OffsetKey = (Rc<str>, String, i32);
+
+fn tombstone((group, topic, partition): &OffsetKey) -> Record {
+    records::offset_tombstone(group, topic, *partition)
+}
+
+/// Puts an error where there is none yet.
+pub(super) fn fail_commit(response: &mut OffsetCommit, error: ErrorCode) {
+    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    for (_, result) in partitions.filter(|(_, result)| *result == ErrorCode::None) {
+        *result = error;
+    }
+}
+
+/// Writes the offsets of a checked request.
+fn commit(
+    group: &mut Group,
+    caller: &Caller<'_>,
+    request: &OffsetCommitRequest<'_>,
+    mut response: OffsetCommit,
+    turn: &mut Turn<'_>,
+) {
+    if matches!(group.state, State::Stable | State::PreparingRebalance) {
+        group.restart_session(request.member_id, turn);
+    }
+    let now = turn.now().wall;
+    let expire_timestamp = (request.retention_time_ms != -1)
+        .then(|| TimestampMs(now.0.saturating_add(request.retention_time_ms)));
+    let mut offsets = Vec::new();
+    for (topic, answer) in request.topics.iter().zip(&mut response.topics) {
+        for (partition, result) in topic.partitions.iter().zip(&mut answer.partitions) {
+            let metadata = partition.committed_metadata.unwrap_or_default();
+            if result.1 != ErrorCode::None {
+                continue;
+            }
+            if metadata.encode_utf16().count() > turn.settings().offset_metadata_max {
+                result.1 = ErrorCode::OffsetMetadataTooLarge;
+                continue;
+            }
+            if !is_storable(&answer.name) || !is_storable(metadata) {
+                result.1 = ErrorCode::InvalidCommitOffsetSize;
+                continue;
+            }
+            let offset = CommittedOffset {
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: metadata.to_owned(),
+                commit_timestamp: now,
+                expire_timestamp,
+                topic_id: answer.topic_id,
+            };
+            offsets.push((answer.name.clone(), partition.partition_index, offset));
+        }
+    }
+    if offsets.is_empty() {
+        turn.answer(caller.token, Response::OffsetCommit(response));
+        return;
+    }
+    let record = |(topic, partition, offset): &(String, i32, CommittedOffset)| {
+        records::offset(&group.id, topic, *partition, offset)
+    };
+    let records = offsets.iter().map(record).collect();
+    for (topic, partition, _) in &offsets {
+        group.offsets.begin(topic, *partition);
+    }
+    let group = group.id.clone();
+    let token = caller.token;
+    turn.write(records, Effect::CommitOffsets { token, group, offsets, response });
+}
+
+/// Writes tombstones, or answers at once if there is nothing to delete.
+fn delete(offsets: Vec<OffsetKey>, answer: Option<(Token, OffsetDelete)>, turn: &mut Turn<'_>) {
+    if !offsets.is_empty() {
+        let records = offsets.iter().map(tombstone).collect();
+        turn.write(records, Effect::DeleteOffsets { answer, offsets });
+    } else if let Some((token, response)) = answer {
+        turn.answer(token, Response::OffsetDelete(response));
+    }
+}
+
+/// The offsets of a group that are too old. Their age counts from the commit, or from when the
+/// last member left; while members are there, only topics outside their subscription age.
+fn expired(group: &Group, now: TimestampMs, retention_ms: i64) -> Vec<OffsetKey> {
+    let empty_since = match group.state {
+        _ if group.protocol_type.is_none() => None,
+        State::Empty => group.state_timestamp,
+        State::Stable if group.is_of_consumers() && group.subscribed_topics.is_some() => None,
+        State::Stable | State::PreparingRebalance | State::CompletingRebalance | State::Dead => {
+            return Vec::new();
+        }
+    };
+    let is_expired = |(topic, partition, offset): &(&str, i32, &CommittedOffset)| {
+        let is_used = group.protocol_type.is_some() && group.is_subscribed_to(topic);
+        let since = empty_since.unwrap_or(offset.commit_timestamp);
+        !is_used
+            && !group.offsets.is_in_flight(topic, *partition)
+            && offset.is_expired(since, now, retention_ms)
+    };
+    let key = |(topic, partition, _): (&str, i32, &CommittedOffset)| {
+        (group.id.clone(), topic.to_owned(), partition)
+    };
+    group.offsets.durable().filter(is_expired).map(key).collect()
+}

@@ -1,0 +1,290 @@
+//! Responses as the coordinator keeps them, and as each version of the protocol writes them.
+//!
+//! A response may come long after its request and on another shard, so these own what they hold.
+
+use bytes::Bytes;
+use model::{ErrorCode, TopicId};
+use wire::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
+use wire::heartbeat_response::HeartbeatResponse;
+use wire::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
+use wire::leave_group_response::{LeaveGroupResponse, MemberResponse};
+use wire::offset_commit_response::{
+    OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use wire::offset_delete_response::{
+    OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use wire::sync_group_response::SyncGroupResponse;
+use wire::{Encoded, frame};
+
+/// The first version of JoinGroup whose protocol name may be null.
+const JOIN_NULL_PROTOCOL_FROM: i16 = 7;
+/// The first version of LeaveGroup with several members.
+const LEAVE_BATCH_FROM: i16 = 3;
+/// The first version of OffsetCommit and OffsetFetch that names topics by id.
+pub(crate) const TOPIC_IDS_FROM: i16 = 10;
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Response {
+    /// To JoinGroup.
+    Join(Join),
+    /// To SyncGroup.
+    Sync(Sync),
+    /// To Heartbeat.
+    Heartbeat(ErrorCode),
+    /// To LeaveGroup.
+    Leave(Leave),
+    /// To OffsetCommit.
+    OffsetCommit(OffsetCommit),
+    /// To OffsetDelete.
+    OffsetDelete(OffsetDelete),
+    /// To DeleteGroups, or to the part of it that this coordinator was given.
+    DeleteGroups(Vec<(String, ErrorCode)>),
+}
+
+/// To JoinGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Whether it failed.
+    pub error: ErrorCode,
+    /// The generation; -1 on errors.
+    pub generation: i32,
+    /// What kind of group this is.
+    pub protocol_type: Option<String>,
+    /// What the members agreed on.
+    pub protocol: Option<String>,
+    /// Who assigns; empty on errors.
+    pub leader: String,
+    /// Whether the leader must keep the assignment that there is.
+    pub skip_assignment: bool,
+    /// Who the member is.
+    pub member_id: String,
+    /// For the leader: everybody.
+    pub members: Vec<JoinMember>,
+}
+
+/// A member, for the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinMember {
+    /// Who.
+    pub member_id: String,
+    /// Its static name.
+    pub instance_id: Option<String>,
+    /// What it said of itself, opaque.
+    pub metadata: Bytes,
+}
+
+impl Join {
+    /// A refusal.
+    #[must_use]
+    pub fn failed(error: ErrorCode, member_id: &str) -> Join {
+        Join {
+            error,
+            generation: -1,
+            protocol_type: None,
+            protocol: None,
+            leader: String::new(),
+            skip_assignment: false,
+            member_id: member_id.to_owned(),
+            members: Vec::new(),
+        }
+    }
+
+    fn to_wire(&self, version: i16) -> JoinGroupResponse<'_> {
+        let no_protocol = if version < JOIN_NULL_PROTOCOL_FROM { Some("") } else { None };
+        JoinGroupResponse {
+            throttle_time_ms: 0,
+            error_code: self.error.code(),
+            generation_id: self.generation,
+            protocol_type: self.protocol_type.as_deref(),
+            protocol_name: self.protocol.as_deref().or(no_protocol),
+            leader: &self.leader,
+            skip_assignment: self.skip_assignment,
+            member_id: &self.member_id,
+            members: self
+                .members
+                .iter()
+                .map(|member| JoinGroupResponseMember {
+                    member_id: &member.member_id,
+                    group_instance_id: member.instance_id.as_deref(),
+                    metadata: &member.metadata,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// To SyncGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// Whether it failed.
+    pub error: ErrorCode,
+    /// What kind of group this is.
+    pub protocol_type: Option<String>,
+    /// What the members agreed on.
+    pub protocol: Option<String>,
+    /// What the leader gave this member, opaque.
+    pub assignment: Bytes,
+}
+
+impl Sync {
+    /// A refusal.
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> Sync {
+        Sync { error, protocol_type: None, protocol: None, assignment: Bytes::new() }
+    }
+}
+
+/// To LeaveGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// Whether all of it failed.
+    pub error: ErrorCode,
+    /// What became of each member, in the order of the request.
+    pub members: Vec<LeftMember>,
+}
+
+/// A member that was to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftMember {
+    /// Who.
+    pub member_id: String,
+    /// Its static name.
+    pub instance_id: Option<String>,
+    /// Whether it failed.
+    pub error: ErrorCode,
+}
+
+impl Leave {
+    fn to_wire(&self, version: i16) -> LeaveGroupResponse<'_> {
+        let first = self.members.first().map_or(ErrorCode::None, |member| member.error);
+        let is_single = version < LEAVE_BATCH_FROM && self.error == ErrorCode::None;
+        let member = |member: &'_ LeftMember| member.error.code();
+        LeaveGroupResponse {
+            throttle_time_ms: 0,
+            error_code: if is_single { first.code() } else { self.error.code() },
+            members: self
+                .members
+                .iter()
+                .map(|left| MemberResponse {
+                    member_id: &left.member_id,
+                    group_instance_id: left.instance_id.as_deref(),
+                    error_code: member(left),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// To OffsetCommit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetCommit {
+    /// What became of each topic, in the order of the request.
+    pub topics: Vec<CommittedTopic>,
+}
+
+/// A topic whose offsets were to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub topic_id: TopicId,
+    /// Each partition and what became of it.
+    pub partitions: Vec<(i32, ErrorCode)>,
+}
+
+impl OffsetCommit {
+    fn to_wire(&self, version: i16) -> OffsetCommitResponse<'_> {
+        let topics = self.topics.iter().map(|topic| OffsetCommitResponseTopic {
+            name: if version < TOPIC_IDS_FROM { &topic.name } else { "" },
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|(partition, error)| OffsetCommitResponsePartition {
+                    partition_index: *partition,
+                    error_code: error.code(),
+                })
+                .collect(),
+        });
+        OffsetCommitResponse { throttle_time_ms: 0, topics: topics.collect() }
+    }
+}
+
+/// To OffsetDelete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetDelete {
+    /// Whether all of it failed.
+    pub error: ErrorCode,
+    /// Each topic, with each partition and what became of it.
+    pub topics: Vec<(String, Vec<(i32, ErrorCode)>)>,
+}
+
+impl OffsetDelete {
+    fn to_wire(&self) -> OffsetDeleteResponse<'_> {
+        let topics = self.topics.iter().map(|(name, partitions)| OffsetDeleteResponseTopic {
+            name,
+            partitions: partitions
+                .iter()
+                .map(|(partition, error)| OffsetDeleteResponsePartition {
+                    partition_index: *partition,
+                    error_code: error.code(),
+                })
+                .collect(),
+        });
+        OffsetDeleteResponse {
+            error_code: self.error.code(),
+            throttle_time_ms: 0,
+            topics: topics.collect(),
+        }
+    }
+}
+
+impl Response {
+    /// The response as a frame, in the version of its request.
+    ///
+    /// # Errors
+    /// When it does not fit the protocol, which only a field that is too long can cause.
+    pub fn encode(&self, correlation_id: i32, version: i16) -> wire::Result<Encoded> {
+        match self {
+            Response::Join(join) => {
+                frame::encode_response(correlation_id, version, &join.to_wire(version))
+            }
+            Response::Sync(sync) => {
+                let response = SyncGroupResponse {
+                    throttle_time_ms: 0,
+                    error_code: sync.error.code(),
+                    protocol_type: sync.protocol_type.as_deref(),
+                    protocol_name: sync.protocol.as_deref(),
+                    assignment: &sync.assignment,
+                };
+                frame::encode_response(correlation_id, version, &response)
+            }
+            Response::Heartbeat(error) => {
+                let response = HeartbeatResponse { throttle_time_ms: 0, error_code: error.code() };
+                frame::encode_response(correlation_id, version, &response)
+            }
+            Response::Leave(leave) => {
+                frame::encode_response(correlation_id, version, &leave.to_wire(version))
+            }
+            Response::OffsetCommit(commit) => {
+                frame::encode_response(correlation_id, version, &commit.to_wire(version))
+            }
+            Response::OffsetDelete(delete) => {
+                frame::encode_response(correlation_id, version, &delete.to_wire())
+            }
+            Response::DeleteGroups(groups) => {
+                let results = groups.iter().map(|(group_id, error)| DeletableGroupResult {
+                    group_id,
+                    error_code: error.code(),
+                    ..DeletableGroupResult::default()
+                });
+                let response =
+                    DeleteGroupsResponse { throttle_time_ms: 0, results: results.collect() };
+                frame::encode_response(correlation_id, version, &response)
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The coordinator as the broker drives it.
+
+mod groups;
+mod harness;
+mod offsets;
