@@ -195,3 +195,43 @@ impl<T> Oneshot<T> {
         .await
     }
 }
+
+/// Lets one task at a time through, in the order of arrival.
+#[derive(Default)]
+pub struct Turnstile {
+    /// Who is inside, at the front, and who waits.
+    line: RefCell<VecDeque<u64>>,
+    next_number: Cell<u64>,
+    moved: Notify,
+}
+
+/// The right to be inside, given up when dropped; also a place in the line, given up likewise.
+pub struct Inside<'a> {
+    turnstile: &'a Turnstile,
+    number: u64,
+}
+
+impl Turnstile {
+    /// Nobody is inside.
+    #[must_use]
+    pub fn new() -> Turnstile {
+        Turnstile::default()
+    }
+
+    /// Waits for its turn.
+    pub async fn enter(&self) -> Inside<'_> {
+        let number = self.next_number.get();
+        self.next_number.set(number + 1);
+        self.line.borrow_mut().push_back(number);
+        let place = Inside { turnstile: self, number };
+        self.moved.wait_until(|| self.line.borrow().front() == Some(&number)).await;
+        place
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.turnstile.line.borrow_mut().retain(|number| *number != self.number);
+        self.turnstile.moved.notify_all();
+    }
+}

@@ -52,7 +52,6 @@ enum Work {
     Receive { socket: RawFd, length: usize, polling: bool },
     ReceiveExact { socket: RawFd, buffer: Option<Buffer>, filled: usize, end: usize },
     Send { socket: RawFd, slices: Vec<Bytes>, vectors: Vec<libc::iovec>, header: Box<libc::msghdr> },
-    Shutdown { socket: RawFd },
 }
 
 pub(super) enum Ended {
@@ -146,7 +145,6 @@ impl InFlight {
                 Work::Allocate { file: file(id), position, length }
             }
             Op::SetLength { file: id, length } => Work::SetLength { file: file(id), length },
-            Op::CloseFile { file: id } => Work::Close { descriptor: file(id) },
             Op::Rename { from, to } => Work::Rename { from: c_path(&from)?, to: c_path(&to)? },
             Op::Remove { path } => Work::Remove { path: c_path(&path)? },
             Op::Accept { listener } => Work::Accept { listener: socket(listener) },
@@ -164,7 +162,6 @@ impl InFlight {
                 // SAFETY: a message header of zeros is valid: no name, no vectors, no control.
                 header: Box::new(unsafe { std::mem::zeroed() }),
             },
-            Op::Shutdown { socket: id } => Work::Shutdown { socket: socket(id) },
             Op::Open { .. }
             | Op::Describe { .. }
             | Op::Lock { .. }
@@ -172,6 +169,8 @@ impl InFlight {
             | Op::RemoveDirectory { .. }
             | Op::ListDirectory { .. }
             | Op::Listen { .. }
+            | Op::CloseFile { .. }
+            | Op::Shutdown { .. }
             | Op::CloseSocket { .. } => unreachable!("the driver makes these itself"),
         };
         Ok(InFlight { token, cancelled: false, work })
@@ -179,6 +178,26 @@ impl InFlight {
 
     pub(super) fn close(token: Token, descriptor: RawFd) -> InFlight {
         InFlight { token, cancelled: false, work: Work::Close { descriptor } }
+    }
+
+    /// The descriptor that it works on, whose close has to wait for it.
+    pub(super) fn uses(&self) -> Option<RawFd> {
+        match &self.work {
+            Work::Read { file, .. }
+            | Work::Write { file, .. }
+            | Work::Sync { file, .. }
+            | Work::Allocate { file, .. }
+            | Work::SetLength { file, .. } => Some(*file),
+            Work::Receive { socket, .. }
+            | Work::ReceiveExact { socket, .. }
+            | Work::Send { socket, .. } => Some(*socket),
+            Work::Accept { listener } => Some(*listener),
+            Work::SyncDirectory { .. }
+            | Work::Close { .. }
+            | Work::Rename { .. }
+            | Work::Remove { .. }
+            | Work::Connect { .. } => None,
+        }
     }
 
     /// What to submit now. Pointers in it stay valid while `self` stays where it is.
@@ -240,9 +259,6 @@ impl InFlight {
                     .flags(message_flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL))
                     .build()
             }
-            Work::Shutdown { socket } => {
-                opcode::Shutdown::new(types::Fd(*socket), libc::SHUT_RDWR).build()
-            }
         }
     }
 
@@ -301,8 +317,7 @@ impl InFlight {
             | Work::SetLength { .. }
             | Work::Close { .. }
             | Work::Rename { .. }
-            | Work::Remove { .. }
-            | Work::Shutdown { .. } => Ended::With(Ok(Output::Done)),
+            | Work::Remove { .. } => Ended::With(Ok(Output::Done)),
             Work::Accept { .. } => {
                 // SAFETY: the kernel just made it for this operation, and nobody else has it.
                 let socket = unsafe { OwnedFd::from_raw_fd(result) };

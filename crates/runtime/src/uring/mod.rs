@@ -18,6 +18,7 @@
 
 #![expect(unsafe_code, reason = "operations hand pointers to the kernel")]
 
+mod descriptors;
 mod in_flight;
 mod provided;
 
@@ -27,6 +28,7 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue::Entry, types};
 use slab::Slab;
 
 use self::{
+    descriptors::Descriptors,
     in_flight::{Ended, InFlight},
     provided::ProvidedBuffers,
 };
@@ -97,6 +99,7 @@ pub struct UringDriver {
     ended: Vec<Event>,
     provided: Option<ProvidedBuffers>,
     alignments: Alignments,
+    descriptors: Descriptors,
     event_armed: bool,
     events_pending: bool,
 }
@@ -131,12 +134,16 @@ impl UringDriver {
             ended: Vec::new(),
             provided,
             alignments: Alignments::default(),
+            descriptors: Descriptors::default(),
             event_armed: false,
             events_pending: false,
         }
     }
 
     fn start(&mut self, token: Token, in_flight: InFlight) {
+        if let Some(descriptor) = in_flight.uses() {
+            self.descriptors.started(descriptor);
+        }
         let slot = self.in_flight.insert(Box::new(in_flight));
         let index = usize::try_from(token.0).expect("tokens are slab keys");
         if self.slots.len() <= index {
@@ -224,6 +231,11 @@ impl UringDriver {
             Ended::Again => self.submit_slot(slot),
             Ended::With(result) => {
                 let in_flight = self.in_flight.remove(slot);
+                if let Some(descriptor) = in_flight.uses()
+                    && let Some(close) = self.descriptors.ended(descriptor)
+                {
+                    self.start(close, InFlight::close(close, descriptor));
+                }
                 events.push(Event::Completed { token: in_flight.token, result });
             }
         }
@@ -244,12 +256,27 @@ impl UringDriver {
         self.ended.push(Event::Completed { token, result });
     }
 
-    /// Cancels whatever is in flight on a descriptor, then closes it, in this order.
+    /// Cancels whatever is in flight on a socket and closes it after the last of them.
     fn close_socket(&mut self, token: Token, descriptor: RawFd) {
+        if self.descriptors.may_close(descriptor, token) {
+            self.start(token, InFlight::close(token, descriptor));
+            return;
+        }
         let cancel =
             opcode::AsyncCancel2::new(types::CancelBuilder::fd(types::Fd(descriptor)).all());
         self.backlog.push_back(cancel.build().user_data(USER_DATA_IGNORED));
-        self.start(token, InFlight::close(token, descriptor));
+        for (_, in_flight) in &mut self.in_flight {
+            if in_flight.uses() == Some(descriptor) {
+                in_flight.cancelled = true;
+            }
+        }
+    }
+
+    /// Closes a file after the last operation on it.
+    fn close_file(&mut self, token: Token, descriptor: RawFd) {
+        if self.descriptors.may_close(descriptor, token) {
+            self.start(token, InFlight::close(token, descriptor));
+        }
     }
 }
 
@@ -337,6 +364,11 @@ impl Driver for UringDriver {
                 self.end_at_once(token, output);
             }
             Op::CloseSocket { socket } => self.close_socket(token, in_flight::raw(socket.0)),
+            Op::CloseFile { file } => self.close_file(token, in_flight::raw(file.0)),
+            Op::Shutdown { socket } => {
+                let result = sys::sockets::shutdown(in_flight::borrowed(socket.0));
+                self.end_at_once(token, result.map(|()| Output::Done));
+            }
             other => {
                 self.alignments.check(&other);
                 match InFlight::new(token, other) {
