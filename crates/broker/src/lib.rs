@@ -1,3 +1,37 @@
-//! The shard: connections, one file per API, routing, partitions, pending produces and fetches.
+//! The shard: connections, one file for each API, routing to the owner shard, partitions, pending
+//! produces and fetches. Joins the rooms below.
+//!
+//! Every shard runs [`run_shard`]. Shard 0 also opens the data directory, has the controller and
+//! the listener, and deals connections out. Shards share nothing: what another one owns is reached
+//! by a call (`peers`), one message there and one back.
+//!
+//! ```text
+//!   connection -> frame_reader -> api/NN_name -> (call) -> owner's Log
+//!                                     |
+//!                                 controller (shard 0) -> metadata log -> every shard's image
+//! ```
 
+pub mod api;
 pub mod config;
+mod connection;
+mod controller;
+mod error;
+mod error_map;
+mod follow;
+mod frame_reader;
+mod groups;
+mod metadata_log;
+mod metadata_records;
+mod peers;
+mod placement;
+mod shard;
+mod start;
+mod stop;
+mod topic_settings;
+
+pub use error::Error;
+pub use start::{Ready, Role, run_shard};
+
+/// Sent to shard 0 from outside the mesh, it stops the node cleanly.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop;

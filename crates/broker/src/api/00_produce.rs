@@ -1,0 +1,300 @@
+//! Produce, versions 3 to 13.
+//!
+//! [`dispatch`] gives every batch its place: it appends what belongs to this shard and sends ONE
+//! message to each other shard that owns something of it. [`Dispatched::answer`] waits: acks=1
+//! until the batches are written, acks=all until they are below the high watermark.
+//!
+//! Record bytes are slices of the receive buffer; the append copies them once, into the log's open
+//! chunk.
+
+use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use model::{ErrorCode, Offset, PartitionId, TopicId};
+use runtime::ShardIndex;
+use smallvec::SmallVec;
+use storage::{AppendOptions, AppendOrigin, Log, WaitError};
+use wire::{
+    Encoded, frame,
+    produce_request::ProduceRequest,
+    produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse},
+};
+
+use super::{Refusal, is_offered};
+use crate::{
+    error_map,
+    peers::{Answering, Call},
+    shard::Shard,
+};
+
+/// From this version on topics are named by id.
+const TOPIC_ID_FROM_VERSION: i16 = 13;
+
+/// How long and for what a produce is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+/// A produce whose batches have their places, or are on their way to the shards that give them.
+pub(crate) struct Dispatched {
+    frame: Bytes,
+    acks: Option<Acks>,
+    shards: SmallVec<[(ShardIndex, Answering<Vec<Produced>>); 2]>,
+    /// For each partition of the request, in its order, where its answer comes from.
+    places: Vec<Place>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    /// Refused before it got to a shard.
+    Refused(ErrorCode),
+    /// The answer of a shard, by its place in `shards` and in that shard's answer.
+    Shard { shard: usize, index: usize },
+}
+
+/// One partition's share of a produce, on its way to its owner.
+struct Share {
+    topic: TopicId,
+    partition: PartitionId,
+    records: Bytes,
+}
+
+/// What became of it.
+struct Produced {
+    error: ErrorCode,
+    message: Option<String>,
+    base_offset: i64,
+    log_append_time_ms: i64,
+    log_start_offset: i64,
+}
+
+impl Produced {
+    fn refused(error: ErrorCode) -> Produced {
+        Produced {
+            error,
+            message: None,
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+        }
+    }
+}
+
+struct ProduceShares {
+    shares: Vec<Share>,
+    acks: Acks,
+    timeout: Duration,
+}
+
+/// Decodes a produce and gives its batches their places, in order with earlier ones.
+pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatched, Refusal> {
+    let (head, body) = frame::decode_request_header(frame)?;
+    if !is_offered(head.key, head.version) {
+        return Err(Refusal::NotOffered { key: head.key, version: head.version });
+    }
+    let request: ProduceRequest<'_> = frame::decode_body(body, head.version)?;
+    let acks = match request.acks {
+        0 => Some(Acks::None),
+        1 => Some(Acks::Leader),
+        -1 => Some(Acks::All),
+        _ => None,
+    };
+    let mut shares: SmallVec<[(ShardIndex, Vec<Share>); 2]> = SmallVec::new();
+    let mut places = Vec::new();
+    {
+        let image = shard.image.borrow();
+        for topic in &request.topic_data {
+            let found = if head.version >= TOPIC_ID_FROM_VERSION {
+                image.topic(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)
+            } else {
+                image.topic_by_name(topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
+            };
+            for data in &topic.partition_data {
+                let partition = PartitionId(data.index);
+                let owner = found.and_then(|topic| {
+                    let owner = shard.owner_of(topic.id, partition);
+                    owner.ok_or(ErrorCode::UnknownTopicOrPartition).map(|owner| (topic.id, owner))
+                });
+                let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
+                let place = match (owner, acks, records, request.transactional_id) {
+                    (_, None, _, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
+                    // Transactions are a later step: nothing hands out transactional ids yet.
+                    (_, _, _, Some(_)) => Place::Refused(ErrorCode::InvalidTxnState),
+                    (Err(error), _, _, _) => Place::Refused(error),
+                    (_, _, None, _) => Place::Refused(ErrorCode::InvalidRecord),
+                    (Ok((topic, owner)), Some(_), Some(records), None) => {
+                        let records = wire::subslice(frame, records);
+                        add_share(&mut shares, owner, Share { topic, partition, records })
+                    }
+                };
+                places.push(place);
+            }
+        }
+    }
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let mut answering = SmallVec::new();
+    for (owner, shares) in shares {
+        let call = ProduceShares { shares, acks: acks.unwrap_or(Acks::None), timeout };
+        answering.push((owner, shard.call(owner, call).await));
+    }
+    Ok(Dispatched { frame: frame.clone(), acks, shards: answering, places })
+}
+
+fn add_share(
+    shares: &mut SmallVec<[(ShardIndex, Vec<Share>); 2]>,
+    owner: ShardIndex,
+    share: Share,
+) -> Place {
+    let shard = shares.iter().position(|(known, _)| *known == owner).unwrap_or_else(|| {
+        shares.push((owner, Vec::new()));
+        shares.len() - 1
+    });
+    shares[shard].1.push(share);
+    Place::Shard { shard, index: shares[shard].1.len() - 1 }
+}
+
+impl Dispatched {
+    /// Waits for the batches as `acks` asks and makes the answer; none for acks=0.
+    pub(crate) async fn answer(self) -> Result<Option<Encoded>, Refusal> {
+        let mut produced = Vec::new();
+        for (_, answering) in self.shards {
+            produced.push(answering.answer().await);
+        }
+        if self.acks == Some(Acks::None) {
+            let failed = produced.iter().flatten().any(|one| one.error != ErrorCode::None)
+                || self.places.iter().any(|place| matches!(place, Place::Refused(_)));
+            if failed {
+                // As Apache Kafka does: nobody reads an error, so the connection says it.
+                return Err(Refusal::FailedWithoutAcks);
+            }
+            return Ok(None);
+        }
+        let (head, body) = frame::decode_request_header(&self.frame)?;
+        let request: ProduceRequest<'_> = frame::decode_body(body, head.version)?;
+        let mut places = self.places.iter();
+        let responses = request
+            .topic_data
+            .iter()
+            .map(|topic| TopicProduceResponse {
+                name: topic.name,
+                topic_id: topic.topic_id,
+                partition_responses: topic
+                    .partition_data
+                    .iter()
+                    .map(|data| {
+                        let place = places.next().expect("a place for every partition");
+                        partition_response(data.index, *place, &produced)
+                    })
+                    .collect(),
+            })
+            .collect();
+        let response = ProduceResponse { responses, ..Default::default() };
+        Ok(Some(frame::encode_response(head.correlation_id, head.version, &response)?))
+    }
+}
+
+fn partition_response(
+    index: i32,
+    place: Place,
+    produced: &[Vec<Produced>],
+) -> PartitionProduceResponse<'_> {
+    match place {
+        Place::Refused(error) => PartitionProduceResponse {
+            index,
+            error_code: error.code(),
+            base_offset: -1,
+            ..Default::default()
+        },
+        Place::Shard { shard, index: at } => {
+            let one = &produced[shard][at];
+            PartitionProduceResponse {
+                index,
+                error_code: one.error.code(),
+                base_offset: one.base_offset,
+                log_append_time_ms: one.log_append_time_ms,
+                log_start_offset: one.log_start_offset,
+                error_message: one.message.as_deref(),
+                ..Default::default()
+            }
+        }
+    }
+}
+
+impl Call for ProduceShares {
+    type Answer = Vec<Produced>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Vec<Produced>> + 'static {
+        let now_ms = shard.runtime.wall_clock_ms();
+        let runtime = shard.runtime.clone();
+        let deadline = runtime.now() + self.timeout;
+        let acks = self.acks;
+        // The waits begin at once: what is taken back later is then told apart.
+        let appended: Vec<(Produced, Option<Wait>)> = self
+            .shares
+            .iter()
+            .map(|share| {
+                let (produced, end) = append(shard, share, now_ms);
+                let wait = end.and_then(|(log, end)| wait_for(&log, end, acks));
+                (produced, wait)
+            })
+            .collect();
+        async move {
+            let mut produced = Vec::with_capacity(appended.len());
+            for (mut one, wait) in appended {
+                if let Some(wait) = wait {
+                    match runtime.deadline(deadline, wait).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => one = Produced::refused(error_map::wait(&error)),
+                        Err(_) => one = Produced::refused(ErrorCode::RequestTimedOut),
+                    }
+                }
+                produced.push(one);
+            }
+            produced
+        }
+    }
+}
+
+type Wait = Pin<Box<dyn Future<Output = Result<(), WaitError>>>>;
+
+fn wait_for(log: &Log, end: Offset, acks: Acks) -> Option<Wait> {
+    match acks {
+        Acks::None => None,
+        Acks::Leader => Some(Box::pin(log.wait_written(end))),
+        Acks::All => Some(Box::pin(log.wait_durable(end))),
+    }
+}
+
+/// Appends one partition's batches and tells up to where to wait.
+fn append(shard: &Rc<Shard>, share: &Share, now_ms: i64) -> (Produced, Option<(Log, Offset)>) {
+    let Some(partition) = shard.partition(share.topic, share.partition) else {
+        return (Produced::refused(ErrorCode::NotLeaderOrFollower), None);
+    };
+    let options = AppendOptions {
+        leader_epoch: partition.leader_epoch(),
+        origin: AppendOrigin::Client,
+        now_ms,
+    };
+    match partition.log.append(&share.records, &options) {
+        Ok(appended) => {
+            let produced = Produced {
+                error: ErrorCode::None,
+                message: None,
+                base_offset: appended.base_offset.0,
+                log_append_time_ms: appended.log_append_time.0,
+                log_start_offset: partition.log.log_start_offset().0,
+            };
+            (produced, Some((partition.log.clone(), appended.end())))
+        }
+        Err(error) => {
+            let code = error_map::append(&error);
+            tracing::debug!(partition = %partition.name(), %error, "append refused");
+            let mut produced = Produced::refused(code);
+            produced.message = Some(error.to_string());
+            (produced, None)
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Fetch, versions 4 to 18, with sessions.
+//!
+//! ONE message to each shard that owns something of what is fetched. A hot read gives slices of
+//! the log's in-memory tail; they go to the socket as they are: no record byte is copied here.
+//! With too little to send, the fetch waits until an owner reports growth, until its time is up or
+//! the connection ends.
+
+use std::{future::Future, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use model::{ErrorCode, Offset, PartitionId, TopicId};
+use runtime::{Instant, ShardIndex};
+use smallvec::SmallVec;
+use storage::{FirstBatch, Log};
+use wire::{
+    Records,
+    fetch_request::FetchRequest,
+    fetch_response::{
+        EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+    },
+};
+
+use super::{
+    Answer, Request,
+    fetch_session::{Plan, Wanted},
+};
+use crate::{error_map, peers::Call, shard::Shard};
+
+/// From this version on topics are named by id.
+const TOPIC_ID_FROM_VERSION: i16 = 13;
+/// A shard is asked to watch for growth for at most so long at a time, so that a wait for a
+/// connection that is gone ends.
+const WATCH_MAX: Duration = Duration::from_secs(1);
+
+/// One partition's share of a fetch, on its way to its owner.
+#[derive(Clone)]
+struct Share {
+    topic: TopicId,
+    partition: PartitionId,
+    offset: i64,
+    max_bytes: usize,
+    leader_epoch: i32,
+    last_fetched_epoch: i32,
+}
+
+/// What one partition gives.
+#[derive(Clone)]
+struct Fetched {
+    error: ErrorCode,
+    high_watermark: i64,
+    log_start: i64,
+    leader_epoch: i32,
+    diverging: Option<(i32, i64)>,
+    slices: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Fetched {
+    fn refused(error: ErrorCode) -> Fetched {
+        Fetched {
+            error,
+            high_watermark: -1,
+            log_start: -1,
+            leader_epoch: -1,
+            diverging: None,
+            slices: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+pub(super) async fn answer(request: &Request<'_>) -> Answer {
+    let body: FetchRequest<'_> = request.decode()?;
+    let shard = request.shard;
+    let by_id = request.head.version >= TOPIC_ID_FROM_VERSION;
+    let new_id = i32::try_from(shard.runtime.random() >> 33).expect("31 bits").max(1);
+    let plan = {
+        let mut sessions = request.connection.sessions.borrow_mut();
+        sessions.plan(&body, by_id, &shard.fetch_session_slots, new_id)
+    };
+    let (session, wanted, is_incremental) = match plan {
+        Plan::Full { session, wanted } => (session, wanted, false),
+        Plan::Incremental { session, wanted } => (session, wanted, true),
+        Plan::Refused(error) => {
+            return request
+                .respond(&FetchResponse { error_code: error.code(), ..Default::default() });
+        }
+    };
+    let limits = Limits::of(shard, &body);
+    let fetched = fetch_or_wait(shard, &wanted, by_id, &limits).await;
+    let included: Vec<usize> = (0..wanted.len())
+        .filter(|index| !is_incremental || has_news(&wanted[*index], &fetched[*index]))
+        .collect();
+    if session != 0 {
+        let told: Vec<(usize, i64, i64)> = included
+            .iter()
+            .map(|index| {
+                let one = &fetched[*index];
+                // After an error everything is news.
+                let watermark = if one.error == ErrorCode::None { one.high_watermark } else { -1 };
+                (*index, watermark, one.log_start)
+            })
+            .collect();
+        let sent: Vec<usize> =
+            included.iter().copied().filter(|index| fetched[*index].bytes > 0).collect();
+        request.connection.sessions.borrow_mut().told(session, &told, &sent);
+    }
+    let response = FetchResponse {
+        session_id: session,
+        responses: responses(shard, &wanted, &fetched, &included),
+        ..Default::default()
+    };
+    request.respond(&response)
+}
+
+fn has_news(wanted: &Wanted, fetched: &Fetched) -> bool {
+    fetched.bytes > 0
+        || fetched.error != ErrorCode::None
+        || fetched.diverging.is_some()
+        || fetched.high_watermark != wanted.told_high_watermark.get()
+        || fetched.log_start != wanted.told_log_start.get()
+}
+
+struct Limits {
+    bytes_min: usize,
+    bytes_max: usize,
+    deadline: Instant,
+}
+
+impl Limits {
+    fn of(shard: &Shard, request: &FetchRequest<'_>) -> Limits {
+        let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let bytes_max = size(request.max_bytes).min(shard.config.fetch_max_bytes);
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Limits {
+            bytes_min: size(request.min_bytes).min(bytes_max),
+            bytes_max,
+            deadline: shard.runtime.now() + wait,
+        }
+    }
+}
+
+/// Reads, and reads again after growth while there is too little to send.
+async fn fetch_or_wait(
+    shard: &Rc<Shard>,
+    wanted: &[Wanted],
+    by_id: bool,
+    limits: &Limits,
+) -> Vec<Fetched> {
+    loop {
+        let owners = owners_of(shard, wanted, by_id, limits);
+        let fetched = gather(shard, wanted.len(), &owners, limits).await;
+        let bytes: usize = fetched.iter().map(|one| one.bytes).sum();
+        let failed = fetched.iter().any(|one| one.error != ErrorCode::None);
+        let diverged = fetched.iter().any(|one| one.diverging.is_some());
+        let late = shard.runtime.now() >= limits.deadline;
+        if bytes >= limits.bytes_min || failed || diverged || late || wanted.is_empty() {
+            return fetched;
+        }
+        wait_for_growth(shard, &owners, &fetched, limits.deadline).await;
+    }
+}
+
+/// What each owner is asked for, and what cannot be asked of any.
+struct Owners {
+    shares: SmallVec<[(ShardIndex, Vec<(usize, Share)>); 2]>,
+    refused: Vec<(usize, ErrorCode)>,
+}
+
+fn owners_of(shard: &Rc<Shard>, wanted: &[Wanted], by_id: bool, limits: &Limits) -> Owners {
+    let image = shard.image.borrow();
+    let mut owners = Owners { shares: SmallVec::new(), refused: Vec::new() };
+    for (index, one) in wanted.iter().enumerate() {
+        let topic = if by_id {
+            image.topic(one.id).ok_or(ErrorCode::UnknownTopicId)
+        } else {
+            image.topic_by_name(&one.name).ok_or(ErrorCode::UnknownTopicOrPartition)
+        };
+        let partition = PartitionId(one.partition);
+        let owner = topic.and_then(|topic| {
+            let owner = shard.owner_of(topic.id, partition);
+            owner.map(|owner| (topic.id, owner)).ok_or(ErrorCode::UnknownTopicOrPartition)
+        });
+        let (topic, owner) = match owner {
+            Ok(found) => found,
+            Err(error) => {
+                owners.refused.push((index, error));
+                continue;
+            }
+        };
+        let share = Share {
+            topic,
+            partition,
+            offset: one.offset,
+            max_bytes: usize::try_from(one.max_bytes).unwrap_or(0).min(limits.bytes_max),
+            leader_epoch: one.leader_epoch,
+            last_fetched_epoch: one.last_fetched_epoch,
+        };
+        match owners.shares.iter_mut().find(|(known, _)| *known == owner) {
+            Some((_, shares)) => shares.push((index, share)),
+            None => owners.shares.push((owner, vec![(index, share)])),
+        }
+    }
+    owners
+}
+
+async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limits) -> Vec<Fetched> {
+    let mut answering: SmallVec<[_; 2]> = SmallVec::new();
+    for (owner, shares) in &owners.shares {
+        let call = FetchShares {
+            shares: shares.iter().map(|(_, share)| share.clone()).collect(),
+            bytes_max: limits.bytes_max,
+        };
+        answering.push(shard.call(*owner, call).await);
+    }
+    let mut fetched = vec![Fetched::refused(ErrorCode::UnknownServerError); count];
+    for (index, error) in &owners.refused {
+        fetched[*index] = Fetched::refused(*error);
+    }
+    for ((_, shares), answering) in owners.shares.iter().zip(answering) {
+        let answers = answering.answer().await;
+        for ((index, _), answer) in shares.iter().zip(answers) {
+            fetched[*index] = answer;
+        }
+    }
+    // Each owner kept to the limit by itself; together they may have passed it.
+    let mut total = 0;
+    for one in &mut fetched {
+        if total > 0 && total + one.bytes > limits.bytes_max {
+            one.slices.clear();
+            one.bytes = 0;
+        }
+        total += one.bytes;
+    }
+    fetched
+}
+
+async fn wait_for_growth(
+    shard: &Rc<Shard>,
+    owners: &Owners,
+    fetched: &[Fetched],
+    deadline: Instant,
+) {
+    let until = deadline.min(shard.runtime.now() + WATCH_MAX);
+    let mut watching = Vec::new();
+    for (owner, shares) in &owners.shares {
+        let watched = shares
+            .iter()
+            .map(|(index, share)| {
+                (share.topic, share.partition, Offset(fetched[*index].high_watermark))
+            })
+            .collect();
+        watching.push(Box::pin(shard.call(*owner, WatchGrowth { watched, until }).await.answer()));
+    }
+    if watching.is_empty() {
+        shard.runtime.sleep_until(until).await;
+        return;
+    }
+    std::future::poll_fn(|context| {
+        let any = watching.iter_mut().any(|one| one.as_mut().poll(context).is_ready());
+        if any { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+struct FetchShares {
+    shares: Vec<Share>,
+    bytes_max: usize,
+}
+
+impl Call for FetchShares {
+    type Answer = Vec<Fetched>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Vec<Fetched>> + 'static {
+        let shard = Rc::clone(shard);
+        async move {
+            let mut total = 0;
+            let mut fetched = Vec::with_capacity(self.shares.len());
+            for share in &self.shares {
+                let room = self.bytes_max.saturating_sub(total);
+                // The first batch goes out whatever its size, later ones only where they fit.
+                let first = if total == 0 { FirstBatch::Whole } else { FirstBatch::WithinLimit };
+                let one = read(&shard, share, room.min(share.max_bytes), first).await;
+                total += one.bytes;
+                fetched.push(one);
+            }
+            fetched
+        }
+    }
+}
+
+async fn read(shard: &Rc<Shard>, share: &Share, bytes_max: usize, first: FirstBatch) -> Fetched {
+    let Some(partition) = shard.partition(share.topic, share.partition) else {
+        return Fetched::refused(ErrorCode::NotLeaderOrFollower);
+    };
+    let leader_epoch = partition.leader_epoch();
+    if let Some(error) = error_map::leader_epoch(share.leader_epoch, leader_epoch) {
+        return Fetched::refused(error);
+    }
+    let log = &partition.log;
+    let mut fetched = Fetched {
+        error: ErrorCode::None,
+        high_watermark: log.high_watermark().0,
+        log_start: log.log_start_offset().0,
+        leader_epoch: leader_epoch.0,
+        diverging: None,
+        slices: Vec::new(),
+        bytes: 0,
+    };
+    if let Some(diverging) = diverging(log, share) {
+        fetched.diverging = Some(diverging);
+        return fetched;
+    }
+    match log.read(Offset(share.offset), bytes_max, first, log.high_watermark()).await {
+        Ok(read) => {
+            fetched.bytes = read.size;
+            fetched.slices = read.batches;
+        }
+        Err(error) => {
+            tracing::debug!(partition = %partition.name(), offset = share.offset, %error, "read");
+            let refused = Fetched::refused(error_map::read(&error));
+            fetched = Fetched { log_start: fetched.log_start, ..refused };
+        }
+    }
+    fetched
+}
+
+/// Where the client's log leaves ours: it fetched a later epoch, or more of this epoch, than this
+/// log has (KIP-595).
+fn diverging(log: &Log, share: &Share) -> Option<(i32, i64)> {
+    if share.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end) = log.end_offset_for_epoch(model::LeaderEpoch(share.last_fetched_epoch))?;
+    let diverged = epoch.0 < share.last_fetched_epoch || end.0 < share.offset;
+    diverged.then_some((epoch.0, end.0))
+}
+
+struct WatchGrowth {
+    watched: Vec<(TopicId, PartitionId, Offset)>,
+    until: Instant,
+}
+
+impl Call for WatchGrowth {
+    type Answer = ();
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        let watched: Vec<(Log, Offset)> = self
+            .watched
+            .iter()
+            .filter_map(|(topic, partition, seen)| {
+                let partition = shard.partition(*topic, *partition)?;
+                Some((partition.log.clone(), *seen))
+            })
+            .collect();
+        let gone = watched.len() < self.watched.len();
+        let runtime = shard.runtime.clone();
+        async move {
+            if gone || watched.iter().any(|(log, seen)| log.high_watermark() != *seen) {
+                return;
+            }
+            let mut listening: Vec<_> =
+                watched.iter().map(|(log, _)| log.on_growth().listen()).collect();
+            let any = std::future::poll_fn(|context| {
+                let mut ready = false;
+                for one in &mut listening {
+                    ready |= one.poll(context.waker()).is_ready();
+                }
+                if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            });
+            // Late is as good as grown: the fetch looks again either way.
+            let _late = runtime.deadline(self.until, any).await;
+        }
+    }
+}
+
+fn responses<'a>(
+    shard: &Rc<Shard>,
+    wanted: &'a [Wanted],
+    fetched: &[Fetched],
+    included: &[usize],
+) -> Vec<FetchableTopicResponse<'a>> {
+    let mut responses: Vec<FetchableTopicResponse<'a>> = Vec::new();
+    for index in included {
+        let (one, data) = (&wanted[*index], &fetched[*index]);
+        let same = responses
+            .last_mut()
+            .is_some_and(|topic| topic.topic_id == one.id && topic.topic == &*one.name);
+        if !same {
+            responses.push(FetchableTopicResponse {
+                topic: &one.name,
+                topic_id: one.id,
+                partitions: Vec::new(),
+            });
+        }
+        let topic = responses.last_mut().expect("just added");
+        topic.partitions.push(partition_data(shard, one.partition, data));
+    }
+    responses
+}
+
+fn partition_data<'a>(
+    shard: &Rc<Shard>,
+    partition_index: i32,
+    data: &Fetched,
+) -> PartitionData<'a> {
+    let fenced =
+        matches!(data.error, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
+    PartitionData {
+        partition_index,
+        error_code: data.error.code(),
+        high_watermark: data.high_watermark,
+        last_stable_offset: data.high_watermark,
+        log_start_offset: data.log_start,
+        diverging_epoch: data.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
+            EpochEndOffset { epoch, end_offset: end }
+        }),
+        current_leader: if fenced {
+            LeaderIdAndEpoch { leader_id: shard.config.node_id, leader_epoch: data.leader_epoch }
+        } else {
+            LeaderIdAndEpoch::default()
+        },
+        aborted_transactions: None,
+        preferred_read_replica: -1,
+        records: Some(Records::Slices(data.slices.clone())),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,266 @@
+//! Incremental fetch sessions (KIP-227): the client names only what changed, and is told only what
+//! changed. A session lives with its connection; after a reconnect the client is told that it is
+//! not known and starts a new one.
+
+use std::{cell::Cell, rc::Rc};
+
+use model::{ErrorCode, TopicId};
+use wire::fetch_request::FetchRequest;
+
+/// The session epoch of a fetch outside of any session, which closes the one it names.
+const FINAL_EPOCH: i32 = -1;
+/// The session epoch of a full fetch that wants a session.
+const INITIAL_EPOCH: i32 = 0;
+/// Sessions of one connection: a client has one for each broker.
+const SESSIONS_OF_A_CONNECTION_MAX: usize = 4;
+
+/// One partition that is fetched.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The topic's name; empty from version 13 on.
+    pub(crate) name: Rc<str>,
+    /// The topic's id; zero before version 13.
+    pub(crate) id: TopicId,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) max_bytes: i32,
+    pub(crate) leader_epoch: i32,
+    pub(crate) last_fetched_epoch: i32,
+    /// What the client was told last; -1 before.
+    pub(crate) told_high_watermark: Cell<i64>,
+    pub(crate) told_log_start: Cell<i64>,
+}
+
+impl Wanted {
+    fn is(&self, name: &str, id: TopicId, partition: i32) -> bool {
+        self.partition == partition && self.id == id && &*self.name == name
+    }
+}
+
+/// A session.
+struct Session {
+    id: i32,
+    epoch: i32,
+    by_id: bool,
+    wanted: Vec<Wanted>,
+}
+
+/// The sessions of one connection.
+#[derive(Default)]
+pub(crate) struct FetchSessions {
+    sessions: Vec<Session>,
+}
+
+/// How a fetch is to be answered.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// Everything about these partitions.
+    Full { session: i32, wanted: Vec<Wanted> },
+    /// What is new about the session's partitions.
+    Incremental { session: i32, wanted: Vec<Wanted> },
+    /// Nothing but this error.
+    Refused(ErrorCode),
+}
+
+/// How many sessions a shard has and may have: `max.incremental.fetch.session.cache.slots`.
+pub(crate) struct Slots {
+    pub(crate) used: Cell<usize>,
+    pub(crate) max: usize,
+}
+
+impl FetchSessions {
+    /// Finds, opens, changes or closes the session that a fetch names. `new_id` is a random
+    /// positive number.
+    pub(crate) fn plan(
+        &mut self,
+        request: &FetchRequest<'_>,
+        by_id: bool,
+        slots: &Slots,
+        new_id: i32,
+    ) -> Plan {
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        if epoch == FINAL_EPOCH || epoch == INITIAL_EPOCH {
+            if id != 0 {
+                self.close(id, slots);
+            }
+            let wanted = wanted_of(request);
+            let room =
+                slots.used.get() < slots.max && self.sessions.len() < SESSIONS_OF_A_CONNECTION_MAX;
+            let opens = epoch == INITIAL_EPOCH && room && !wanted.is_empty();
+            let session = if opens { new_id } else { 0 };
+            if opens {
+                slots.used.set(slots.used.get() + 1);
+                self.sessions.push(Session { id: new_id, epoch: 1, by_id, wanted: wanted.clone() });
+            }
+            return Plan::Full { session, wanted };
+        }
+        let Some(session) = self.sessions.iter_mut().find(|session| session.id == id) else {
+            return Plan::Refused(ErrorCode::FetchSessionIdNotFound);
+        };
+        if session.epoch != epoch {
+            return Plan::Refused(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        if session.by_id != by_id {
+            return Plan::Refused(ErrorCode::FetchSessionTopicIdError);
+        }
+        session.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
+        session.change(request);
+        Plan::Incremental { session: id, wanted: session.wanted.clone() }
+    }
+
+    /// Remembers what the client was told, and lets partitions that sent records go last the next
+    /// time, so that one busy partition does not starve the others.
+    pub(crate) fn told(&mut self, id: i32, told: &[(usize, i64, i64)], sent: &[usize]) {
+        let Some(session) = self.sessions.iter_mut().find(|session| session.id == id) else {
+            return;
+        };
+        for (index, high_watermark, log_start) in told {
+            session.wanted[*index].told_high_watermark.set(*high_watermark);
+            session.wanted[*index].told_log_start.set(*log_start);
+        }
+        let mut first = Vec::with_capacity(session.wanted.len());
+        let mut last = Vec::new();
+        for (index, wanted) in session.wanted.drain(..).enumerate() {
+            if sent.contains(&index) { last.push(wanted) } else { first.push(wanted) }
+        }
+        first.append(&mut last);
+        session.wanted = first;
+    }
+
+    /// Gives up all sessions: the connection ends.
+    pub(crate) fn close_all(&mut self, slots: &Slots) {
+        slots.used.set(slots.used.get() - self.sessions.len());
+        self.sessions.clear();
+    }
+
+    fn close(&mut self, id: i32, slots: &Slots) {
+        if let Some(index) = self.sessions.iter().position(|session| session.id == id) {
+            self.sessions.remove(index);
+            slots.used.set(slots.used.get() - 1);
+        }
+    }
+}
+
+impl Session {
+    fn change(&mut self, request: &FetchRequest<'_>) {
+        for new in wanted_of(request) {
+            let known =
+                self.wanted.iter_mut().find(|wanted| wanted.is(&new.name, new.id, new.partition));
+            match known {
+                Some(wanted) => {
+                    wanted.offset = new.offset;
+                    wanted.max_bytes = new.max_bytes;
+                    wanted.leader_epoch = new.leader_epoch;
+                    wanted.last_fetched_epoch = new.last_fetched_epoch;
+                }
+                None => self.wanted.push(new),
+            }
+        }
+        for topic in &request.forgotten_topics_data {
+            self.wanted.retain(|wanted| {
+                !topic
+                    .partitions
+                    .iter()
+                    .any(|partition| wanted.is(topic.topic, topic.topic_id, *partition))
+            });
+        }
+    }
+}
+
+fn wanted_of(request: &FetchRequest<'_>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let name: Rc<str> = Rc::from(topic.topic);
+        wanted.extend(topic.partitions.iter().map(|partition| Wanted {
+            name: Rc::clone(&name),
+            id: topic.topic_id,
+            partition: partition.partition,
+            offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+            told_high_watermark: Cell::new(-1),
+            told_log_start: Cell::new(-1),
+        }));
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+
+    use super::*;
+
+    fn request<'a>(id: i32, epoch: i32, partitions: &[i32], forgotten: &[i32]) -> FetchRequest<'a> {
+        let topics = vec![FetchTopic {
+            topic: "t",
+            partitions: partitions
+                .iter()
+                .map(|partition| FetchPartition { partition: *partition, ..Default::default() })
+                .collect(),
+            ..Default::default()
+        }];
+        let forgotten_topics_data = vec![ForgottenTopic {
+            topic: "t",
+            partitions: forgotten.to_vec(),
+            ..Default::default()
+        }];
+        FetchRequest {
+            session_id: id,
+            session_epoch: epoch,
+            topics,
+            forgotten_topics_data,
+            ..Default::default()
+        }
+    }
+
+    fn partitions(plan: &Plan) -> Vec<i32> {
+        match plan {
+            Plan::Full { wanted, .. } | Plan::Incremental { wanted, .. } => {
+                wanted.iter().map(|wanted| wanted.partition).collect()
+            }
+            Plan::Refused(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn session_remembers_adds_and_forgets() {
+        let slots = Slots { used: Cell::new(0), max: 10 };
+        let mut sessions = FetchSessions::default();
+        let plan = sessions.plan(&request(0, 0, &[0, 1], &[]), false, &slots, 77);
+        assert!(matches!(plan, Plan::Full { session: 77, .. }));
+        let plan = sessions.plan(&request(77, 1, &[2], &[0]), false, &slots, 78);
+        assert_eq!(partitions(&plan), [1, 2]);
+        sessions.told(77, &[(0, 5, 0)], &[0]);
+        let plan = sessions.plan(&request(77, 2, &[], &[]), false, &slots, 78);
+        assert_eq!(partitions(&plan), [2, 1]);
+        assert_eq!(slots.used.get(), 1);
+        sessions.close_all(&slots);
+        assert_eq!(slots.used.get(), 0);
+    }
+
+    #[test]
+    fn unknown_and_out_of_order_sessions_are_refused() {
+        let slots = Slots { used: Cell::new(0), max: 1 };
+        let mut sessions = FetchSessions::default();
+        sessions.plan(&request(0, 0, &[0], &[]), false, &slots, 77);
+        let refused = |plan: Plan, error: ErrorCode| match plan {
+            Plan::Refused(code) => assert_eq!(code, error),
+            other => panic!("{other:?}"),
+        };
+        let unknown = sessions.plan(&request(5, 1, &[], &[]), false, &slots, 78);
+        refused(unknown, ErrorCode::FetchSessionIdNotFound);
+        let late = sessions.plan(&request(77, 3, &[], &[]), false, &slots, 78);
+        refused(late, ErrorCode::InvalidFetchSessionEpoch);
+        let by_id = sessions.plan(&request(77, 1, &[], &[]), true, &slots, 78);
+        refused(by_id, ErrorCode::FetchSessionTopicIdError);
+        // No room for a second one: the fetch is answered without a session.
+        let full = sessions.plan(&request(0, 0, &[0], &[]), false, &slots, 79);
+        assert!(matches!(full, Plan::Full { session: 0, .. }));
+        // Closed by its last fetch.
+        let last = sessions.plan(&request(77, -1, &[0], &[]), false, &slots, 80);
+        assert!(matches!(last, Plan::Full { session: 0, .. }));
+        assert_eq!(slots.used.get(), 0);
+    }
+}

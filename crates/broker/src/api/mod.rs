@@ -1,0 +1,144 @@
+//! One file for each API; here the table of what is offered, and the way from a frame to an answer.
+
+#[path = "18_api_versions.rs"]
+mod api_versions;
+#[path = "19_create_topics.rs"]
+pub(crate) mod create_topics;
+#[path = "20_delete_topics.rs"]
+mod delete_topics;
+#[path = "01_fetch.rs"]
+mod fetch;
+pub(crate) mod fetch_session;
+#[path = "22_init_producer_id.rs"]
+mod init_producer_id;
+#[path = "02_list_offsets.rs"]
+mod list_offsets;
+#[path = "03_metadata.rs"]
+mod metadata;
+#[path = "00_produce.rs"]
+pub(crate) mod produce;
+
+use std::{fmt, rc::Rc};
+
+use bytes::Bytes;
+use wire::{
+    Encoded, Response,
+    api::ApiKey,
+    frame::{self, RequestHead},
+};
+
+use crate::{connection::Connection, shard::Shard};
+
+/// An API with the versions that this broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The API.
+    pub key: ApiKey,
+    /// The oldest version answered.
+    pub min: i16,
+    /// The newest version answered.
+    pub max: i16,
+}
+
+const fn offered(key: ApiKey, min: i16, max: i16) -> Offered {
+    Offered { key, min, max }
+}
+
+/// What this broker answers, in the order of the keys. docs/COMPATIBILITY.md is made from it.
+pub const OFFERED: &[Offered] = &[
+    offered(ApiKey::Produce, 3, 13),
+    offered(ApiKey::Fetch, 4, 18),
+    offered(ApiKey::ListOffsets, 1, 11),
+    offered(ApiKey::Metadata, 0, 13),
+    offered(ApiKey::ApiVersions, 0, 5),
+    offered(ApiKey::CreateTopics, 2, 7),
+    offered(ApiKey::DeleteTopics, 1, 6),
+    offered(ApiKey::InitProducerId, 0, 5),
+];
+
+/// Why a request gets no answer but the end of its connection, as Apache Kafka does it.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The bytes are no request.
+    Malformed(wire::Error),
+    /// An API or a version that is not offered.
+    NotOffered { key: ApiKey, version: i16 },
+    /// A produce with acks=0 that failed: the connection ends, since no answer can say it.
+    FailedWithoutAcks,
+}
+
+impl From<wire::Error> for Refusal {
+    fn from(error: wire::Error) -> Refusal {
+        Refusal::Malformed(error)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Malformed(error) => write!(formatter, "malformed request: {error}"),
+            Refusal::NotOffered { key, version } => {
+                write!(formatter, "{key:?} version {version} is not offered")
+            }
+            Refusal::FailedWithoutAcks => formatter.write_str("a produce with acks=0 failed"),
+        }
+    }
+}
+
+/// What a handler gives: the encoded answer.
+pub(crate) type Answer = Result<Encoded, Refusal>;
+
+/// A request with its header taken off.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) shard: &'a Rc<Shard>,
+    pub(crate) connection: &'a Rc<Connection>,
+    pub(crate) head: RequestHead<'a>,
+    /// The frame behind its header.
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The request as a struct that borrows from the frame.
+    pub(crate) fn decode<M: wire::Message + wire::Decode<'a>>(&self) -> Result<M, wire::Error> {
+        frame::decode_body(wire::Reader::new(self.body), self.head.version)
+    }
+
+    /// Encodes the answer.
+    pub(crate) fn respond<R: Response>(&self, response: &R) -> Answer {
+        Ok(frame::encode_response(self.head.correlation_id, self.head.version, response)?)
+    }
+}
+
+/// Whether a version is offered.
+pub(crate) fn is_offered(key: ApiKey, version: i16) -> bool {
+    OFFERED.iter().any(|row| row.key == key && (row.min..=row.max).contains(&version))
+}
+
+/// Answers any request but a produce.
+pub(crate) async fn answer(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    frame: &Bytes,
+) -> Result<Option<Encoded>, Refusal> {
+    let (head, body) = frame::decode_request_header(frame)?;
+    let body = body.rest();
+    let request = Request { shard, connection, head, body };
+    let (key, version) = (head.key, head.version);
+    if key == ApiKey::ApiVersions {
+        return api_versions::answer(&request).map(Some);
+    }
+    if !is_offered(key, version) {
+        return Err(Refusal::NotOffered { key, version });
+    }
+    let answer = match key {
+        ApiKey::Fetch => fetch::answer(&request).await?,
+        ApiKey::ListOffsets => list_offsets::answer(&request).await?,
+        ApiKey::Metadata => metadata::answer(&request).await?,
+        ApiKey::CreateTopics => create_topics::answer(&request).await?,
+        ApiKey::DeleteTopics => delete_topics::answer(&request).await?,
+        ApiKey::InitProducerId => init_producer_id::answer(&request).await?,
+        _ => return Err(Refusal::NotOffered { key, version }),
+    };
+    Ok(Some(answer))
+}

@@ -1,0 +1,241 @@
+//! One client's connection: requests in, answers out, in the same order.
+//!
+//! As Apache Kafka does it, a request is worked on when the ones before it are answered; produces
+//! alone are pipelined: a produce has its place in the log ("dispatched") before the next request
+//! of the connection is looked at, and its answer waits its turn.
+//!
+//! ```text
+//!   reader: frame -> produce: dispatch -> queue          writer: queue -> answer -> socket
+//!                    other:   the frame -> queue
+//! ```
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use runtime::{ShardIndex, SocketHandle, Stream, TaskQueue, local::Notify};
+use wire::{Encoded, Part, api::ApiKey, frame};
+
+use crate::{
+    api::{self, Refusal, fetch_session::FetchSessions, produce},
+    controller::CONTROLLER_SHARD,
+    frame_reader::{FrameError, FrameReader},
+    peers::Call,
+    shard::Shard,
+};
+
+/// Requests of one connection that may wait for their answers: Java's producers have 5, kgo's
+/// up to 16 in flight.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// What handlers know of the connection that a request came on.
+pub(crate) struct Connection {
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) sessions: RefCell<FetchSessions>,
+}
+
+struct Queue {
+    items: RefCell<VecDeque<Item>>,
+    /// Items in the queue, and the one that the writer has.
+    in_flight: Cell<usize>,
+    /// Those among them that are not produces.
+    ordered: Cell<usize>,
+    closed: Cell<bool>,
+    changed: Notify,
+}
+
+enum Item {
+    Produce(produce::Dispatched),
+    Request(Bytes),
+}
+
+impl Shard {
+    /// Serves a connection that is this shard's.
+    pub(crate) fn take_connection(self: &Rc<Self>, handle: SocketHandle) {
+        let stream = Stream::attach(&self.runtime, handle);
+        let shard = Rc::clone(self);
+        self.runtime.spawn("connection", TaskQueue::Foreground, async move {
+            serve(&shard, Rc::new(stream)).await;
+            let ended = ConnectionEnded(shard.runtime.shard());
+            shard.call(CONTROLLER_SHARD, ended).await.answer().await;
+        });
+    }
+}
+
+/// Tells the shard that deals connections that one of another's is gone.
+struct ConnectionEnded(ShardIndex);
+
+impl Call for ConnectionEnded {
+    type Answer = ();
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        shard.ended_connections.borrow_mut()[usize::from(self.0.0)] += 1;
+        std::future::ready(())
+    }
+}
+
+async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
+    let connection = Rc::new(Connection {
+        local: stream.local(),
+        peer: stream.peer(),
+        sessions: RefCell::new(FetchSessions::default()),
+    });
+    let queue = Rc::new(Queue {
+        items: RefCell::default(),
+        in_flight: Cell::new(0),
+        ordered: Cell::new(0),
+        closed: Cell::new(false),
+        changed: Notify::new(),
+    });
+    let writer =
+        write(Rc::clone(shard), Rc::clone(&connection), Rc::clone(&stream), Rc::clone(&queue));
+    shard.runtime.spawn("connection writer", TaskQueue::Foreground, writer);
+    let reason = read(shard, &stream, &queue).await;
+    tracing::debug!(peer = %stream.peer(), reason = ?reason, "connection ends");
+    queue.close();
+    stream.shutdown();
+    connection.sessions.borrow_mut().close_all(&shard.fetch_session_slots);
+}
+
+/// Why a connection is given up.
+#[derive(Debug)]
+enum End {
+    Frame(#[expect(dead_code, reason = "shown by Debug")] FrameError),
+    Refused(#[expect(dead_code, reason = "shown by Debug")] Refusal),
+    Idle,
+    Closing,
+}
+
+async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End {
+    let size_max = shard.config.socket_request_max_bytes;
+    let mut reader = FrameReader::new(&shard.runtime, Rc::clone(stream), size_max);
+    let idle = Duration::from_millis(shard.config.connections_max_idle_ms);
+    loop {
+        let deadline = shard.runtime.now() + idle;
+        let frame = match shard.runtime.deadline(deadline, reader.next()).await {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(error)) => return End::Frame(error),
+            Err(_) => return End::Idle,
+        };
+        queue.changed.wait_until(|| queue.in_flight.get() < IN_FLIGHT_MAX).await;
+        if queue.closed.get() {
+            return End::Closing;
+        }
+        let is_produce = match frame::decode_request_header(&frame) {
+            Ok((head, _)) => head.key == ApiKey::Produce,
+            Err(error) => {
+                return End::Refused(error.into());
+            }
+        };
+        if is_produce {
+            queue.changed.wait_until(|| queue.ordered.get() == 0 || queue.closed.get()).await;
+            match produce::dispatch(shard, &frame).await {
+                Ok(dispatched) => queue.push(Item::Produce(dispatched)),
+                Err(error) => return End::Refused(error),
+            }
+        } else {
+            queue.ordered.set(queue.ordered.get() + 1);
+            queue.push(Item::Request(frame));
+        }
+    }
+}
+
+async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>, queue: Rc<Queue>) {
+    loop {
+        queue.changed.wait_until(|| queue.closed.get() || !queue.items.borrow().is_empty()).await;
+        if queue.closed.get() {
+            // Nobody reads answers any more; what was dispatched goes on by itself.
+            queue.items.borrow_mut().clear();
+            return;
+        }
+        let item = queue.items.borrow_mut().pop_front().expect("just seen");
+        let is_ordered = matches!(item, Item::Request(_));
+        let answer = async {
+            match item {
+                Item::Produce(dispatched) => dispatched.answer().await,
+                Item::Request(frame) => api::answer(&shard, &connection, &frame).await,
+            }
+        };
+        let Some(answer) = unless_closed(&queue, answer).await else { continue };
+        let sent = match answer {
+            Ok(Some(encoded)) => {
+                let slices = parts_of(encoded);
+                match unless_closed(&queue, stream.send_all(slices)).await {
+                    Some(sent) => sent.map_err(|error| error.to_string()),
+                    None => continue,
+                }
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = sent {
+            tracing::debug!(peer = %connection.peer, reason, "connection given up");
+            queue.close();
+            stream.shutdown();
+            return;
+        }
+        queue.finished(is_ordered);
+    }
+}
+
+impl Queue {
+    fn push(&self, item: Item) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.items.borrow_mut().push_back(item);
+        self.changed.notify_all();
+    }
+
+    fn finished(&self, is_ordered: bool) {
+        self.in_flight.set(self.in_flight.get() - 1);
+        if is_ordered {
+            self.ordered.set(self.ordered.get() - 1);
+        }
+        self.changed.notify_all();
+    }
+
+    fn close(&self) {
+        self.closed.set(true);
+        self.changed.notify_all();
+    }
+}
+
+/// Runs `future` to its end, or drops it when the connection closes: then `None`.
+async fn unless_closed<T>(queue: &Queue, future: impl Future<Output = T>) -> Option<T> {
+    first_of(future, queue.changed.wait_until(|| queue.closed.get())).await
+}
+
+/// Runs `future` to its end, or drops it when `end` comes first: then `None`.
+pub(crate) async fn first_of<T>(
+    future: impl Future<Output = T>,
+    end: impl Future<Output = ()>,
+) -> Option<T> {
+    let mut future = pin!(future);
+    let mut closed = pin!(end);
+    poll_fn(|context| {
+        if let Poll::Ready(value) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        closed.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}
+
+fn parts_of(encoded: Encoded) -> Vec<Bytes> {
+    encoded
+        .parts
+        .into_iter()
+        .map(|part| match part {
+            Part::Bytes(bytes) => bytes,
+            Part::External { .. } => unreachable!("this broker answers from memory"),
+        })
+        .collect()
+}

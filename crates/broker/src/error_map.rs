@@ -1,0 +1,71 @@
+//! The one place that turns errors into Kafka's error codes.
+
+use model::{ErrorCode, LeaderEpoch};
+use storage::{AppendError, ReadError, WaitError};
+
+/// Why a batch was not appended.
+pub(crate) fn append(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
+        AppendError::RecordListTooLarge { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::UnsupportedFormat(_) => ErrorCode::UnsupportedForMessageFormat,
+        AppendError::Corrupt(_) | AppendError::UnexpectedOffset { .. } => ErrorCode::CorruptMessage,
+        AppendError::InvalidRecord(_) => ErrorCode::InvalidRecord,
+        AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::NoSpace | AppendError::Fenced(_) => ErrorCode::KafkaStorageError,
+        // Both pass: clients look up the leader and try again.
+        AppendError::Busy | AppendError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+/// Why an append that was taken is not known to be durable.
+pub(crate) fn wait(error: &WaitError) -> ErrorCode {
+    match error {
+        WaitError::Fenced(_) | WaitError::NoSpace => ErrorCode::KafkaStorageError,
+        WaitError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+/// Why a read gave nothing.
+pub(crate) fn read(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Io(_) => ErrorCode::KafkaStorageError,
+        ReadError::Damaged(_) => ErrorCode::CorruptMessage,
+        ReadError::Closed => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+/// What a client's idea of the leader epoch says of it; -1 has none (KIP-320).
+pub(crate) fn leader_epoch(client: i32, current: LeaderEpoch) -> Option<ErrorCode> {
+    if client < 0 || client == current.0 {
+        None
+    } else if client < current.0 {
+        Some(ErrorCode::FencedLeaderEpoch)
+    } else {
+        Some(ErrorCode::UnknownLeaderEpoch)
+    }
+}
+
+/// Why the controller refused something.
+pub(crate) fn cluster(error: &cluster::Error) -> ErrorCode {
+    use cluster::Error;
+    match error {
+        Error::InvalidTopic(_) => ErrorCode::InvalidTopicException,
+        Error::TopicExists(_) => ErrorCode::TopicAlreadyExists,
+        Error::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+        Error::UnknownTopicId(_) => ErrorCode::UnknownTopicId,
+        Error::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        Error::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        Error::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        Error::InvalidConfig(_) => ErrorCode::InvalidConfig,
+        Error::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        Error::PolicyViolation(_) => ErrorCode::PolicyViolation,
+        Error::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
+        Error::ProducerIdsExhausted | Error::Damaged(_) | Error::ForeignDirectory(_) => {
+            ErrorCode::UnknownServerError
+        }
+    }
+}

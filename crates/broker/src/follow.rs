@@ -1,0 +1,155 @@
+//! What a shard does about committed metadata: creates, opens, changes and removes its partitions.
+
+use std::{cell::Cell, future::Future, pin::Pin, rc::Rc};
+
+use cluster::{Delta, MetadataImage};
+use model::{TopicId, TopicPartition};
+use runtime::{Runtime, TaskQueue, local::Notify};
+use storage::{Log, RecoveryStart};
+
+use crate::shard::Shard;
+
+/// Partitions that are created or opened at the same time: enough to keep a disk busy with their
+/// syncs, few enough for the file handles and buffers of recovery.
+const CONCURRENT_MAX: usize = 64;
+
+/// What a shard that has seen nothing has to do: all of it.
+pub(crate) fn delta_of_everything(image: &MetadataImage) -> Delta {
+    let mut delta = Delta::default();
+    for topic in image.topics() {
+        delta.topics_created.insert(topic.id);
+        delta.partitions.extend(
+            topic
+                .partitions
+                .keys()
+                .map(|partition| TopicPartition { topic: topic.id, partition: *partition }),
+        );
+    }
+    delta
+}
+
+impl Shard {
+    /// Brings this shard's partitions to what the metadata says now.
+    ///
+    /// # Errors
+    /// When a log cannot be created or opened: the shard must not serve what it does not have.
+    pub(crate) async fn follow(self: &Rc<Self>, delta: Delta) -> Result<(), String> {
+        for (id, topic) in &delta.topics_removed {
+            for partition in topic.partitions.keys() {
+                let id = TopicPartition { topic: *id, partition: *partition };
+                if let Some(removed) = self.remove_partition(id) {
+                    self.groups.partition_removed(id);
+                    let name = removed.name();
+                    if let Err(error) = removed.log.delete().await {
+                        tracing::error!(partition = %name, %error, "not deleted");
+                    }
+                }
+            }
+        }
+        let node = self.node();
+        let mut missing: Vec<(TopicPartition, String)> = Vec::new();
+        {
+            let image = self.image.borrow();
+            for id in &delta.partitions {
+                let is_own = self.owner_of(id.topic, id.partition) == Some(self.runtime.shard());
+                let holds = image
+                    .partition(*id)
+                    .is_some_and(|partition| partition.replicas.contains(&node));
+                if is_own && holds && self.partition(id.topic, id.partition).is_none() {
+                    let topic = image.topic(id.topic).expect("the partition's topic");
+                    missing.push((*id, topic.name.clone()));
+                }
+            }
+        }
+        self.obtain_all(missing).await?;
+        for resource in &delta.configs {
+            let topic = self.image.borrow().topic_by_name(&resource.name).map(|topic| topic.id);
+            if let Some(topic) = topic {
+                self.settings_changed(topic, &resource.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn settings_changed(&self, topic: TopicId, name: &str) {
+        let config = self.topic_config(name);
+        for partition in self.partitions() {
+            if partition.log.topic_id() == topic {
+                partition.log.set_config(Rc::clone(&config));
+            }
+        }
+    }
+
+    async fn obtain_all(
+        self: &Rc<Self>,
+        missing: Vec<(TopicPartition, String)>,
+    ) -> Result<(), String> {
+        let obtaining = missing
+            .into_iter()
+            .map(|(id, topic)| {
+                let shard = Rc::clone(self);
+                let future: Pin<Box<dyn Future<Output = Result<(), String>>>> =
+                    Box::pin(async move {
+                        let log = shard
+                            .obtain(id, &topic)
+                            .await
+                            .map_err(|error| format!("{topic}-{}: {error}", id.partition))?;
+                        shard.add_partition(id, log);
+                        Ok(())
+                    });
+                future
+            })
+            .collect();
+        for obtained in concurrently(&self.runtime, CONCURRENT_MAX, obtaining).await {
+            obtained?;
+        }
+        Ok(())
+    }
+
+    /// Opens a partition's log where the directory has it, and creates it where not.
+    async fn obtain(&self, id: TopicPartition, topic: &str) -> Result<Log, storage::Error> {
+        let config = self.topic_config(topic);
+        let plan = self.start_plan.borrow().clone();
+        let known = plan.as_ref().and_then(|plan| plan.find(topic, id));
+        let Some((directory, start)) = known else {
+            let parent = &self.config.data_dir;
+            return self.storage.create_log(parent, topic, id.partition, id.topic, config).await;
+        };
+        let start: RecoveryStart = start;
+        let (log, report) = self.storage.open_log(&directory, id.topic, config, start).await?;
+        if let Some(plan) = plan {
+            plan.recovered(&report);
+        }
+        Ok(log)
+    }
+}
+
+/// Runs futures, at most `limit` at a time, and gives their results in their order.
+pub(crate) async fn concurrently<T: 'static>(
+    runtime: &Runtime,
+    limit: usize,
+    futures: Vec<Pin<Box<dyn Future<Output = T>>>>,
+) -> Vec<T> {
+    let count = futures.len();
+    let results: Rc<std::cell::RefCell<Vec<Option<T>>>> =
+        Rc::new(std::cell::RefCell::new((0..count).map(|_| None).collect()));
+    let running = Rc::new(Cell::new(0usize));
+    let done = Rc::new(Cell::new(0usize));
+    let changed = Rc::new(Notify::new());
+    for (index, future) in futures.into_iter().enumerate() {
+        changed.wait_until(|| running.get() < limit).await;
+        running.set(running.get() + 1);
+        let (results, running) = (Rc::clone(&results), Rc::clone(&running));
+        let (done, changed) = (Rc::clone(&done), Rc::clone(&changed));
+        runtime.spawn("one of many", TaskQueue::Foreground, async move {
+            let result = future.await;
+            results.borrow_mut()[index] = Some(result);
+            running.set(running.get() - 1);
+            done.set(done.get() + 1);
+            changed.notify_all();
+        });
+    }
+    changed.wait_until(|| done.get() == count).await;
+    let results = std::mem::take(&mut *results.borrow_mut());
+    results.into_iter().map(|result| result.expect("each was done")).collect()
+}

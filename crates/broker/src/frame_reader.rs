@@ -1,0 +1,127 @@
+//! Cuts a connection's bytes into frames: a size of four bytes, then so many bytes.
+//!
+//! A frame is handed out as a slice of the buffer that it was received into. Small frames share a
+//! buffer that the driver provides once bytes have come. A large one is received into a buffer of
+//! its own; its first bytes would have to be copied out of a small buffer, so after a large frame
+//! only the next size is asked for, and a steady producer's record bytes are never copied here.
+//!
+//! Memory is never spent on a claim: a buffer as large as the claim is taken only by a connection
+//! that has sent a frame of half that size before; another one's buffer doubles as its bytes come.
+//!
+//! Cost: a receive a small frame (or fewer, when pipelined); two a large one.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use runtime::{Errno, Runtime, Stream};
+
+/// Bytes of a frame's size.
+const SIZE_BYTES: usize = 4;
+/// Frames up to this are received into shared buffers: what the driver provides.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// Why a connection cannot go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FrameError {
+    /// The peer closed it, between two frames.
+    Closed,
+    /// It ended inside a frame.
+    CutOff,
+    /// A size that is negative or above `socket.request.max.bytes`.
+    BadSize(i32),
+    /// The operating system's.
+    Io(Errno),
+}
+
+pub(crate) struct FrameReader {
+    runtime: Runtime,
+    stream: Rc<Stream>,
+    /// Received and not handed out yet.
+    held: Bytes,
+    /// The largest frame of this connection so far: what it is trusted with.
+    largest: usize,
+    last: usize,
+    size_max: usize,
+}
+
+impl FrameReader {
+    /// Reads frames of at most `size_max` bytes.
+    pub(crate) fn new(runtime: &Runtime, stream: Rc<Stream>, size_max: usize) -> FrameReader {
+        FrameReader {
+            runtime: runtime.clone(),
+            stream,
+            held: Bytes::new(),
+            largest: 0,
+            last: 0,
+            size_max,
+        }
+    }
+
+    /// The next frame, without its size.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, FrameError> {
+        while self.held.len() < SIZE_BYTES {
+            self.receive_more().await?;
+        }
+        let size = self.held.split_to(SIZE_BYTES);
+        let size = i32::from_be_bytes(size[..].try_into().expect("four bytes"));
+        let length = usize::try_from(size).map_err(|_| FrameError::BadSize(size))?;
+        if length > self.size_max {
+            return Err(FrameError::BadSize(size));
+        }
+        let frame = if self.held.len() >= length {
+            self.held.split_to(length)
+        } else {
+            self.receive_rest(length).await?
+        };
+        self.largest = self.largest.max(length);
+        self.last = length;
+        Ok(frame)
+    }
+
+    /// Adds what has come to what is held: a size, or small frames.
+    async fn receive_more(&mut self) -> Result<(), FrameError> {
+        let missing = SIZE_BYTES - self.held.len();
+        let length = if self.last > SMALL_BYTES { missing } else { SMALL_BYTES };
+        let received = self.stream.receive(length).await.map_err(FrameError::Io)?;
+        if received.is_empty() {
+            let clean = self.held.is_empty();
+            return Err(if clean { FrameError::Closed } else { FrameError::CutOff });
+        }
+        let received = received.freeze();
+        self.held = if self.held.is_empty() {
+            received
+        } else {
+            // Less than a size is held: three bytes at most, and what came behind them.
+            let mut both = BytesMut::with_capacity(self.held.len() + received.len());
+            both.extend_from_slice(&self.held);
+            both.extend_from_slice(&received);
+            both.freeze()
+        };
+        Ok(())
+    }
+
+    /// Receives the rest of a frame of `length` bytes whose start is held, and nothing behind it.
+    async fn receive_rest(&mut self, length: usize) -> Result<Bytes, FrameError> {
+        let trusted = SMALL_BYTES.max(self.largest.saturating_mul(2));
+        let mut end = length.min(trusted.max(self.held.len() * 2));
+        let mut buffer = self.runtime.pool().take(end);
+        buffer.append(&self.held);
+        self.held = Bytes::new();
+        loop {
+            let start = buffer.len();
+            buffer = self.stream.receive_exact(buffer, start, end).await.map_err(FrameError::Io)?;
+            if buffer.len() < end {
+                return Err(FrameError::CutOff);
+            }
+            if end == length {
+                return Ok(buffer.freeze());
+            }
+            end = length.min(end * 2);
+            if end > buffer.capacity() {
+                let mut larger = self.runtime.pool().take(end);
+                larger.append(&buffer);
+                buffer = larger;
+            }
+        }
+    }
+}

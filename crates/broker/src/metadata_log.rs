@@ -1,0 +1,311 @@
+//! The metadata log on disk: `__cluster_metadata-0`, its first snapshot and `quorum-state`.
+//!
+//! Everything in it is KRaft's, so that Apache Kafka can take the directory over, and this node one
+//! of Apache Kafka's whose only voter it is.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use cluster::{
+    MetadataImage, MetadataRecord,
+    feature::KRAFT_VERSION_LEVEL,
+    quorum::{BOOTSTRAP_SNAPSHOT_FILE, QUORUM_STATE_FILE, QuorumState, Voter},
+};
+use model::{
+    LeaderEpoch, NodeId, Offset, TimestampMs, Uuid,
+    record_batch::{BatchOptions, NewRecord, RecordBatch, RecordBatchBuilder, attribute, batches},
+};
+use runtime::{Errno, Runtime};
+use storage::{FirstBatch, Log};
+use wire::{
+    control_record::ControlRecord,
+    kraft_version_record::KRaftVersionRecord,
+    leader_change_message::{LeaderChangeMessage, Voter as LeaderVoter},
+    snapshot_footer_record::SnapshotFooterRecord,
+    snapshot_header_record::SnapshotHeaderRecord,
+    voters_record::{Endpoint, KRaftVersionFeature, Voter as WireVoter, VotersRecord},
+};
+
+use crate::{Error, controller, metadata_records};
+
+/// The largest snapshot or log that is read at a start, as a guard against nonsense.
+const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
+/// How much of the log is read at a time.
+const READ_BYTES: usize = 1 << 20;
+/// The name and place of a controller's listener that is never opened: this node's only voter is
+/// in this process. Apache Kafka, taking the directory over, puts its own here.
+pub(crate) const CONTROLLER_LISTENER: (&str, &str, u16) = ("CONTROLLER", "localhost", 9093);
+
+/// Metadata as it was read: what a snapshot says and what follows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metadata {
+    /// The records of the snapshot, which stands for everything below an offset.
+    pub(crate) snapshot: Option<(Offset, Vec<MetadataRecord>)>,
+    /// Data records of the log by the offset of their batch's first.
+    pub(crate) batches: Vec<(Offset, Vec<MetadataRecord>)>,
+}
+
+impl Metadata {
+    /// Replays all of it.
+    ///
+    /// # Errors
+    /// When it says what cannot be.
+    pub(crate) fn image(&self) -> Result<MetadataImage, cluster::Error> {
+        let mut image = match &self.snapshot {
+            Some((end, records)) => MetadataImage::from_snapshot(records, *end)?,
+            None => MetadataImage::new(),
+        };
+        for (base, records) in &self.batches {
+            image.apply(*base, records)?;
+        }
+        Ok(image)
+    }
+}
+
+/// What a metadata log says, in order.
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// The data records.
+    pub(crate) metadata: Metadata,
+    /// The voters of the last Voters record.
+    pub(crate) voters: Option<Vec<Voter>>,
+    /// The epoch of the last batch.
+    pub(crate) last_epoch: i32,
+}
+
+impl Contents {
+    /// Adds what the batches in `bytes` say.
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for batch in batches(bytes) {
+            let batch = batch.map_err(|error| Error::Metadata(error.to_string()))?;
+            batch.verify_crc().map_err(|error| Error::Metadata(error.to_string()))?;
+            self.last_epoch = self.last_epoch.max(batch.leader_epoch().0);
+            if batch.is_control() {
+                self.add_control(&batch)?;
+            } else {
+                self.add_data(&batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_control(&mut self, batch: &RecordBatch<'_>) -> Result<(), Error> {
+        for record in batch.records() {
+            let record = record.map_err(|error| Error::Metadata(error.to_string()))?;
+            let (Some(key), Some(value)) = (record.key, record.value) else { continue };
+            let control = ControlRecord::decode(key, value)
+                .map_err(|error| Error::Metadata(error.to_string()))?;
+            if let ControlRecord::Voters(voters) = control {
+                self.voters = Some(
+                    voters
+                        .voters
+                        .iter()
+                        .map(|voter| Voter {
+                            id: NodeId(voter.voter_id),
+                            directory_id: voter.voter_directory_id,
+                        })
+                        .collect(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn add_data(&mut self, batch: &RecordBatch<'_>) -> Result<(), Error> {
+        let mut records = Vec::new();
+        for record in batch.records() {
+            let record = record.map_err(|error| Error::Metadata(error.to_string()))?;
+            let value = record.value.unwrap_or_default();
+            let decoded = metadata_records::decode(value)
+                .map_err(|error| Error::Metadata(error.to_string()))?;
+            records.push(decoded);
+        }
+        self.metadata.batches.push((batch.base_offset(), records));
+        Ok(())
+    }
+}
+
+/// Reads the whole log.
+///
+/// # Errors
+/// When it cannot be read, or holds what is no metadata.
+pub(crate) async fn read_log(log: &Log, contents: &mut Contents) -> Result<(), Error> {
+    let snapshot_end = contents.metadata.snapshot.as_ref().map_or(Offset::ZERO, |(end, _)| *end);
+    let mut from = log.log_start_offset().max(snapshot_end);
+    let end = log.log_end_offset();
+    while from < end {
+        let read = log
+            .read(from, READ_BYTES, FirstBatch::Whole, end)
+            .await
+            .map_err(|error| Error::Metadata(error.to_string()))?;
+        if read.batches.is_empty() {
+            return Err(Error::Metadata(format!("nothing at offset {from}, the end is {end}")));
+        }
+        contents.add(&read.batches.concat())?;
+        from = read.next_offset;
+    }
+    Ok(())
+}
+
+/// The snapshot in `directory` with the highest end offset, if there is one: its name's end offset
+/// and its content.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) async fn read_snapshot(
+    runtime: &Runtime,
+    directory: &Path,
+    contents: &mut Contents,
+) -> Result<Option<Offset>, Error> {
+    let entries = runtime.list_directory(directory).await.map_err(Error::io(directory))?;
+    let newest = entries
+        .iter()
+        .filter_map(|entry| {
+            let stem = entry.name.strip_suffix(".checkpoint")?;
+            let (offset, epoch) = stem.split_once('-')?;
+            Some((offset.parse::<i64>().ok()?, epoch.parse::<i32>().ok()?, &entry.name))
+        })
+        .max();
+    let Some((offset, epoch, name)) = newest else { return Ok(None) };
+    let path = directory.join(name);
+    let bytes = runtime.read_file(&path, SNAPSHOT_BYTES_MAX).await.map_err(Error::io(&path))?;
+    contents.add(&bytes)?;
+    contents.last_epoch = contents.last_epoch.max(epoch);
+    // The batches of a snapshot have offsets of their own.
+    let batches = std::mem::take(&mut contents.metadata.batches);
+    let records = batches.into_iter().flat_map(|(_, records)| records).collect();
+    contents.metadata.snapshot = Some((Offset(offset), records));
+    Ok(Some(Offset(offset)))
+}
+
+/// Writes the first snapshot of a new directory: who votes, and the features.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) async fn write_first_snapshot(
+    runtime: &Runtime,
+    directory: &Path,
+    voter: Voter,
+) -> Result<(), Error> {
+    let now = TimestampMs(runtime.wall_clock_ms());
+    let header = ControlRecord::SnapshotHeader(SnapshotHeaderRecord {
+        version: 0,
+        last_contained_log_timestamp: 0,
+    });
+    let (name, host, port) = CONTROLLER_LISTENER;
+    let version = ControlRecord::KRaftVersion(KRaftVersionRecord {
+        version: 0,
+        k_raft_version: KRAFT_VERSION_LEVEL,
+    });
+    let voters = ControlRecord::Voters(VotersRecord {
+        version: 0,
+        voters: vec![WireVoter {
+            voter_id: voter.id.0,
+            voter_directory_id: voter.directory_id,
+            endpoints: vec![Endpoint { name, host, port }],
+            k_raft_version_feature: KRaftVersionFeature {
+                min_supported_version: 0,
+                max_supported_version: KRAFT_VERSION_LEVEL,
+            },
+        }],
+    });
+    let footer = ControlRecord::SnapshotFooter(SnapshotFooterRecord { version: 0 });
+    let mut content = Vec::new();
+    content.extend_from_slice(&control_batch(&[header], Offset(0), LeaderEpoch(0), now)?);
+    content.extend_from_slice(&control_batch(&[version, voters], Offset(1), LeaderEpoch(0), now)?);
+    let records = cluster::controller::bootstrap_snapshot();
+    let level = cluster::feature::METADATA_VERSION_MAX;
+    let data = controller::batch_at(&records, level, Offset(3), LeaderEpoch(0), now)
+        .map_err(Error::Cluster)?;
+    content.extend_from_slice(&data);
+    let end = Offset(3).plus(i64::try_from(records.len()).expect("a few records"));
+    content.extend_from_slice(&control_batch(&[footer], end, LeaderEpoch(0), now)?);
+    let path = directory.join(BOOTSTRAP_SNAPSHOT_FILE);
+    runtime.replace_file(&path, content).await.map_err(Error::io(&path))
+}
+
+/// The batch that opens an epoch: who leads it.
+///
+/// # Errors
+/// Never for one voter; the codec's otherwise.
+pub(crate) fn leader_change(
+    voter: Voter,
+    epoch: LeaderEpoch,
+    now: TimestampMs,
+) -> Result<Bytes, Error> {
+    let one = || LeaderVoter { voter_id: voter.id.0, voter_directory_id: voter.directory_id };
+    let message = LeaderChangeMessage {
+        version: 1,
+        leader_id: voter.id.0,
+        voters: vec![one()],
+        granting_voters: vec![one()],
+    };
+    control_batch(&[ControlRecord::LeaderChange(message)], Offset(0), epoch, now)
+}
+
+fn control_batch(
+    records: &[ControlRecord<'_>],
+    base_offset: Offset,
+    leader_epoch: LeaderEpoch,
+    timestamp: TimestampMs,
+) -> Result<Bytes, Error> {
+    let mut builder = RecordBatchBuilder::new(BatchOptions {
+        base_offset,
+        leader_epoch,
+        flags: attribute::CONTROL,
+        ..BatchOptions::default()
+    });
+    for record in records {
+        let (key, value) = record.encode().map_err(|error| Error::Metadata(error.to_string()))?;
+        builder.append(&NewRecord {
+            timestamp,
+            key: Some(&key),
+            value: Some(&value),
+            headers: &[],
+        });
+    }
+    Ok(builder.build())
+}
+
+fn quorum_state_path(directory: &Path) -> PathBuf {
+    directory.join(QUORUM_STATE_FILE)
+}
+
+/// The state of the quorum, if the file is there.
+///
+/// # Errors
+/// The operating system's, and when the file is not understood.
+pub(crate) async fn read_quorum_state(
+    runtime: &Runtime,
+    directory: &Path,
+) -> Result<Option<QuorumState>, Error> {
+    let path = quorum_state_path(directory);
+    let content = match runtime.read_file(&path, 1 << 16).await {
+        Ok(content) => content,
+        Err(Errno::NOT_FOUND) => return Ok(None),
+        Err(errno) => return Err(Error::io(&path)(errno)),
+    };
+    let text = String::from_utf8_lossy(&content);
+    match QuorumState::decode(&text) {
+        Some(state) => Ok(Some(state)),
+        None => Err(Error::Metadata(format!("{}: not understood", path.display()))),
+    }
+}
+
+/// Writes the state of the quorum, durably.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) async fn write_quorum_state(
+    runtime: &Runtime,
+    directory: &Path,
+    state: &QuorumState,
+) -> Result<(), Error> {
+    let path = quorum_state_path(directory);
+    runtime.replace_file(&path, state.encode().into_bytes()).await.map_err(Error::io(&path))
+}
+
+/// A fresh id that no directory, topic or cluster has.
+pub(crate) fn new_id(runtime: &Runtime) -> Uuid {
+    Uuid::from_random(runtime.random(), runtime.random())
+}

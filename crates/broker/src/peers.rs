@@ -1,0 +1,158 @@
+//! Calls from one shard to another.
+//!
+//! A call is ONE message to the shard that owns what it is about, and one message back. Calls of
+//! one shard to another start in the order in which they were made: [`Call::start`] runs when the
+//! message is taken, before the next message is looked at; what it returns is awaited later.
+//!
+//! Cost of a call: two boxes, two messages. To the own shard: one box, no message.
+
+use std::{any::Any, cell::RefCell, future::Future, pin::Pin, rc::Rc};
+
+use model::collections::HashMap;
+use runtime::{
+    Message, ShardIndex, SocketHandle, TaskQueue,
+    local::{Oneshot, Sender, oneshot},
+};
+
+use crate::shard::Shard;
+
+/// Something to be done on the shard that owns what it is about.
+pub(crate) trait Call: Send + 'static {
+    /// What comes back.
+    type Answer: Send + 'static;
+
+    /// Does at once what has to keep its order, and returns the rest.
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static;
+}
+
+/// An answer on its way.
+pub(crate) enum Answering<A> {
+    /// Computed on this shard.
+    Here(Pin<Box<dyn Future<Output = A>>>),
+    /// From another shard.
+    There(Oneshot<Box<dyn Any + Send>>),
+}
+
+impl<A: 'static> Answering<A> {
+    /// Waits for it.
+    pub(crate) async fn answer(self) -> A {
+        match self {
+            Answering::Here(future) => future.await,
+            Answering::There(receiver) => {
+                let answer = receiver.receive().await.expect("a shard answers every call");
+                *answer.downcast::<A>().expect("an answer has its call's type")
+            }
+        }
+    }
+}
+
+/// What shards send each other.
+pub(crate) enum ShardMessage {
+    /// Do this, and answer under this number.
+    Call { number: u64, call: Box<dyn AnyCall> },
+    /// The answer to the call of this number.
+    Answer { number: u64, answer: Box<dyn Any + Send> },
+    /// A connection that is this shard's from now on.
+    Connection(SocketHandle),
+}
+
+/// A [`Call`] whose type the mesh does not know.
+pub(crate) trait AnyCall: Send {
+    fn start(
+        self: Box<Self>,
+        shard: &Rc<Shard>,
+    ) -> Pin<Box<dyn Future<Output = Box<dyn Any + Send>>>>;
+}
+
+impl<C: Call> AnyCall for C {
+    fn start(
+        self: Box<Self>,
+        shard: &Rc<Shard>,
+    ) -> Pin<Box<dyn Future<Output = Box<dyn Any + Send>>>> {
+        let future = Call::start(*self, shard);
+        Box::pin(async move {
+            let answer: Box<dyn Any + Send> = Box::new(future.await);
+            answer
+        })
+    }
+}
+
+/// This shard's calls in flight.
+#[derive(Default)]
+pub(crate) struct Peers {
+    waiting: RefCell<HashMap<u64, Sender<Box<dyn Any + Send>>>>,
+    next_number: RefCell<u64>,
+}
+
+impl Shard {
+    /// Makes a call: in order with earlier ones to that shard. The answer is awaited apart.
+    pub(crate) async fn call<C: Call>(
+        self: &Rc<Self>,
+        to: ShardIndex,
+        call: C,
+    ) -> Answering<C::Answer> {
+        if to == self.runtime.shard() {
+            return Answering::Here(Box::pin(call.start(self)));
+        }
+        let (sender, receiver) = oneshot();
+        let number = {
+            let mut next = self.peers.next_number.borrow_mut();
+            *next += 1;
+            *next
+        };
+        self.peers.waiting.borrow_mut().insert(number, sender);
+        let message: Message = Box::new(ShardMessage::Call { number, call: Box::new(call) });
+        self.runtime.send(to, message).await;
+        Answering::There(receiver)
+    }
+
+    /// Makes the same call on every shard, in the order of their numbers, and gathers the answers.
+    pub(crate) async fn call_all<C: Call + Clone>(self: &Rc<Self>, call: C) -> Vec<C::Answer> {
+        let mut answering = Vec::new();
+        for shard in 0..self.runtime.shard_count() {
+            answering.push(self.call(ShardIndex(shard), call.clone()).await);
+        }
+        let mut answers = Vec::new();
+        for one in answering {
+            answers.push(one.answer().await);
+        }
+        answers
+    }
+
+    /// Takes messages of other shards for as long as the shard runs.
+    pub(crate) async fn receive_messages(self: Rc<Self>) {
+        loop {
+            let (from, message) = self.runtime.receive().await;
+            match message.downcast::<ShardMessage>() {
+                Ok(message) => self.take_message(from, *message),
+                Err(message) => {
+                    let stop = message.downcast::<crate::Stop>();
+                    assert!(stop.is_ok(), "only shard messages and stop travel the mesh");
+                    self.stop_requested();
+                }
+            }
+        }
+    }
+
+    fn take_message(self: &Rc<Self>, from: Option<ShardIndex>, message: ShardMessage) {
+        match message {
+            ShardMessage::Call { number, call } => {
+                let from = from.expect("calls come from shards");
+                let future = call.start(self);
+                let runtime = self.runtime.clone();
+                self.runtime.spawn("answer a call", TaskQueue::Foreground, async move {
+                    let answer = ShardMessage::Answer { number, answer: future.await };
+                    runtime.send(from, Box::new(answer)).await;
+                });
+            }
+            ShardMessage::Answer { number, answer } => {
+                let waiting = self.peers.waiting.borrow_mut().remove(&number);
+                // Whoever waited may have gone with its connection.
+                if let Some(sender) = waiting {
+                    sender.send(answer);
+                }
+            }
+            ShardMessage::Connection(handle) => self.take_connection(handle),
+        }
+    }
+}

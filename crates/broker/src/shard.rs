@@ -1,0 +1,224 @@
+//! One shard's part of the broker: what its tasks share.
+//!
+//! Everything here belongs to one thread. What another shard owns is reached by a call.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use cluster::{Delta, MetadataImage, MetadataRecord};
+use model::{
+    LeaderEpoch, NodeId, Offset, PartitionId, TopicId, TopicPartition, Uuid, collections::HashMap,
+    topic_config::TopicConfig,
+};
+use runtime::{Runtime, ShardIndex, local::Notify};
+use storage::{Log, Storage};
+
+use crate::{
+    api::fetch_session::Slots, config::BrokerConfig, connection::Connection,
+    controller::ControllerHost, groups::Groups, metadata_log::Metadata, peers::Peers,
+    placement::Placement, start::StartPlan,
+};
+
+/// What a node is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: String,
+    pub(crate) directory_id: Uuid,
+}
+
+/// A partition that this shard owns.
+pub(crate) struct Partition {
+    pub(crate) log: Log,
+    leader_epoch: Cell<LeaderEpoch>,
+}
+
+impl Partition {
+    pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.get()
+    }
+
+    /// As its directory is called.
+    pub(crate) fn name(&self) -> String {
+        format!("{}-{}", self.log.topic(), self.log.partition())
+    }
+}
+
+/// One shard.
+pub(crate) struct Shard {
+    pub(crate) runtime: Runtime,
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) storage: Rc<Storage>,
+    pub(crate) image: RefCell<MetadataImage>,
+    pub(crate) peers: Peers,
+    pub(crate) groups: Groups,
+    pub(crate) fetch_session_slots: Slots,
+    /// On shard 0: how many connections that each shard was dealt have ended.
+    pub(crate) ended_connections: RefCell<Vec<u64>>,
+    /// The controller, on shard 0.
+    pub(crate) controller: OnceCell<ControllerHost>,
+    /// Set when the shard is to end.
+    pub(crate) stopped: Cell<bool>,
+    /// Told when a stop is asked for and when the shard is to end.
+    pub(crate) stopping: Notify,
+    pub(crate) stop_asked: Cell<bool>,
+    partitions: RefCell<HashMap<TopicPartition, Rc<Partition>>>,
+    placement: RefCell<Placement>,
+    identity: OnceCell<Identity>,
+    /// What the directory held at the start, until the first metadata is applied.
+    pub(crate) start_plan: RefCell<Option<Arc<StartPlan>>>,
+}
+
+impl Shard {
+    pub(crate) fn new(runtime: Runtime, config: Arc<BrokerConfig>, storage: Rc<Storage>) -> Shard {
+        let shard_count = runtime.shard_count();
+        let slots = config.max_incremental_fetch_session_cache_slots / usize::from(shard_count);
+        Shard {
+            storage,
+            image: RefCell::new(MetadataImage::new()),
+            peers: Peers::default(),
+            groups: Groups::default(),
+            fetch_session_slots: Slots { used: Cell::new(0), max: slots },
+            ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
+            controller: OnceCell::new(),
+            stopped: Cell::new(false),
+            stopping: Notify::new(),
+            stop_asked: Cell::new(false),
+            partitions: RefCell::default(),
+            placement: RefCell::new(Placement::new(shard_count)),
+            identity: OnceCell::new(),
+            start_plan: RefCell::new(None),
+            runtime,
+            config,
+        }
+    }
+
+    pub(crate) fn set_identity(&self, identity: Identity) {
+        self.identity.set(identity).expect("a shard is told who it is once");
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        self.identity.get().expect("set before anything is served")
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        NodeId(self.config.node_id)
+    }
+
+    /// Where clients reach this node: as configured, or as this client already did.
+    pub(crate) fn advertised(&self, connection: &Connection) -> (String, u16) {
+        match &self.config.advertised {
+            Some((host, port)) => (host.clone(), *port),
+            None => {
+                let ip = connection.local.ip().to_canonical();
+                (ip.to_string(), connection.local.port())
+            }
+        }
+    }
+
+    /// The shard that owns a partition; `None` where there is no such partition.
+    pub(crate) fn owner_of(&self, topic: TopicId, partition: PartitionId) -> Option<ShardIndex> {
+        self.placement.borrow().owner(TopicPartition { topic, partition })
+    }
+
+    /// A partition of this shard's.
+    pub(crate) fn partition(
+        &self,
+        topic: TopicId,
+        partition: PartitionId,
+    ) -> Option<Rc<Partition>> {
+        self.partitions.borrow().get(&TopicPartition { topic, partition }).cloned()
+    }
+
+    /// All partitions of this shard's, in a fixed order.
+    pub(crate) fn partitions(&self) -> Vec<Rc<Partition>> {
+        let partitions = self.partitions.borrow();
+        let mut all: Vec<_> = partitions.iter().map(|(id, one)| (*id, Rc::clone(one))).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all.into_iter().map(|(_, one)| one).collect()
+    }
+
+    pub(crate) fn add_partition(&self, id: TopicPartition, log: Log) {
+        let epoch = self.image.borrow().partition(id).map(|partition| partition.leader_epoch);
+        let leader_epoch = Cell::new(epoch.unwrap_or_default());
+        self.partitions.borrow_mut().insert(id, Rc::new(Partition { log, leader_epoch }));
+    }
+
+    pub(crate) fn remove_partition(&self, id: TopicPartition) -> Option<Rc<Partition>> {
+        self.partitions.borrow_mut().remove(&id)
+    }
+
+    /// Replays all the metadata there is, and places it.
+    ///
+    /// # Errors
+    /// When it says what cannot be.
+    pub(crate) fn begin(&self, metadata: &Metadata) -> Result<(), cluster::Error> {
+        if let Some((end, records)) = &metadata.snapshot {
+            let image = MetadataImage::from_snapshot(records, *end)?;
+            let mut placement = self.placement.borrow_mut();
+            for topic in image.topics() {
+                for partition in topic.partitions.keys() {
+                    placement.place(TopicPartition { topic: topic.id, partition: *partition });
+                }
+            }
+            *self.image.borrow_mut() = image;
+        }
+        for (base, records) in &metadata.batches {
+            self.replay(*base, records)?;
+        }
+        Ok(())
+    }
+
+    /// Replays metadata records, as every shard does in the same order, and places what is new.
+    ///
+    /// # Errors
+    /// When the log says what cannot be.
+    pub(crate) fn replay(
+        &self,
+        base_offset: Offset,
+        records: &[MetadataRecord],
+    ) -> Result<Delta, cluster::Error> {
+        let mut image = self.image.borrow_mut();
+        let delta = image.apply(base_offset, records)?;
+        let mut placement = self.placement.borrow_mut();
+        for (id, topic) in &delta.topics_removed {
+            for partition in topic.partitions.keys() {
+                placement.remove(TopicPartition { topic: *id, partition: *partition });
+            }
+        }
+        for id in &delta.partitions {
+            placement.place(*id);
+            let own = self.partitions.borrow().get(id).cloned();
+            if let (Some(own), Some(partition)) = (own, image.partition(*id)) {
+                own.leader_epoch.set(partition.leader_epoch);
+            }
+        }
+        Ok(delta)
+    }
+
+    /// The settings of a topic: its own, over the broker's, over Kafka's defaults.
+    pub(crate) fn topic_config(&self, topic: &str) -> Rc<TopicConfig> {
+        let image = self.image.borrow();
+        let resource = cluster::record::ConfigResource::topic(topic);
+        let mut settings: Vec<(&str, &str)> = self
+            .config
+            .topic_defaults
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        settings.extend(image.configs(&resource));
+        let (config, refused) = crate::topic_settings::resolve(&settings);
+        for (name, error) in refused {
+            tracing::warn!(topic, setting = name, %error, "setting not understood, default used");
+        }
+        Rc::new(config)
+    }
+
+    /// Somebody asks for a clean stop.
+    pub(crate) fn stop_requested(&self) {
+        self.stop_asked.set(true);
+        self.stopping.notify_all();
+    }
+}

@@ -1,0 +1,449 @@
+//! How a node starts: the directory, the identity, the metadata, the partitions, the listener.
+//!
+//! Shard 0 does it for all; the other shards wait for its calls. The order matters: the directory
+//! is locked before anything is read, the quorum's epoch is durable before a record of it is
+//! written, this node is registered and leads its partitions before a shard opens them, and the
+//! socket listens last, when everything can be served.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use cluster::{
+    Controller, MetadataImage, MetadataRecord,
+    controller::{BrokerStart, bootstrap_log},
+    quorum::{self, DirectoryClaim, Voter},
+    record::EndPoint,
+};
+use model::{
+    LeaderEpoch, Offset, PartitionId, TimestampMs, TopicPartition, Uuid, collections::BTreeMap,
+    topic_config::TopicConfig,
+};
+use runtime::{Listener, Runtime, ShardIndex, TaskQueue};
+use storage::{
+    LogDirectory, OpenMode, PartitionDirectory, RecoveryReport, RecoveryStart, Storage,
+    StorageOptions,
+};
+
+use crate::{
+    Error,
+    config::BrokerConfig,
+    controller::{self, ControllerHost},
+    follow::delta_of_everything,
+    metadata_log::{self, CONTROLLER_LISTENER, Contents, Metadata},
+    peers::{Call, ShardMessage},
+    shard::{Identity, Shard},
+    topic_settings::CLUSTER_METADATA,
+};
+
+/// What a shard is started as.
+pub enum Role {
+    /// Shard 0: it opens the directory and the listener.
+    First {
+        /// Called when the node serves.
+        on_ready: Box<dyn FnOnce(Ready) + Send>,
+    },
+    /// Any other.
+    Other,
+}
+
+/// What is known once the node serves.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The address that it really listens on.
+    pub address: SocketAddr,
+    /// How acknowledged records are made durable.
+    pub durability: String,
+    /// Partitions that this node has.
+    pub partition_count: usize,
+    /// Bytes that recovery looked at, and bytes of torn writes that it cut off.
+    pub recovered: (u64, u64),
+}
+
+/// Tails of all logs of a shard together: what hot fetches are served from.
+const TAIL_BYTES_MAX: usize = 16 << 20;
+
+/// What the directory held when it was opened, for every shard.
+pub(crate) struct StartPlan {
+    partitions: BTreeMap<(String, PartitionId), PartitionDirectory>,
+    checked_bytes: AtomicU64,
+    cut_bytes: AtomicU64,
+}
+
+impl StartPlan {
+    fn new(partitions: &[PartitionDirectory]) -> StartPlan {
+        let keyed = partitions
+            .iter()
+            .map(|one| ((one.topic.clone(), one.partition), one.clone()))
+            .collect();
+        StartPlan {
+            partitions: keyed,
+            checked_bytes: AtomicU64::new(0),
+            cut_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Where a partition's log is; `None` where it has to be created.
+    pub(crate) fn find(&self, topic: &str, id: TopicPartition) -> Option<(PathBuf, RecoveryStart)> {
+        let found = self.partitions.get(&(topic.to_owned(), id.partition))?;
+        (found.topic_id == Some(id.topic)).then(|| (found.path.clone(), found.start.clone()))
+    }
+
+    /// Notes what recovery did.
+    pub(crate) fn recovered(&self, report: &RecoveryReport) {
+        self.checked_bytes.fetch_add(report.checked_bytes, Ordering::Relaxed);
+        self.cut_bytes.fetch_add(report.cut_bytes, Ordering::Relaxed);
+    }
+}
+
+/// Runs one shard of the node until it is stopped.
+///
+/// # Errors
+/// Why the node cannot start or had to stop; on shard 0 alone.
+pub async fn run_shard(
+    runtime: Runtime,
+    config: Arc<BrokerConfig>,
+    role: Role,
+) -> Result<(), Error> {
+    let producer_expiration_ms =
+        i64::try_from(config.producer_id_expiration_ms).unwrap_or(i64::MAX);
+    let options = StorageOptions {
+        tail_bytes_max: TAIL_BYTES_MAX,
+        producer_expiration_ms,
+        ..StorageOptions::default()
+    };
+    let storage = Storage::new(&runtime, options);
+    let shard = Rc::new(Shard::new(runtime.clone(), config, storage));
+    runtime.spawn("mesh", TaskQueue::Foreground, Rc::clone(&shard).receive_messages());
+    match role {
+        Role::First { on_ready } => {
+            let result = run_first(&shard, on_ready).await;
+            shard.end_other_shards().await;
+            result
+        }
+        Role::Other => {
+            shard.stopping.wait_until(|| shard.stopped.get()).await;
+            Ok(())
+        }
+    }
+}
+
+async fn run_first(
+    shard: &Rc<Shard>,
+    on_ready: Box<dyn FnOnce(Ready) + Send>,
+) -> Result<(), Error> {
+    let path = shard.config.data_dir.clone();
+    let directory = LogDirectory::open(&shard.runtime, &path, OpenMode::CreateIfMissing)
+        .await
+        .map_err(Error::Storage)?;
+    for name in directory.unknown() {
+        tracing::debug!(name, "left alone in the data directory");
+    }
+    let identity = identify(shard, &directory).await?;
+    let started = start_metadata(shard, &directory, &identity).await?;
+    set_strays_aside(shard, &directory, &started.image).await?;
+    let plan = Arc::new(StartPlan::new(directory.partitions()));
+    let begin = Begin { identity, plan: Arc::clone(&plan), metadata: Arc::new(started.metadata) };
+    for begun in shard.call_all(begin).await {
+        begun.map_err(Error::Partition)?;
+    }
+    directory.remove_deleted().await.map_err(Error::Storage)?;
+    let address = shard.config.listen;
+    let listener = Listener::bind(&shard.runtime, address)
+        .await
+        .map_err(|errno| Error::Listen { address, errno })?;
+    let ready = Ready {
+        address: listener.address(),
+        durability: "fdatasync".to_owned(),
+        partition_count: shard.image.borrow().topics().map(|one| one.partitions.len()).sum(),
+        recovered: (
+            plan.checked_bytes.load(Ordering::Relaxed),
+            plan.cut_bytes.load(Ordering::Relaxed),
+        ),
+    };
+    if ready.recovered.1 > 0 {
+        tracing::info!("recovery: cut {} bytes of torn writes", ready.recovered.1);
+    }
+    let accepting = accept(Rc::clone(shard), listener);
+    shard.runtime.spawn("accept", TaskQueue::Foreground, accepting);
+    on_ready(ready);
+    shard.serve_until_stopped(&directory).await
+}
+
+/// Who this node is: as the directory says, or newly made up.
+async fn identify(shard: &Rc<Shard>, directory: &LogDirectory) -> Result<Identity, Error> {
+    let Some(text) = directory.meta_properties() else {
+        let cluster_id = match &shard.config.cluster_id {
+            Some(id) => id.clone(),
+            None => metadata_log::new_id(&shard.runtime).to_string(),
+        };
+        let directory_id = metadata_log::new_id(&shard.runtime);
+        let content = format!(
+            "version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={directory_id}\n",
+            shard.config.node_id
+        );
+        directory.write_meta_properties(&content).await.map_err(Error::Storage)?;
+        return Ok(Identity { cluster_id, directory_id });
+    };
+    let property = |name: &str| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == name).then(|| value.trim().to_owned())
+        })
+    };
+    let refuse = |what: &str| {
+        let path = directory.path().display();
+        Err(Error::Config(format!("{path}/meta.properties: {what}")))
+    };
+    let (Some(cluster_id), Some(node)) = (property("cluster.id"), property("node.id")) else {
+        return refuse("cluster.id or node.id is missing");
+    };
+    if property("version").as_deref() != Some("1") {
+        return refuse("only version 1 is known");
+    }
+    if node != shard.config.node_id.to_string() {
+        return refuse(&format!(
+            "it is node.id {node}, and node.id {} is set",
+            shard.config.node_id
+        ));
+    }
+    if let Some(set) = shard.config.cluster_id.as_ref().filter(|set| **set != cluster_id) {
+        return refuse(&format!("it is of cluster {cluster_id}, and cluster {set} is set"));
+    }
+    match property("directory.id").as_deref().map(str::parse::<Uuid>) {
+        Some(Ok(directory_id)) => Ok(Identity { cluster_id, directory_id }),
+        Some(Err(error)) => refuse(&format!("directory.id: {error}")),
+        None => refuse("directory.id is missing"),
+    }
+}
+
+/// The metadata as it stands when this node has registered.
+struct StartedMetadata {
+    image: MetadataImage,
+    metadata: Metadata,
+}
+
+/// Opens or creates the metadata log, starts a new epoch in it and registers this node.
+async fn start_metadata(
+    shard: &Rc<Shard>,
+    directory: &LogDirectory,
+    identity: &Identity,
+) -> Result<StartedMetadata, Error> {
+    let runtime = &shard.runtime;
+    let path = directory.path().join(format!("{CLUSTER_METADATA}-0"));
+    let voter = Voter { id: shard.node(), directory_id: identity.directory_id };
+    let known = directory.partitions().iter().find(|one| one.topic == CLUSTER_METADATA);
+    let mut contents = Contents::default();
+    let mut snapshot_end = None;
+    let config = Rc::new(TopicConfig::default());
+    let log = match known {
+        Some(known) => {
+            snapshot_end = metadata_log::read_snapshot(runtime, &path, &mut contents).await?;
+            let id = known.topic_id.unwrap_or(Uuid::METADATA_TOPIC);
+            let start = known.start.clone();
+            let opened = shard.storage.open_log(&path, id, config, start).await;
+            opened.map_err(Error::Storage)?.0
+        }
+        None => {
+            let id = Uuid::METADATA_TOPIC;
+            let created = shard.storage.create_log(
+                directory.path(),
+                CLUSTER_METADATA,
+                PartitionId(0),
+                id,
+                config,
+            );
+            created.await.map_err(Error::Storage)?
+        }
+    };
+    if snapshot_end.is_none() && log.log_end_offset() == Offset::ZERO {
+        // New, or a first start that did not get further than this.
+        metadata_log::write_first_snapshot(runtime, &path, voter).await?;
+        metadata_log::read_snapshot(runtime, &path, &mut contents).await?;
+    }
+    metadata_log::read_log(&log, &mut contents).await?;
+    let before = metadata_log::read_quorum_state(runtime, &path).await?;
+    let mut metadata = contents.metadata;
+    let mut image = metadata.image().map_err(Error::Cluster)?;
+    let claim = DirectoryClaim {
+        node: shard.node(),
+        directory_node: shard.node(),
+        directory_id: identity.directory_id,
+        voters: contents.voters.as_deref(),
+        quorum_state: before.as_ref(),
+        metadata_version: Some(image.metadata_version()).filter(|level| *level > 0),
+    };
+    quorum::may_take_directory(&claim).map_err(Error::Cluster)?;
+    let state = quorum::next_state(before.as_ref(), contents.last_epoch, shard.node())
+        .map_err(Error::Cluster)?;
+    metadata_log::write_quorum_state(runtime, &path, &state).await?;
+    let epoch = LeaderEpoch(state.leader_epoch);
+    let now_ms = runtime.wall_clock_ms();
+    let is_new = log.log_end_offset() == Offset::ZERO;
+    let opening = metadata_log::leader_change(voter, epoch, TimestampMs(now_ms))?;
+    controller::append(&log, &opening, epoch, now_ms).await.map_err(Error::Cluster)?;
+    if is_new {
+        let records = bootstrap_log();
+        write(&log, epoch, now_ms, &records, &mut image, &mut metadata).await?;
+    }
+    let mut controller = Controller::new(controller::defaults(shard), image.clone());
+    let decision = controller.start_broker(&this_broker(shard, identity), log.log_end_offset().0);
+    for records in decision.records.chunks(controller::RECORDS_A_BATCH_MAX) {
+        write(&log, epoch, now_ms, records, &mut image, &mut metadata).await?;
+    }
+    let host = ControllerHost::new(controller, log, epoch, decision.answer);
+    assert!(shard.controller.set(host).is_ok(), "a node starts once");
+    Ok(StartedMetadata { image, metadata })
+}
+
+/// Appends records durably and replays them.
+async fn write(
+    log: &storage::Log,
+    epoch: LeaderEpoch,
+    now_ms: i64,
+    records: &[MetadataRecord],
+    image: &mut MetadataImage,
+    metadata: &mut Metadata,
+) -> Result<(), Error> {
+    let level = cluster::feature::METADATA_VERSION_MAX.min(match image.metadata_version() {
+        0 => cluster::feature::METADATA_VERSION_MAX,
+        level => level,
+    });
+    let batch = controller::batch_of(records, level, epoch, now_ms).map_err(Error::Cluster)?;
+    let base = controller::append(log, &batch, epoch, now_ms).await.map_err(Error::Cluster)?;
+    image.apply(base, records).map_err(Error::Cluster)?;
+    metadata.batches.push((base, records.to_vec()));
+    Ok(())
+}
+
+fn this_broker(shard: &Shard, identity: &Identity) -> BrokerStart {
+    let (host, port) = match &shard.config.advertised {
+        Some((host, port)) => (host.clone(), *port),
+        None => (shard.config.listen.ip().to_string(), shard.config.listen.port()),
+    };
+    let end_point = |name: &str, host: String, port: u16| EndPoint {
+        name: name.to_owned(),
+        host,
+        port,
+        security_protocol: 0,
+    };
+    let (name, controller_host, controller_port) = CONTROLLER_LISTENER;
+    BrokerStart {
+        node: shard.node(),
+        incarnation_id: metadata_log::new_id(&shard.runtime),
+        log_dirs: vec![identity.directory_id],
+        listeners: vec![end_point("PLAINTEXT", host, port)],
+        rack: None,
+        controller_listeners: vec![end_point(name, controller_host.to_owned(), controller_port)],
+    }
+}
+
+/// Directories of partitions that the metadata does not have (a topic that was deleted when the
+/// process died, or one that belongs to no topic at all) get another name, as in Apache Kafka, so
+/// that a topic of their name can be created. Nothing is deleted.
+async fn set_strays_aside(
+    shard: &Rc<Shard>,
+    directory: &LogDirectory,
+    image: &MetadataImage,
+) -> Result<(), Error> {
+    let mut any = false;
+    for one in directory.partitions() {
+        if one.topic == CLUSTER_METADATA {
+            continue;
+        }
+        let known = one.topic_id.is_some_and(|topic| {
+            image.partition(TopicPartition { topic, partition: one.partition }).is_some()
+        });
+        if !known {
+            let id = metadata_log::new_id(&shard.runtime);
+            let name = format!("{}-{}.{id}-stray", one.topic, one.partition);
+            let to = directory.path().join(name);
+            tracing::warn!(from = %one.path.display(), to = %to.display(), "no such partition");
+            shard.runtime.rename(&one.path, &to).await.map_err(Error::io(&one.path))?;
+            any = true;
+        }
+    }
+    if any {
+        let path = directory.path();
+        shard.runtime.sync_directory(path).await.map_err(Error::io(path))?;
+    }
+    Ok(())
+}
+
+/// Everything that the metadata says so far: the first call to every shard.
+#[derive(Clone)]
+struct Begin {
+    identity: Identity,
+    plan: Arc<StartPlan>,
+    metadata: Arc<Metadata>,
+}
+
+impl Call for Begin {
+    type Answer = Result<(), String>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        shard.set_identity(self.identity);
+        *shard.start_plan.borrow_mut() = Some(self.plan);
+        let replayed = shard.begin(&self.metadata);
+        let shard = Rc::clone(shard);
+        async move {
+            replayed.map_err(|error| error.to_string())?;
+            let delta = delta_of_everything(&shard.image.borrow());
+            shard.follow(delta).await?;
+            *shard.start_plan.borrow_mut() = None;
+            shard.load_groups().await?;
+            Ok(())
+        }
+    }
+}
+
+/// Takes connections and deals each to the shard that has the fewest. There it stays.
+async fn accept(shard: Rc<Shard>, listener: Listener) {
+    let counts: RefCell<Vec<u64>> = RefCell::new(vec![0; usize::from(shard.runtime.shard_count())]);
+    loop {
+        let accepted = {
+            let stopping = shard.stopping.wait_until(|| shard.stop_asked.get());
+            crate::connection::first_of(listener.accept(), stopping).await
+        };
+        let stream = match accepted {
+            None => return,
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
+                // Out of file handles, or a client that was gone at once.
+                tracing::warn!(%error, "no connection accepted");
+                shard.runtime.sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let to = fewest_connections(&shard, &counts);
+        if to == shard.runtime.shard() {
+            shard.take_connection(stream.detach());
+        } else {
+            let message = ShardMessage::Connection(stream.detach());
+            shard.runtime.send(to, Box::new(message)).await;
+        }
+    }
+}
+
+/// How long nothing is accepted after a failure.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// The shard with the fewest connections. What the others have is known from what was dealt to
+/// them and what they told of ends.
+fn fewest_connections(shard: &Rc<Shard>, dealt: &RefCell<Vec<u64>>) -> ShardIndex {
+    let ended = shard.ended_connections.borrow();
+    let mut dealt = dealt.borrow_mut();
+    let index = (0..dealt.len())
+        .min_by_key(|index| dealt[*index] - ended[*index])
+        .expect("there is a shard");
+    dealt[index] += 1;
+    ShardIndex(u16::try_from(index).expect("made from a u16"))
+}

@@ -1,0 +1,56 @@
+//! What a topic is made with where nobody says.
+
+use cluster::controller::NewTopic;
+use model::topic_config::{InvalidSetting, TopicConfig};
+
+use crate::config::BrokerConfig;
+
+/// Where groups' offsets are kept.
+pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+/// Where transactions' states are kept.
+const TRANSACTION_STATE: &str = "__transaction_state";
+/// The metadata log.
+pub(crate) const CLUSTER_METADATA: &str = "__cluster_metadata";
+/// The size of a segment of `__consumer_offsets`: Kafka's `offsets.topic.segment.bytes`.
+const OFFSETS_SEGMENT_BYTES: &str = "104857600";
+
+/// Whether a topic is the broker's own, in Kafka's sense.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name == CONSUMER_OFFSETS || name == TRANSACTION_STATE
+}
+
+/// A topic that is created because somebody asked about it.
+pub(crate) fn automatic_topic(config: &BrokerConfig, name: &str) -> NewTopic {
+    let mut topic = NewTopic {
+        name: name.to_owned(),
+        partition_count: -1,
+        replication_factor: -1,
+        ..NewTopic::default()
+    };
+    if name == CONSUMER_OFFSETS {
+        let setting = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+        topic.partition_count = config.offsets_topic_num_partitions;
+        topic.configs = vec![
+            setting("compression.type", "producer"),
+            setting("cleanup.policy", "compact"),
+            setting("segment.bytes", OFFSETS_SEGMENT_BYTES),
+        ];
+    }
+    topic
+}
+
+/// The settings in force, later ones over earlier ones, and those that were not understood: they
+/// were checked when they were stored, but a later version may have stored them.
+pub(crate) fn resolve(settings: &[(&str, &str)]) -> (TopicConfig, Vec<(String, InvalidSetting)>) {
+    if let Ok(config) = TopicConfig::from_settings(settings.iter().copied()) {
+        return (config, Vec::new());
+    }
+    let mut config = TopicConfig::default();
+    let mut refused = Vec::new();
+    for (name, value) in settings {
+        if let Err(error) = config.set(name, value) {
+            refused.push(((*name).to_owned(), error));
+        }
+    }
+    (config, refused)
+}
