@@ -138,7 +138,7 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
         };
         if is_produce {
             queue.changed.wait_until(|| queue.ordered.get() == 0 || queue.closed.get()).await;
-            match produce::dispatch(shard, &frame).await {
+            match Box::pin(produce::dispatch(shard, &frame)).await {
                 Ok(dispatched) => queue.push(Item::Produce(dispatched)),
                 Err(error) => return End::Refused(error),
             }
@@ -161,8 +161,8 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
         let is_ordered = matches!(item, Item::Request(_));
         let answer = async {
             match item {
-                Item::Produce(dispatched) => dispatched.answer().await,
-                Item::Request(frame) => api::answer(&shard, &connection, &frame).await,
+                Item::Produce(dispatched) => Box::pin(dispatched.answer()).await,
+                Item::Request(frame) => Box::pin(api::answer(&shard, &connection, &frame)).await,
             }
         };
         let Some(answer) = unless_closed(&queue, answer).await else { continue };

@@ -66,6 +66,7 @@ fn flag(number: i8) -> Option<bool> {
 ///
 /// # Errors
 /// When the bytes are no metadata record that this node knows.
+#[expect(clippy::too_many_lines, reason = "one arm a record")]
 pub(crate) fn decode(value: &[u8]) -> Result<MetadataRecord> {
     let (record, version) = metadata_frame::decode_metadata_record(value)?;
     let decoded = match record {

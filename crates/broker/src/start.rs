@@ -94,7 +94,7 @@ impl StartPlan {
     /// Where a partition's log is; `None` where it has to be created.
     pub(crate) fn find(&self, topic: &str, id: TopicPartition) -> Option<(PathBuf, RecoveryStart)> {
         let found = self.partitions.get(&(topic.to_owned(), id.partition))?;
-        (found.topic_id == Some(id.topic)).then(|| (found.path.clone(), found.start.clone()))
+        (found.topic_id == Some(id.topic)).then(|| (found.path.clone(), found.start))
     }
 
     /// Notes what recovery did.
@@ -125,7 +125,7 @@ pub async fn run_shard(
     runtime.spawn("mesh", TaskQueue::Foreground, Rc::clone(&shard).receive_messages());
     match role {
         Role::First { on_ready } => {
-            let result = run_first(&shard, on_ready).await;
+            let result = Box::pin(run_first(&shard, on_ready)).await;
             shard.end_other_shards().await;
             result
         }
@@ -136,20 +136,21 @@ pub async fn run_shard(
     }
 }
 
+#[expect(clippy::large_stack_frames, reason = "once, at the start")]
 async fn run_first(
     shard: &Rc<Shard>,
     on_ready: Box<dyn FnOnce(Ready) + Send>,
 ) -> Result<(), Error> {
     let path = shard.config.data_dir.clone();
-    let directory = LogDirectory::open(&shard.runtime, &path, OpenMode::CreateIfMissing)
+    let directory = Box::pin(LogDirectory::open(&shard.runtime, &path, OpenMode::CreateIfMissing))
         .await
         .map_err(Error::Storage)?;
     for name in directory.unknown() {
         tracing::debug!(name, "left alone in the data directory");
     }
-    let identity = identify(shard, &directory).await?;
-    let started = start_metadata(shard, &directory, &identity).await?;
-    set_strays_aside(shard, &directory, &started.image).await?;
+    let identity = Box::pin(identify(shard, &directory)).await?;
+    let started = Box::pin(start_metadata(shard, &directory, &identity)).await?;
+    Box::pin(set_strays_aside(shard, &directory, &started.image)).await?;
     let plan = Arc::new(StartPlan::new(directory.partitions()));
     let begin = Begin { identity, plan: Arc::clone(&plan), metadata: Arc::new(started.metadata) };
     for begun in shard.call_all(begin).await {
@@ -175,7 +176,7 @@ async fn run_first(
     let accepting = accept(Rc::clone(shard), listener);
     shard.runtime.spawn("accept", TaskQueue::Foreground, accepting);
     on_ready(ready);
-    shard.serve_until_stopped(&directory).await
+    Box::pin(shard.serve_until_stopped(&directory)).await
 }
 
 /// Who this node is: as the directory says, or newly made up.
@@ -232,6 +233,7 @@ struct StartedMetadata {
 }
 
 /// Opens or creates the metadata log, starts a new epoch in it and registers this node.
+#[expect(clippy::large_stack_frames, reason = "once, at the start")]
 async fn start_metadata(
     shard: &Rc<Shard>,
     directory: &LogDirectory,
@@ -246,10 +248,11 @@ async fn start_metadata(
     let config = Rc::new(TopicConfig::default());
     let log = match known {
         Some(known) => {
-            snapshot_end = metadata_log::read_snapshot(runtime, &path, &mut contents).await?;
+            snapshot_end =
+                Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;
             let id = known.topic_id.unwrap_or(Uuid::METADATA_TOPIC);
-            let start = known.start.clone();
-            let opened = shard.storage.open_log(&path, id, config, start).await;
+            let start = known.start;
+            let opened = Box::pin(shard.storage.open_log(&path, id, config, start)).await;
             opened.map_err(Error::Storage)?.0
         }
         None => {
@@ -261,16 +264,16 @@ async fn start_metadata(
                 id,
                 config,
             );
-            created.await.map_err(Error::Storage)?
+            Box::pin(created).await.map_err(Error::Storage)?
         }
     };
     if snapshot_end.is_none() && log.log_end_offset() == Offset::ZERO {
         // New, or a first start that did not get further than this.
-        metadata_log::write_first_snapshot(runtime, &path, voter).await?;
-        metadata_log::read_snapshot(runtime, &path, &mut contents).await?;
+        Box::pin(metadata_log::write_first_snapshot(runtime, &path, voter)).await?;
+        Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;
     }
-    metadata_log::read_log(&log, &mut contents).await?;
-    let before = metadata_log::read_quorum_state(runtime, &path).await?;
+    Box::pin(metadata_log::read_log(&log, &mut contents)).await?;
+    let before = Box::pin(metadata_log::read_quorum_state(runtime, &path)).await?;
     let mut metadata = contents.metadata;
     let mut image = metadata.image().map_err(Error::Cluster)?;
     let claim = DirectoryClaim {
@@ -284,7 +287,7 @@ async fn start_metadata(
     quorum::may_take_directory(&claim).map_err(Error::Cluster)?;
     let state = quorum::next_state(before.as_ref(), contents.last_epoch, shard.node())
         .map_err(Error::Cluster)?;
-    metadata_log::write_quorum_state(runtime, &path, &state).await?;
+    Box::pin(metadata_log::write_quorum_state(runtime, &path, &state)).await?;
     let epoch = LeaderEpoch(state.leader_epoch);
     let now_ms = runtime.wall_clock_ms();
     let is_new = log.log_end_offset() == Offset::ZERO;

@@ -161,9 +161,12 @@ async fn fetch_or_wait(
     }
 }
 
+/// The shares of one owner, each with its place in the request.
+type OwnerShares = (ShardIndex, Vec<(usize, Share)>);
+
 /// What each owner is asked for, and what cannot be asked of any.
 struct Owners {
-    shares: SmallVec<[(ShardIndex, Vec<(usize, Share)>); 2]>,
+    shares: SmallVec<[OwnerShares; 2]>,
     refused: Vec<(usize, ErrorCode)>,
 }
 

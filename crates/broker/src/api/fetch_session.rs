@@ -247,7 +247,7 @@ mod tests {
         sessions.plan(&request(0, 0, &[0], &[]), false, &slots, 77);
         let refused = |plan: Plan, error: ErrorCode| match plan {
             Plan::Refused(code) => assert_eq!(code, error),
-            other => panic!("{other:?}"),
+            other @ (Plan::Full { .. } | Plan::Incremental { .. }) => panic!("{other:?}"),
         };
         let unknown = sessions.plan(&request(5, 1, &[], &[]), false, &slots, 78);
         refused(unknown, ErrorCode::FetchSessionIdNotFound);

@@ -262,6 +262,7 @@ impl InFlight {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched")]
     fn receive_entry(&mut self, has_provided: bool) -> Entry {
         match &mut self.work {
             Work::Receive { socket, length, .. } if has_provided => {
@@ -353,6 +354,7 @@ impl InFlight {
     }
 
     /// A file transfer went on by `count` bytes.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched")]
     fn transferred(&mut self, count: usize) -> Ended {
         match &mut self.work {
             Work::Read { wanted, done, buffer, .. } => {

@@ -58,9 +58,10 @@ impl ProvidedBuffers {
 
     fn offer(&mut self, id: u16, buffer: Buffer) {
         let index = usize::from(self.tail % ENTRIES);
-        // SAFETY: the index lies in the allocation, and the kernel does not read an entry before
-        // the tail has passed it.
-        let entry = unsafe { &mut *self.entries.as_ptr().add(index) };
+        // SAFETY: the index lies in the allocation.
+        let entry = unsafe { self.entries.as_ptr().add(index) };
+        // SAFETY: the kernel does not read an entry before the tail has passed it.
+        let entry = unsafe { &mut *entry };
         entry.set_addr(u64::try_from(buffer.pointer().addr()).expect("64 bits"));
         entry.set_len(u32::try_from(BUFFER_BYTES).expect("a small constant"));
         entry.set_bid(id);
