@@ -42,6 +42,9 @@ pub use handle::{Runtime, TaskQueue};
 pub use mesh::{Endpoint, Injector, Unparker, mesh};
 pub use net::{Listener, SocketHandle, Stream};
 pub use sync::SyncDriver;
-pub use sys::pin_thread;
+pub use sys::{
+    pin_thread,
+    signals::{StopSignals, block_signals},
+};
 pub use timer::{Elapsed, Instant};
 pub use uring::UringDriver;

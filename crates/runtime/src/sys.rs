@@ -11,6 +11,7 @@ use crate::Errno;
 
 pub(crate) mod epoll;
 pub(crate) mod files;
+pub(crate) mod signals;
 pub(crate) mod sockets;
 
 /// The result of a system call that answers -1 on failure.

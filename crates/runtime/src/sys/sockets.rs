@@ -277,10 +277,22 @@ pub(crate) fn send_now(socket: BorrowedFd<'_>, slices: &[Bytes]) -> Result<usize
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     // `IoSlice` has the layout of `iovec`.
     message.msg_iov = vectors.as_mut_ptr().cast();
-    message.msg_iovlen = vectors.len();
+    message.msg_iovlen = vector_count(vectors.len());
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the message points to slices that are borrowed through the call.
     check_count(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
+}
+
+/// A number of `iovec`s, bounded by its callers, as `msghdr` takes it.
+#[cfg(not(target_env = "musl"))]
+pub(crate) fn vector_count(count: usize) -> libc::size_t {
+    count
+}
+
+/// The same for musl, whose `msghdr` has a narrower field, as POSIX says.
+#[cfg(target_env = "musl")]
+pub(crate) fn vector_count(count: usize) -> libc::c_int {
+    libc::c_int::try_from(count).expect("a few slices")
 }
 
 /// Ends both directions. A socket whose peer is gone, or a listener, has nothing to end.

@@ -254,7 +254,7 @@ impl InFlight {
             Work::Send { socket, slices, vectors, header } => {
                 fill_vectors(vectors, slices, 0);
                 header.msg_iov = vectors.as_mut_ptr();
-                header.msg_iovlen = vectors.len();
+                header.msg_iovlen = sys::sockets::vector_count(vectors.len());
                 opcode::SendMsg::new(types::Fd(*socket), ptr::from_ref(&**header))
                     .flags(message_flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL))
                     .build()
