@@ -1,3 +1,146 @@
-//! The binary `odradek`: composition root and command line.
+//! The binary `odradek`: command line and composition root.
+//!
+//! Whatever it refuses, it says so in one line on stderr and ends with a non-zero code. Stdout has
+//! the ready line and nothing else.
 
-fn main() {}
+mod environment;
+mod health;
+mod logs;
+mod properties;
+mod settings;
+mod threads;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::DriverPreference;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Shards at most: each pair of them has a ring of its own.
+const SHARDS_MAX: i64 = 256;
+
+#[derive(Debug, Parser)]
+#[command(name = "odradek", version, about = "A Kafka broker: one thread a core, io_uring")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker
+    Start(Start),
+    /// Ask a broker whether it answers; the exit code tells
+    Health(Health),
+}
+
+#[derive(Debug, Args)]
+struct Start {
+    /// Where to listen [default: the setting `listeners`, else 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Where the logs are [default: the setting `log.dirs`, else ./odradek-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Threads that share the work [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX))]
+    shards: Option<u16>,
+    /// How the operating system is asked
+    #[arg(long, value_enum, default_value_t = Driver::Auto)]
+    driver: Driver,
+    /// Settings by Kafka's names
+    #[arg(long, value_name = "server.properties")]
+    config: Option<PathBuf>,
+    /// One setting by Kafka's name, over the file and the KAFKA_* variables; repeatable
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    sets: Vec<String>,
+    /// What is logged on stderr: error, warn, info, debug, trace, or by module (`broker=debug`)
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Driver {
+    /// io_uring, or epoll where io_uring is refused
+    Auto,
+    /// io_uring or nothing
+    Uring,
+    /// epoll, and threads for files
+    Sync,
+}
+
+#[derive(Debug, Args)]
+struct Health {
+    /// The broker
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    bootstrap_server: String,
+    /// How long to wait for its answer
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    timeout_ms: u32,
+}
+
+fn main() -> ExitCode {
+    let started = process_start();
+    let result = match Arguments::parse().command {
+        Command::Start(options) => start(&options, started),
+        Command::Health(options) => health(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            report(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "no shard runs yet whose clock could be asked")]
+fn process_start() -> Instant {
+    Instant::now()
+}
+
+fn start(options: &Start, started: Instant) -> Result<(), String> {
+    logs::begin(&options.log)?;
+    logs::report_panics();
+    // Before any other thread exists, so that none is interrupted.
+    let signals =
+        runtime::block_signals().map_err(|error| format!("cannot hold signals back: {error}"))?;
+    let given = settings::Given {
+        listen: options.listen.as_deref(),
+        data_dir: options.data_dir.as_deref(),
+        file: options.config.as_deref(),
+        sets: &options.sets,
+    };
+    let (config, inert) = settings::load(&given).map_err(|error| error.to_string())?;
+    if !inert.is_empty() {
+        tracing::warn!(settings = inert.join(", "), "these settings do nothing here");
+    }
+    let count = options.shards.unwrap_or_else(threads::core_count);
+    let driver = match options.driver {
+        Driver::Auto => DriverPreference::Auto,
+        Driver::Uring => DriverPreference::Uring,
+        Driver::Sync => DriverPreference::Sync,
+    };
+    let shards = threads::Shards { count, driver };
+    threads::run(shards, config, signals, move || started.elapsed())
+        .map_err(|error| error.to_string())
+}
+
+fn health(options: &Health) -> Result<(), String> {
+    let limit = Duration::from_millis(options.timeout_ms.into());
+    let address =
+        settings::resolve_text(&options.bootstrap_server).map_err(|error| error.to_string())?;
+    health::check(address, limit).map_err(|error| format!("{address}: {error}"))
+}
+
+/// The one line for whoever started the process.
+#[expect(clippy::print_stderr, reason = "it has to be seen whatever the log's level is")]
+fn report(reason: &str) {
+    eprintln!("odradek: {reason}");
+}
