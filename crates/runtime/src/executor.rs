@@ -25,6 +25,8 @@ use crate::{
     queues::Queues,
 };
 
+/// How long a message waits for the next look at a full ring.
+const FULL_RING_RETRY: Duration = Duration::from_micros(50);
 /// A task that holds its shard for longer is logged by name.
 const SLOW_POLL: Duration = Duration::from_millis(5);
 /// After so much time in ready tasks the driver is asked again, so that new requests, timers and
@@ -161,8 +163,7 @@ impl Executor {
     /// Asks the driver once, waiting as `wait` allows, then runs what is ready.
     pub fn turn(&mut self, wait: Wait) -> Turn {
         self.runtime.flush_outboxes();
-        // A full ring to another shard has no event that tells of room in it.
-        let wait = if self.runtime.has_waiting_messages() { Wait::No } else { wait };
+        let wait = self.limit(wait);
         let mut events = std::mem::take(&mut self.events);
         self.runtime.0.driver.borrow_mut().turn(wait, &mut events);
         for event in events.drain(..) {
@@ -181,10 +182,29 @@ impl Executor {
         if self.runtime.0.stopping.get() {
             return Turn::Stopped;
         }
-        if self.has_ready() || self.runtime.has_waiting_messages() {
+        if self.has_ready() {
             return Turn::Ready;
         }
-        Turn::Idle(self.runtime.0.timers.borrow().next())
+        let next_timer = self.runtime.0.timers.borrow().next();
+        match self.limit(next_timer.map_or(Wait::Forever, Wait::Until)) {
+            Wait::No => Turn::Ready,
+            Wait::Forever => Turn::Idle(None),
+            Wait::Until(deadline) => Turn::Idle(Some(deadline)),
+        }
+    }
+
+    /// A full ring to another shard has no event that tells of room in it: while messages wait
+    /// for it, the shard looks again after a moment.
+    fn limit(&self, wait: Wait) -> Wait {
+        if !self.runtime.has_waiting_messages() {
+            return wait;
+        }
+        let soon = self.runtime.now() + FULL_RING_RETRY;
+        match wait {
+            Wait::No => Wait::No,
+            Wait::Forever => Wait::Until(soon),
+            Wait::Until(deadline) => Wait::Until(deadline.min(soon)),
+        }
     }
 
     /// Operations in flight; for tests and the simulator.

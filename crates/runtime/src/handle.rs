@@ -244,7 +244,7 @@ impl Runtime {
         }
     }
 
-    /// True if messages wait for room in a ring: the executor must not sleep.
+    /// True if messages wait for room in a ring.
     pub(crate) fn has_waiting_messages(&self) -> bool {
         self.0.outboxes.borrow().iter().any(|outbox| !outbox.waiting.is_empty())
     }

@@ -90,6 +90,10 @@ fn a_sender_waits_while_the_other_shard_is_busy() {
                 runtime.sleep(Duration::from_millis(10)).await;
             }
             assert!((1_000..10_000).contains(&before), "{before} messages are in flight");
+            let used = thread_time();
+            runtime.sleep(Duration::from_millis(100)).await;
+            let used = thread_time() - used;
+            assert!(used < Duration::from_millis(60), "{used:?} of 100 ms to wait for room");
             STEP.store(FREE, Ordering::Release);
             receive::<()>(&runtime).await;
         },

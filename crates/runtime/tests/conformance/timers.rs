@@ -11,14 +11,17 @@ fn a_sleep_is_never_short_and_finer_than_a_millisecond() {
     on_each_driver(|runtime| async move {
         let wanted = Duration::from_micros(200);
         let mut shortest = Duration::MAX;
-        for _ in 0..100 {
+        let mut tries = 0;
+        // On a busy machine most are late; one in time proves the precision.
+        while shortest >= Duration::from_micros(900) {
+            tries += 1;
+            assert!(tries < 5_000, "the best of {tries} took {shortest:?}");
             let start = runtime.now();
             runtime.sleep(wanted).await;
             let took = runtime.now().since(start);
             assert!(took >= wanted, "{took:?}");
             shortest = shortest.min(took);
         }
-        assert!(shortest < Duration::from_micros(900), "the best of 100 took {shortest:?}");
     });
 }
 
