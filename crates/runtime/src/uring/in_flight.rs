@@ -180,6 +180,13 @@ impl InFlight {
         InFlight { token, cancelled: false, work: Work::Close { descriptor } }
     }
 
+    /// Where and how much it writes, if it does.
+    pub(super) fn writes(&self) -> Option<(FileId, u64, usize)> {
+        let Work::Write { file, position, slices, .. } = &self.work else { return None };
+        let file = FileId(u32::try_from(*file).expect("descriptors are not negative"));
+        Some((file, *position, slices.iter().map(Bytes::len).sum()))
+    }
+
     /// The descriptor that it works on, whose close has to wait for it.
     pub(super) fn uses(&self) -> Option<RawFd> {
         match &self.work {

@@ -37,6 +37,7 @@ use crate::{
     Unparker, Wait,
     alignment::Alignments,
     driver::{FileId, Output, SocketId, Token},
+    overlap::WritesInFlight,
     sys::{self, sockets::Blocking},
 };
 
@@ -100,6 +101,7 @@ pub struct UringDriver {
     provided: Option<ProvidedBuffers>,
     alignments: Alignments,
     descriptors: Descriptors,
+    writes: WritesInFlight,
     event_armed: bool,
     events_pending: bool,
 }
@@ -135,6 +137,7 @@ impl UringDriver {
             provided,
             alignments: Alignments::default(),
             descriptors: Descriptors::default(),
+            writes: WritesInFlight::default(),
             event_armed: false,
             events_pending: false,
         }
@@ -143,6 +146,9 @@ impl UringDriver {
     fn start(&mut self, token: Token, in_flight: InFlight) {
         if let Some(descriptor) = in_flight.uses() {
             self.descriptors.started(descriptor);
+        }
+        if let Some((file, position, length)) = in_flight.writes() {
+            self.writes.start(file, position, length);
         }
         let slot = self.in_flight.insert(Box::new(in_flight));
         let index = usize::try_from(token.0).expect("tokens are slab keys");
@@ -231,6 +237,9 @@ impl UringDriver {
             Ended::Again => self.submit_slot(slot),
             Ended::With(result) => {
                 let in_flight = self.in_flight.remove(slot);
+                if let Some((file, position, _)) = in_flight.writes() {
+                    self.writes.end(file, position);
+                }
                 if let Some(descriptor) = in_flight.uses()
                     && let Some(close) = self.descriptors.ended(descriptor)
                 {
@@ -452,7 +461,8 @@ impl Drop for UringDriver {
         {
             entered = self.enter(Wait::Until(deadline));
             self.reap(&mut events);
-            self.backlog.clear();
+            // Among what follows are the closes that waited for operations.
+            entered = entered.and_then(|()| self.push_backlog());
         }
         if !self.in_flight.is_empty() {
             tracing::error!(count = self.in_flight.len(), "operations never came back");

@@ -322,6 +322,17 @@ fn operations_on_many_files_run_together() {
     });
 }
 
+#[test]
+fn two_writes_to_the_same_bytes_in_flight_stop_the_program() {
+    assert!(stops(async |runtime| {
+        let directory = directory();
+        let file = File::open(&runtime, directory.path().join("f"), BUFFERED).await.unwrap();
+        let content = Bytes::from(pattern(0, 4096));
+        let first = file.write(0, vec![content.clone()]);
+        let _ = crate::harness::both(first, file.write(4000, vec![content.clone()])).await;
+    }));
+}
+
 /// True if the test's program was stopped by an assertion.
 fn stops(test: impl AsyncFnOnce(Runtime) + Copy + 'static) -> bool {
     drivers().into_iter().all(|(_, open)| {
