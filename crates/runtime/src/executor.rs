@@ -336,7 +336,11 @@ impl Drop for Executor {
     /// Drops every task, so that operations in flight lose their futures before the driver goes:
     /// a task holds a handle, and a handle the driver.
     fn drop(&mut self) {
+        // What a task starts while it is dropped goes too, or it would keep the driver for ever.
         self.collect_new();
-        self.tasks.clear();
+        while !self.tasks.is_empty() {
+            self.tasks.clear();
+            self.collect_new();
+        }
     }
 }

@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Runtime, TaskQueue};
+use runtime::{Buffer, BufferPool, Runtime, TaskQueue};
 
-use crate::harness::{on_each_driver, turns};
+use crate::harness::{drivers, executor, on_each_driver, turns};
 
 #[test]
 fn the_end_of_a_turn_comes_after_all_that_is_ready() {
@@ -124,6 +124,41 @@ fn wakers_work_from_other_threads() {
         other.join().unwrap();
         assert_eq!(runtime.shard_count(), 1);
     });
+}
+
+/// Starts a task when it is dropped, so many times; each holds a buffer.
+struct SpawnOnDrop(Runtime, u32, Buffer);
+
+impl SpawnOnDrop {
+    fn new(runtime: &Runtime, times: u32) -> SpawnOnDrop {
+        SpawnOnDrop(runtime.clone(), times, runtime.pool().take(4096))
+    }
+}
+
+impl Drop for SpawnOnDrop {
+    fn drop(&mut self) {
+        self.2.set_length(0);
+        if self.1 > 0 {
+            let next = SpawnOnDrop::new(&self.0, self.1 - 1);
+            self.0.spawn("next", TaskQueue::Foreground, async move {
+                std::future::pending::<()>().await;
+                drop(next);
+            });
+        }
+    }
+}
+
+/// Else its driver would stay too, with its threads and its locks.
+#[test]
+fn nothing_of_a_dropped_executor_stays() {
+    for (name, open) in drivers() {
+        let pool = BufferPool::new(0);
+        let executor = executor(open, pool.clone());
+        drop(SpawnOnDrop::new(&executor.runtime(), 3));
+        assert!(pool.allocated_bytes() > 0);
+        drop(executor);
+        assert_eq!(pool.allocated_bytes(), 0, "{name}");
+    }
 }
 
 #[test]

@@ -189,13 +189,9 @@ fn a_send_that_has_to_wait_goes_on_when_there_is_room() {
 #[test]
 fn nobody_there_refuses_the_connection() {
     on_each_driver(|runtime| async move {
-        // Bound but not listening: nobody else can get the port.
-        let bound = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let listener = listener(&runtime).await;
-        let address = listener.address();
-        drop((bound, listener));
-        turns(&runtime).await;
-        let connected = Stream::connect(&runtime, address).await;
+        // The port of a connection: nobody else gets it, and nobody listens on it.
+        let (one, _other) = pair(&runtime).await;
+        let connected = Stream::connect(&runtime, one.local()).await;
         assert_eq!(connected.err(), Some(Errno::CONNECTION_REFUSED));
     });
 }
