@@ -1,5 +1,8 @@
 """kafka-python as a client under test: see harness/process.py for the protocol."""
 
+import sys
+import time
+
 from client_protocol import PRODUCE, Session, records_of
 from kafka import (
     ConsumerRebalanceListener,
@@ -9,8 +12,10 @@ from kafka import (
     OffsetAndMetadata,
     TopicPartition,
 )
+from kafka.errors import KafkaConnectionError
 
 TIMEOUT_S = 30
+POLL_MS = 100
 
 
 def produce(session):
@@ -55,6 +60,16 @@ class Listener(ConsumerRebalanceListener):
         self.session.say("assigned", partitions=[tp.partition for tp in assigned])
 
 
+def poll(consumer):
+    """kafka-python lets its user know that no broker is to be reached, and goes on when it is polled again."""
+    try:
+        return consumer.poll(timeout_ms=POLL_MS)
+    except KafkaConnectionError as error:
+        print(error, file=sys.stderr, flush=True)
+        time.sleep(POLL_MS / 1000)
+        return {}
+
+
 def consume(session):
     consumer = KafkaConsumer(
         bootstrap_servers=session.bootstrap, group_id=session.group, auto_offset_reset="earliest",
@@ -63,7 +78,7 @@ def consume(session):
     positions = {}
     consumer.subscribe([session.topic], listener=Listener(session))
     while True:
-        for records in consumer.poll(timeout_ms=100).values():
+        for records in poll(consumer).values():
             for record in records:
                 positions[record.partition] = record.offset + 1
                 session.say_record(

@@ -92,7 +92,7 @@ class Scenario:
         self._join("a")
         self._join("b")
         self._until_shared("a", "b")
-        self._until_all_read()
+        self._until_all_read(*self._members.values())
         self._commit("a", "b")
 
     def third_joins(self):
@@ -100,14 +100,14 @@ class Scenario:
         self._produce("joining", self.client.codecs[-1], 20)
         self._until_shared("a", "b", "c")
         self._produce("joined", "none", 10)
-        self._until_all_read()
+        self._until_all_read(*self._members.values())
 
     def one_leaves(self):
         self._members["b"].close()
         self._produce("leaving", self.client.codecs[-1], 20)
         self._until_shared("a", "c")
         self._produce("left", "none", 10)
-        self._until_all_read()
+        self._until_all_read(*self._members.values())
 
     def commits(self):
         self._commit("a", "c")
@@ -119,10 +119,10 @@ class Scenario:
         committed = {} if self.client.commits_on_demand else None
         self._survivor = self._start_member("survivor", f"{self._group}-survivor", committed)
         self._produce("before the restart", "gzip", 15)
-        self._until(lambda: not self._missing(self._survivor), "read all before the restart")
+        self._until_all_read(self._survivor)
         self._gate.pass_through()
         self._produce("after the restart", "none", 15)
-        self._until(lambda: not self._missing(self._survivor), "read all after the restart")
+        self._until_all_read(self._survivor)
         self._survivor.close()
         self._producer.close()
 
@@ -192,11 +192,12 @@ class Scenario:
     def _missing(self, *members):
         return self._ledger.all_positions().difference(*(self._received(member) for member in members))
 
-    def _until_all_read(self):
-        members = self._members.values()
-        self._until(
-            lambda: not self._missing(*members), lambda: f"read everything, missing {sorted(self._missing(*members))[:8]}"
-        )
+    def _until_all_read(self, *members):
+        def told():
+            missing = sorted(self._missing(*members))
+            return f"read everything: {len(missing)} records are missing, the first are {missing[:6]}"
+
+        self._until(lambda: not self._missing(*members), told)
 
     def _until_shared(self, *names):
         """Until the members' assignments are a partition of the topic's partitions, shared out evenly."""
