@@ -132,7 +132,7 @@ impl Epoll {
 
     fn wait_nanoseconds(&mut self, timeout: Option<Duration>) -> Result<usize, Errno> {
         let time = timeout.map(|timeout| libc::timespec {
-            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX).into(),
             tv_nsec: timeout.subsec_nanos().into(),
         });
         let pointer = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);

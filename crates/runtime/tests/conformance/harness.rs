@@ -62,6 +62,17 @@ pub fn run<F: Future<Output = ()> + 'static>(
     });
 }
 
+/// The drivers of a mesh's shards, which take turns: each driver alone, and all together, as when
+/// the locked memory is enough for the rings of some shards.
+fn mixtures() -> Vec<Vec<(&'static str, Open)>> {
+    let drivers = drivers();
+    let mut mixtures: Vec<_> = drivers.iter().map(|driver| vec![*driver]).collect();
+    if drivers.len() > 1 {
+        mixtures.push(drivers);
+    }
+    mixtures
+}
+
 /// Runs `test` on each of `shard_count` threads, for each driver; `outside` runs beside them with
 /// the way in.
 pub fn on_each_mesh<F: Future<Output = ()> + 'static>(
@@ -69,12 +80,13 @@ pub fn on_each_mesh<F: Future<Output = ()> + 'static>(
     test: fn(Runtime) -> F,
     outside: fn(&Injector),
 ) {
-    for (name, open) in drivers() {
-        eprintln!("driver {name}");
+    for mixture in mixtures() {
         let (endpoints, injector) = mesh(shard_count).unwrap();
         let threads: Vec<_> = endpoints
             .into_iter()
-            .map(|endpoint| {
+            .zip(mixture.into_iter().cycle())
+            .map(|(endpoint, (name, open))| {
+                eprintln!("{:?} on driver {name}", endpoint.shard());
                 std::thread::spawn(move || {
                     let shard = endpoint.shard();
                     let driver = open(endpoint, BufferPool::new(POOL_BYTES)).unwrap();
