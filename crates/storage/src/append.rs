@@ -192,7 +192,9 @@ impl Log {
             &batch.bytes()[HEADER_BYTES..],
         );
         state.producers.note(batch, base_offset, max_timestamp);
-        state.epochs.assign(options.leader_epoch, base_offset);
+        if state.epochs.assign(options.leader_epoch, base_offset) {
+            state.are_epochs_written = false;
+        }
         state.end = last_offset.next();
         taken
     }
@@ -242,7 +244,11 @@ impl State {
                 judged.push((batch.producer_id(), batch.producer_epoch(), batch.last_sequence()));
             }
             verdict.offsets += i64::from(batch.last_offset_delta()) + 1;
-            verdict.max_timestamp = verdict.max_timestamp.max(batch.max_timestamp());
+            let timestamp = match append_time(&self.config, options) {
+                TimestampMs::NONE => batch.max_timestamp(),
+                now => now,
+            };
+            verdict.max_timestamp = verdict.max_timestamp.max(timestamp);
             batch_count += 1;
         }
         if batch_count == 0 {

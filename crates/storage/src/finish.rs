@@ -2,13 +2,15 @@
 //! and producer snapshots on disk. Done for a segment once it was rolled and is durable, for the
 //! end of the log at a checkpoint, and for all of it at a clean stop and at a deletion's rename.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, rc::Rc};
 
 use model::{Offset, TimestampMs};
 use runtime::{Errno, FileKind, TaskQueue};
 
 use crate::{
-    Error, Log, RecoveryPoint, leader_epochs,
+    Error, Log, RecoveryPoint,
+    index::Indexes,
+    leader_epochs,
     log::Status,
     segment::{Phase, offset_of_name, segment_path},
     storage::replace_file,
@@ -17,6 +19,18 @@ use crate::{
 
 /// How many producer snapshots are kept: Kafka, too, keeps more than the newest.
 const SNAPSHOTS_KEPT: usize = 2;
+/// How much of the active segment the indexes on disk may leave out: recovery reads that much more
+/// than it must, a hundredth of a second; rewriting them at every checkpoint would cost more.
+const UNINDEXED_BYTES_MAX: u64 = 8 << 20;
+
+/// What a checkpoint has to write.
+struct CheckpointDue {
+    end: Offset,
+    producers: Vec<u8>,
+    epochs: Option<Vec<u8>>,
+    /// Of the segment that starts here, when it had so many bytes.
+    indexes: Option<(Offset, u64, Rc<Indexes>)>,
+}
 
 impl Log {
     /// A rolled segment is durable: brings its files into their final form.
@@ -57,6 +71,7 @@ impl Log {
             }
         }
         drop(state);
+        self.0.storage.note_loaded(self, base_offset);
         self.0.progress.notify_all();
         outcome
     }
@@ -81,11 +96,7 @@ impl Log {
         Ok(())
     }
 
-    async fn write_indexes(
-        &self,
-        base_offset: Offset,
-        indexes: &crate::index::Indexes,
-    ) -> Result<(), Error> {
+    async fn write_indexes(&self, base_offset: Offset, indexes: &Indexes) -> Result<(), Error> {
         let directory = self.0.directory.borrow().clone();
         let runtime = self.runtime();
         let path = segment_path(&directory, base_offset, "index");
@@ -100,35 +111,45 @@ impl Log {
     /// # Errors
     /// The operating system's; the recovery point stays where it was.
     pub async fn checkpoint(&self) -> Result<(), Error> {
-        let (end, producers, epochs, indexes) = {
-            let mut state = self.0.state.borrow_mut();
-            // A snapshot can be taken of the appended end alone.
-            let end = state.end;
-            if state.status != Status::Open || end == state.recovery_point {
-                return Ok(());
-            }
-            let now = self.runtime().wall_clock_ms();
-            let expiration_ms = self.0.storage.options.producer_expiration_ms;
-            state.producers.expire(TimestampMs(now.saturating_sub(expiration_ms)));
-            let indexes = state
-                .segments
-                .last()
-                .and_then(|active| active.indexes.clone().map(|found| (active.base_offset, found)));
-            (end, state.producers.file(), state.epochs.file(), indexes)
-        };
-        if self.wait_durable(end).await.is_err() {
+        let Some(due) = self.checkpoint_due() else { return Ok(()) };
+        if self.wait_durable(due.end).await.is_err() {
             return Ok(());
         }
         // Recovery does not look below its start: what lies there has its final form.
-        self.finish_rolled(end).await?;
-        let directory = self.0.directory.borrow().clone();
-        if let Some((base_offset, indexes)) = indexes {
+        self.finish_rolled(due.end).await?;
+        if let Some((base_offset, size, indexes)) = due.indexes {
             self.write_indexes(base_offset, &indexes).await?;
+            self.0.state.borrow_mut().indexed = (base_offset, size);
         }
-        self.write_epochs_and_producers(&directory, end, epochs, producers).await?;
+        self.write_epochs_and_producers(due.end, due.epochs, due.producers).await?;
         let mut state = self.0.state.borrow_mut();
-        state.recovery_point = state.recovery_point.max(end);
+        state.recovery_point = state.recovery_point.max(due.end);
         Ok(())
+    }
+
+    /// What a checkpoint has to write now; a snapshot can be taken of the appended end alone.
+    fn checkpoint_due(&self) -> Option<CheckpointDue> {
+        let mut state = self.0.state.borrow_mut();
+        let end = state.end;
+        if state.status != Status::Open || end == state.recovery_point {
+            return None;
+        }
+        let now = self.runtime().wall_clock_ms();
+        let expiration_ms = self.0.storage.options.producer_expiration_ms;
+        state.producers.expire(TimestampMs(now.saturating_sub(expiration_ms)));
+        let (indexed_segment, indexed_bytes) = state.indexed;
+        let active = state.segments.last()?;
+        let covered = if active.base_offset == indexed_segment { indexed_bytes } else { 0 };
+        let segment_bytes = u64::try_from(state.config.segment_bytes).unwrap_or(0);
+        let uncovered = active.size() - covered.min(active.size());
+        let is_far = uncovered > UNINDEXED_BYTES_MAX.min(segment_bytes / 4);
+        let indexes = active.indexes.clone().filter(|_| is_far);
+        Some(CheckpointDue {
+            end,
+            producers: state.producers.file(),
+            epochs: (!state.are_epochs_written).then(|| state.epochs.file()),
+            indexes: indexes.map(|indexes| (active.base_offset, active.size(), indexes)),
+        })
     }
 
     /// Brings the rolled segments below `end` into their final form, or waits for whoever does.
@@ -152,15 +173,20 @@ impl Log {
 
     async fn write_epochs_and_producers(
         &self,
-        directory: &std::path::Path,
         end: Offset,
-        epochs: Vec<u8>,
+        epochs: Option<Vec<u8>>,
         producers: Vec<u8>,
     ) -> Result<(), Error> {
         let runtime = self.runtime();
-        replace_file(runtime, directory.join(leader_epochs::FILE_NAME), epochs).await?;
-        replace_file(runtime, segment_path(directory, end, "snapshot"), producers).await?;
-        self.remove_old_snapshots(directory).await
+        let directory = self.0.directory.borrow().clone();
+        if let Some(epochs) = epochs {
+            let latest = self.latest_leader_epoch();
+            replace_file(runtime, directory.join(leader_epochs::FILE_NAME), epochs).await?;
+            let mut state = self.0.state.borrow_mut();
+            state.are_epochs_written = state.epochs.latest() == latest;
+        }
+        replace_file(runtime, segment_path(&directory, end, "snapshot"), producers).await?;
+        self.remove_old_snapshots(&directory).await
     }
 
     async fn remove_old_snapshots(&self, directory: &std::path::Path) -> Result<(), Error> {
@@ -219,7 +245,7 @@ impl Log {
         };
         let directory = self.0.directory.borrow().clone();
         if !is_empty {
-            self.write_epochs_and_producers(&directory, end, epochs, producers).await?;
+            self.write_epochs_and_producers(end, Some(epochs), producers).await?;
             self.0.storage.sync_directory(&directory).await.map_err(Error::io(&directory))?;
         }
         self.0.state.borrow_mut().recovery_point = end;

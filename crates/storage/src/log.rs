@@ -81,6 +81,10 @@ pub(crate) struct State {
     pub(crate) is_space_low: bool,
     /// Up to where a producer snapshot is on disk: what the recovery point may be.
     pub(crate) recovery_point: Offset,
+    /// The leader epochs are on disk as they are.
+    pub(crate) are_epochs_written: bool,
+    /// The active segment and how much of it the indexes on disk cover.
+    pub(crate) indexed: (Offset, u64),
     pub(crate) traffic: Traffic,
     /// How often appends were taken back, and to which offset each time.
     generation: u64,
@@ -112,6 +116,8 @@ impl State {
             is_securing: false,
             is_space_low: false,
             recovery_point: start,
+            are_epochs_written: false,
+            indexed: (start, 0),
             traffic: Traffic { since: now, bytes: 0, is_hot: false },
             generation: 0,
             cuts: Vec::new(),
@@ -474,6 +480,15 @@ impl Log {
         if is_rolled {
             self.finish_in_background(base_offset);
         }
+    }
+}
+
+impl Drop for LogInner {
+    /// Nobody holds the log any more: its memory is given back.
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let freed = state.segments.iter().map(|segment| segment.tail.chunk_bytes()).sum();
+        self.storage.forget_chunks(freed);
     }
 }
 

@@ -230,6 +230,8 @@ impl Log {
         {
             segment.file = Some(Rc::clone(&file));
         }
+        drop(state);
+        self.0.storage.note_loaded(self, base_offset);
         Ok(file)
     }
 
@@ -262,6 +264,8 @@ impl Log {
         if let Some(segment) = state.segment_mut(base_offset) {
             segment.indexes = Some(Rc::clone(&indexes));
         }
+        drop(state);
+        self.0.storage.note_loaded(self, base_offset);
         Ok(indexes)
     }
 

@@ -17,7 +17,7 @@ use std::{
 
 use model::{
     LeaderEpoch, Offset, PartitionId, TimestampMs, TopicId,
-    record_batch::{BatchError, Counts, RecordBatch},
+    record_batch::{BatchError, Counts, RecordBatch, position},
     topic_config::TopicConfig,
 };
 use runtime::{Access, Cache, Create, Errno, File, OpenOptions, Runtime};
@@ -325,7 +325,7 @@ impl Recovery {
             is_cut = garbage > 0;
         }
         if start > 0 {
-            first_timestamp = None;
+            first_timestamp = self.first_timestamp(&file).await.map_err(Error::io(&path))?;
         }
         Ok(ScannedSegment { file, indexes, first_timestamp, size, is_cut })
     }
@@ -349,6 +349,17 @@ impl Recovery {
         }
         let length = file.describe().await.map_err(Error::io(path))?.length;
         Ok((Rc::new(file), length))
+    }
+
+    /// The timestamp of a segment's first batch, which the scan has passed over.
+    async fn first_timestamp(&self, file: &File) -> Result<Option<TimestampMs>, Errno> {
+        let bytes = length_of(BLOCK_BYTES);
+        let buffer = file.read(0, bytes, self.runtime.pool().take(bytes)).await?;
+        let Some(field) = buffer.get(position::MAX_TIMESTAMP..position::MAX_TIMESTAMP + 8) else {
+            return Ok(None);
+        };
+        let field = field.try_into().expect("the range has eight bytes");
+        Ok(Some(TimestampMs(i64::from_be_bytes(field))))
     }
 
     async fn load_indexes(&mut self, base: Offset, length: u64) -> Result<Option<Indexes>, Error> {

@@ -15,12 +15,16 @@ use crate::{
     Error, Log,
     commit::{Joined, Unsynced},
     log::{LogInner, State},
+    segment::Phase,
 };
 
 /// How much of a log may wait to become durable; appends beyond it are refused as busy. It is also
 /// the window in which recovery takes a broken batch for a torn write: what lies further behind
 /// the durable end was never in flight.
 pub(crate) const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+/// How many finished segments have their file open and their indexes in memory, at most: with
+/// Kafka's default segments an index has up to 2 MiB.
+const LOADED_MAX: usize = 32;
 /// How many logs are closed at the same time: enough to keep a disk busy.
 const CLOSING_MAX: usize = 64;
 
@@ -126,6 +130,8 @@ pub(crate) struct StorageInner {
     tail_bytes: Cell<usize>,
     /// Whose tail took a chunk, oldest first.
     chunks: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
+    /// Finished segments whose file or indexes readers have loaded, oldest first.
+    loaded: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     zeros: RefCell<Bytes>,
 }
 
@@ -146,6 +152,7 @@ impl Storage {
             next_log: Cell::new(0),
             tail_bytes: Cell::new(0),
             chunks: RefCell::default(),
+            loaded: RefCell::default(),
             zeros: RefCell::new(Bytes::new()),
         })))
     }
@@ -267,6 +274,30 @@ impl StorageInner {
         self.tail_bytes.set(self.tail_bytes.get() + bytes);
         self.chunks.borrow_mut().push_back((log.downgrade(), base_offset));
         self.bound_tails();
+    }
+
+    /// A reader has loaded something of a finished segment: what was loaded first is let go.
+    pub(crate) fn note_loaded(&self, log: &Log, base_offset: Offset) {
+        let mut loaded = self.loaded.borrow_mut();
+        let is_known = |known: &(Weak<LogInner>, Offset)| {
+            known.1 == base_offset && std::ptr::eq(known.0.as_ptr(), Rc::as_ptr(&log.0))
+        };
+        if loaded.iter().any(is_known) {
+            return;
+        }
+        loaded.push_back((log.downgrade(), base_offset));
+        if loaded.len() <= LOADED_MAX {
+            return;
+        }
+        let Some((oldest, base_offset)) = loaded.pop_front() else { return };
+        drop(loaded);
+        let Some(oldest) = oldest.upgrade() else { return };
+        let mut state = oldest.state.borrow_mut();
+        if let Some(segment) = state.segment_mut(base_offset)
+            && segment.phase == Phase::Finished
+        {
+            (segment.file, segment.indexes) = (None, None);
+        }
     }
 
     /// A tail's memory was given back otherwise than by [`StorageInner::bound_tails`].

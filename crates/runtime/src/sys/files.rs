@@ -117,12 +117,17 @@ fn statx(file: BorrowedFd<'_>) -> Result<libc::statx, Errno> {
     Ok(found)
 }
 
-/// What direct I/O on `file` asks for; `None` where there is none, or none that our buffers suit.
+/// What direct I/O on `file` asks for; `None` where there is none, or none that our buffers suit,
+/// or where overwriting may move blocks: storage's group commit counts on it that a direct write
+/// into space that was written before changes no metadata.
 fn direct_alignment(file: BorrowedFd<'_>, found: &libc::statx) -> Result<Option<u32>, Errno> {
     let largest = u32::try_from(BLOCK_ALIGNMENT).expect("a small constant");
+    if !overwrites_in_place(file)? {
+        return Ok(None);
+    }
     if found.stx_mask & libc::STATX_DIOALIGN == 0 {
-        // Before Linux 6.1 nobody tells; later, only file systems that have none are silent.
-        return Ok(is_known_for_direct(file)?.then_some(largest));
+        // Before Linux 6.1 nobody tells.
+        return Ok(Some(largest));
     }
     let alignment = found.stx_dio_mem_align.max(found.stx_dio_offset_align);
     let usable = found.stx_dio_offset_align > 0
@@ -132,7 +137,7 @@ fn direct_alignment(file: BorrowedFd<'_>, found: &libc::statx) -> Result<Option<
 }
 
 /// True on ext4 and XFS.
-fn is_known_for_direct(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+fn overwrites_in_place(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     // SAFETY: plain numbers are valid when zeroed.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a structure that lives through the call.

@@ -123,7 +123,7 @@ fn what_is_derived_is_rebuilt_where_it_is_missing_or_wrong() {
             .iter()
             .filter(|name| !name.ends_with(".log") && *name != "partition.metadata")
             .collect();
-        assert!(derived.len() >= 4, "{derived:?}");
+        assert!(derived.len() >= 4 || !is_clean && derived.len() >= 2, "{derived:?}");
         for name in derived {
             for change in ["remove", "flip", "empty", "extend"] {
                 let disk = disk_with_records(is_clean, small_config());
