@@ -235,3 +235,111 @@ impl Drop for Inside<'_> {
         self.turnstile.moved.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::{Pin, pin},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Context, Wake},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_is_said_after_listening_began_counts() {
+        let notify = Notify::new();
+        notify.notify_all();
+        let mut listening = notify.listen();
+        assert!(listening.poll(Waker::noop()).is_pending());
+        let mut late = notify.listen();
+        notify.notify_all();
+        assert!(listening.poll(Waker::noop()).is_ready());
+        assert!(late.poll(Waker::noop()).is_ready());
+    }
+
+    #[test]
+    fn a_listener_that_goes_takes_only_its_own_place() {
+        let (notify, count) = (Notify::new(), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut gone = notify.listen();
+        assert!(gone.poll(&waker).is_pending());
+        drop(gone);
+        let mut told = notify.listen();
+        assert!(told.poll(&waker).is_pending());
+        notify.notify_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        // It takes the place that `told` had.
+        let mut next = notify.listen();
+        assert!(next.poll(&waker).is_pending());
+        drop(told);
+        notify.notify_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_listener_keeps_one_place_and_its_last_waker() {
+        let (notify, count) = (Notify::new(), Arc::new(Count::default()));
+        let mut listening = notify.listen();
+        assert!(listening.poll(Waker::noop()).is_pending());
+        assert!(listening.poll(&Waker::from(Arc::clone(&count))).is_pending());
+        notify.notify_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_channel_keeps_the_order() {
+        let channel = Channel::new();
+        let mut pop = pin!(channel.pop());
+        assert!(poll(pop.as_mut()).is_pending());
+        channel.push(1);
+        channel.push(2);
+        assert_eq!((channel.len(), channel.is_empty()), (2, false));
+        assert_eq!(poll(pop), Poll::Ready(1));
+        assert_eq!((channel.try_pop(), channel.try_pop()), (Some(2), None));
+    }
+
+    #[test]
+    fn a_oneshot_gives_its_value_or_the_sender_s_end() {
+        let (sender, receiver) = oneshot();
+        let mut receive = pin!(receiver.receive());
+        assert!(poll(receive.as_mut()).is_pending());
+        sender.send(7);
+        assert_eq!(poll(receive), Poll::Ready(Some(7)));
+        let (sender, receiver) = oneshot::<u8>();
+        drop(sender);
+        assert_eq!(poll(pin!(receiver.receive())), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_turnstile_lets_one_through_in_the_order_of_arrival() {
+        let turnstile = Turnstile::new();
+        let (mut first, mut second) = (pin!(turnstile.enter()), Box::pin(turnstile.enter()));
+        let mut third = pin!(turnstile.enter());
+        let Poll::Ready(inside) = poll(first.as_mut()) else { panic!("nobody is before it") };
+        assert!(poll(second.as_mut()).is_pending());
+        assert!(poll(third.as_mut()).is_pending());
+        drop(inside);
+        assert!(poll(third.as_mut()).is_pending());
+        // Whoever leaves the line lets the next one move up.
+        drop(second);
+        assert!(poll(third).is_ready());
+    }
+}
