@@ -64,7 +64,7 @@ impl<'a> RawKey<'a> {
     }
 
     pub(crate) fn body<K: Message + Decode<'a>>(self) -> Result<K> {
-        crate::frame::decode_body(self.fields, KEY_VERSION)
+        to_its_end(self.fields, KEY_VERSION)
     }
 }
 
@@ -76,8 +76,15 @@ impl<'a> RawValue<'a> {
         let Some(bytes) = self.0 else { return Ok(None) };
         let mut fields = Reader::new(bytes);
         let version = fields.i16()?;
-        crate::frame::decode_body(fields, version).map(Some)
+        to_its_end(fields, version).map(Some)
     }
+}
+
+/// Decodes fields that nothing may follow.
+fn to_its_end<'a, M: Message + Decode<'a>>(mut reader: Reader<'a>, version: i16) -> Result<M> {
+    let message = M::decode(&mut reader, version)?;
+    reader.finish()?;
+    Ok(message)
 }
 
 #[cfg(test)]

@@ -45,11 +45,11 @@ pub fn decode_request_header(frame: &[u8]) -> Result<(RequestHead<'_>, Reader<'_
     Ok((RequestHead { key, version, correlation_id, client_id }, reader))
 }
 
-/// Decodes a body to its end.
+/// Decodes a body. Bytes behind it are ignored, as Apache Kafka does: librdkafka asks for the
+/// metadata of all topics, in flexible versions, with a count of four zero bytes where one byte
+/// says null, so that its last three bytes come too many.
 pub fn decode_body<'a, M: Message + Decode<'a>>(mut reader: Reader<'a>, version: i16) -> Result<M> {
-    let message = M::decode(&mut reader, version)?;
-    reader.finish()?;
-    Ok(message)
+    M::decode(&mut reader, version)
 }
 
 /// Decodes the header of a response: the correlation id, and the reader before the body.
@@ -140,6 +140,14 @@ mod tests {
         assert!(matches!(error, Error::UnsupportedVersion { version: 99, .. }));
         let answer = encode_response(7, 0, &ApiVersionsResponse::default()).unwrap();
         assert_eq!(answer.into_bytes(), b"\0\0\0\x0a\0\0\0\x07\0\0\0\0\0\0".as_slice());
+    }
+
+    #[test]
+    fn librdkafkas_request_for_all_topics_is_understood() {
+        let frame = b"\0\x03\0\x0d\0\0\0\x03\0\x07rdkafka\0\0\0\0\0\x01\0\0";
+        let (head, body) = decode_request_header(frame).unwrap();
+        let request: MetadataRequest<'_> = decode_body(body, head.version).unwrap();
+        assert_eq!((head.version, request.topics), (13, None));
     }
 
     #[test]
