@@ -20,7 +20,11 @@ use model::{
 use runtime::{ShardIndex, local::Turnstile};
 use storage::{AppendOptions, AppendOrigin, Log};
 
-use crate::{metadata_log, metadata_records, peers::Call, shard::Shard};
+use crate::{
+    metadata_log, metadata_records,
+    peers::{Call, detached},
+    shard::Shard,
+};
 
 /// Records of one batch of the metadata log; a decision that may be split is split so.
 pub(crate) const RECORDS_A_BATCH_MAX: usize = 5000;
@@ -69,7 +73,8 @@ impl Shard {
         self.controller.get().expect("called on the controller's shard, once it has started")
     }
 
-    /// Lets the controller decide, makes the decision durable and has every shard replay it.
+    /// Lets the controller decide, makes the decision durable and has every shard replay it. Must
+    /// run to its end: callers run it [`detached`].
     ///
     /// # Errors
     /// The controller's refusal; [`Error::Damaged`] when the metadata log takes no more.
@@ -192,13 +197,13 @@ impl Call for CreateTopics {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let shard = Rc::clone(shard);
-        async move {
+        detached(&shard.runtime.clone(), "create topics", async move {
             let (mut topics, intent) = (self.topics, self.intent);
             for topic in &mut topics {
                 topic.topic_id = metadata_log::new_id(&shard.runtime);
             }
             shard.change_metadata(|controller| Ok(controller.create_topics(&topics, intent))).await
-        }
+        })
     }
 }
 
@@ -224,7 +229,7 @@ impl Call for AllocateProducerId {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let shard = Rc::clone(shard);
-        async move {
+        detached(&shard.runtime.clone(), "allocate producer ids", async move {
             loop {
                 let host = shard.host();
                 let (next, end) = host.producer_ids.get();
@@ -239,7 +244,7 @@ impl Call for AllocateProducerId {
                 // Whoever waited for a block at the same time got another: it is left unused.
                 host.producer_ids.set((block.first.0, block.first.0 + block.count));
             }
-        }
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use model::{TopicId, TopicPartition};
 use runtime::{Runtime, TaskQueue, local::Notify};
 use storage::{Log, RecoveryStart};
 
-use crate::shard::Shard;
+use crate::{shard::Shard, topic_settings::CONSUMER_OFFSETS};
 
 /// Partitions that are created or opened at the same time: enough to keep a disk busy with their
 /// syncs, few enough for the file handles and buffers of recovery.
@@ -45,6 +45,11 @@ impl Shard {
                     }
                 }
             }
+        }
+        let removed: Vec<&str> =
+            delta.topics_removed.values().map(|topic| topic.name.as_str()).collect();
+        if !removed.is_empty() {
+            self.forget_offsets_of(&removed);
         }
         let node = self.node();
         let mut missing: Vec<(TopicPartition, String)> = Vec::new();
@@ -95,6 +100,11 @@ impl Shard {
                             .await
                             .map_err(|error| format!("{topic}-{}: {error}", id.partition))?;
                         shard.add_partition(id, log);
+                        if topic == CONSUMER_OFFSETS {
+                            let partition = shard.partition(id.topic, id.partition);
+                            let partition = partition.expect("just added");
+                            shard.host_groups(id, partition).await?;
+                        }
                         Ok(())
                     });
                 future

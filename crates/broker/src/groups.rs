@@ -1,20 +1,426 @@
-//! Consumer groups on the shards that own `__consumer_offsets`.
+//! Consumer groups on the shards that own partitions of `__consumer_offsets`.
+//!
+//! The coordinator of a partition decides; here its records are appended, its answers travel back
+//! to whoever asked, and its deadlines are kept. Records of one partition are appended in the order
+//! in which they were decided, and what depends on them happens when they are durable, in the same
+//! order.
 
-use std::rc::Rc;
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    rc::Rc,
+};
 
-use model::TopicPartition;
+use bytes::Bytes;
+use coordinator::{
+    Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, WriteError, WriteId,
+    offset_fetch::{FetchedGroup, GroupQuery},
+};
+use model::{
+    ErrorCode, Offset, PartitionId, TimestampMs, TopicId, TopicPartition, Uuid,
+    collections::{BTreeMap, HashMap},
+    record_batch::{BatchOptions, NewRecord, RecordBatchBuilder, batches},
+};
+use runtime::{
+    Instant, ShardIndex, TaskQueue,
+    local::{Channel, Notify, Sender, oneshot},
+};
+use storage::{AppendError, AppendOptions, AppendOrigin, FirstBatch, Log};
+use wire::{api::ApiKey, frame};
 
-use crate::shard::Shard;
+use crate::{
+    connection::first_of,
+    peers::Call,
+    shard::{Partition, Shard},
+    topic_settings::CONSUMER_OFFSETS,
+};
 
+/// How much of a partition is read at a time when it is loaded.
+const LOAD_BYTES: usize = 1 << 20;
+/// How often expired offsets are looked for: `offsets.retention.check.interval.ms`.
+const RETENTION_CHECK_INTERVAL_MS: u64 = 600_000;
+
+/// The coordinators of one shard, by partition.
 #[derive(Default)]
-pub(crate) struct Groups {}
+pub(crate) struct Groups {
+    hosted: RefCell<HashMap<TopicPartition, Rc<Hosted>>>,
+}
+
+/// The coordinator of one partition, with what it waits for and who waits for it.
+struct Hosted {
+    coordinator: RefCell<GroupCoordinator>,
+    partition: Rc<Partition>,
+    waiting: RefCell<BTreeMap<Token, Sender<Response>>>,
+    next_token: Cell<u64>,
+    writes: Channel<(WriteId, Result<Offset, WriteError>)>,
+    /// Told when deadlines may have changed, and when it is over.
+    changed: Notify,
+    is_over: Cell<bool>,
+}
 
 impl Groups {
-    pub(crate) fn partition_removed(&self, _id: TopicPartition) {}
+    fn find(&self, id: TopicPartition) -> Option<Rc<Hosted>> {
+        self.hosted.borrow().get(&id).cloned()
+    }
+
+    /// A partition is no longer this shard's: whoever waits is sent away.
+    pub(crate) fn partition_removed(&self, id: TopicPartition) {
+        if let Some(hosted) = self.hosted.borrow_mut().remove(&id) {
+            hosted.is_over.set(true);
+            let empty = GroupCoordinator::new(Settings::default());
+            let actions = hosted.coordinator.replace(empty).unload();
+            hosted.carry_out_answers(actions);
+            hosted.changed.notify_all();
+        }
+    }
 }
 
 impl Shard {
-    pub(crate) async fn load_groups(self: &Rc<Self>) -> Result<(), String> {
+    fn now_of_groups(&self) -> Now {
+        Now {
+            wall: TimestampMs(self.runtime.wall_clock_ms()),
+            monotonic_ms: self.runtime.now().0 / 1_000_000,
+        }
+    }
+
+    fn group_settings(&self) -> Settings {
+        let config = &self.config;
+        let small = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
+        let minutes = i64::try_from(config.offsets_retention_minutes).unwrap_or(i64::MAX);
+        Settings {
+            session_timeout_min_ms: small(config.group_min_session_timeout_ms),
+            session_timeout_max_ms: small(config.group_max_session_timeout_ms),
+            initial_rebalance_delay_ms: u32::try_from(config.group_initial_rebalance_delay_ms)
+                .unwrap_or(u32::MAX),
+            group_size_max: config.group_max_size,
+            offset_metadata_max: config.offset_metadata_max_bytes,
+            offsets_retention_ms: minutes.saturating_mul(60_000),
+            retention_check_interval_ms: RETENTION_CHECK_INTERVAL_MS,
+        }
+    }
+
+    /// Starts a coordinator on a partition of `__consumer_offsets`, from what is in its log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) async fn host_groups(
+        self: &Rc<Self>,
+        id: TopicPartition,
+        partition: Rc<Partition>,
+    ) -> Result<(), String> {
+        let mut coordinator = GroupCoordinator::new(self.group_settings());
+        load(&mut coordinator, &partition.log)
+            .await
+            .map_err(|error| format!("{}: {error}", partition.name()))?;
+        let actions = coordinator.loaded(self.now_of_groups());
+        let hosted = Rc::new(Hosted {
+            coordinator: RefCell::new(coordinator),
+            partition,
+            waiting: RefCell::default(),
+            next_token: Cell::new(0),
+            writes: Channel::new(),
+            changed: Notify::new(),
+            is_over: Cell::new(false),
+        });
+        self.groups.hosted.borrow_mut().insert(id, Rc::clone(&hosted));
+        hosted.carry_out(self, actions);
+        let (shard, keeper) = (Rc::clone(self), Rc::clone(&hosted));
+        self.runtime.spawn("group deadlines", TaskQueue::Foreground, async move {
+            keeper.keep_deadlines(&shard).await;
+        });
+        let shard = Rc::clone(self);
+        self.runtime.spawn("group writes", TaskQueue::Foreground, async move {
+            hosted.finish_writes(&shard).await;
+        });
         Ok(())
+    }
+
+    /// Topics are gone, and with them the offsets that groups have in them.
+    pub(crate) fn forget_offsets_of(self: &Rc<Self>, topics: &[&str]) {
+        let all: Vec<Rc<Hosted>> = self.groups.hosted.borrow().values().cloned().collect();
+        for hosted in all {
+            let now = self.now_of_groups();
+            let actions = hosted.coordinator.borrow_mut().topics_deleted(topics, now);
+            hosted.carry_out(self, actions);
+        }
+    }
+
+    /// The partition that a group belongs to and its owner. The topic is created if need be.
+    ///
+    /// # Errors
+    /// When there is no such topic and it cannot be created now.
+    pub(crate) async fn coordinator_of(
+        self: &Rc<Self>,
+        group: &str,
+    ) -> Result<(TopicPartition, ShardIndex), ErrorCode> {
+        if group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        if self.image.borrow().topic_by_name(CONSUMER_OFFSETS).is_none() {
+            match self.create_topic_automatically(CONSUMER_OFFSETS).await {
+                Ok(()) | Err(cluster::Error::TopicExists(_)) => {}
+                Err(error) => {
+                    tracing::error!(%error, "{CONSUMER_OFFSETS} cannot be created");
+                    return Err(ErrorCode::CoordinatorNotAvailable);
+                }
+            }
+        }
+        let image = self.image.borrow();
+        let topic =
+            image.topic_by_name(CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let count = i32::try_from(topic.partitions.len()).expect("partition numbers are i32");
+        let partition = PartitionId(coordinator::partition_of(group, count));
+        let owner = self.owner_of(topic.id, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        Ok((TopicPartition { topic: topic.id, partition }, owner))
+    }
+
+    /// Has a group's coordinator answer a request.
+    pub(crate) async fn ask_group(
+        self: &Rc<Self>,
+        group: &str,
+        frame: &Bytes,
+        client_host: String,
+    ) -> Result<Response, ErrorCode> {
+        let (partition, owner) = self.coordinator_of(group).await?;
+        let call = GroupRequest { partition, frame: frame.clone(), client_host };
+        self.call(owner, call).await.answer().await
+    }
+
+    /// Asks a group's coordinator for offsets.
+    pub(crate) async fn ask_offsets(self: &Rc<Self>, query: &GroupQuery) -> FetchedGroup {
+        match self.coordinator_of(&query.group_id).await {
+            Ok((partition, owner)) => {
+                let call = OffsetQuery { partition, query: query.clone() };
+                self.call(owner, call).await.answer().await
+            }
+            Err(error) => query.failed(error),
+        }
+    }
+}
+
+/// Replays all records of a partition.
+async fn load(coordinator: &mut GroupCoordinator, log: &Log) -> Result<(), String> {
+    let mut from = log.log_start_offset();
+    loop {
+        let end = log.high_watermark();
+        if from >= end {
+            return Ok(());
+        }
+        let read = log.read(from, LOAD_BYTES, FirstBatch::Whole, end).await;
+        let read = read.map_err(|error| error.to_string())?;
+        if read.batches.is_empty() {
+            return Ok(());
+        }
+        let bytes = read.batches.concat();
+        for batch in batches(&bytes) {
+            let batch = batch.map_err(|error| error.to_string())?;
+            if batch.is_control() {
+                continue;
+            }
+            for record in batch.records() {
+                let record = record.map_err(|error| error.to_string())?;
+                let key = record.key.unwrap_or_default();
+                if let Err(error) = coordinator.replay(key, record.value) {
+                    tracing::warn!(offset = %batch.base_offset(), %error, "a group record skipped");
+                }
+            }
+        }
+        from = read.next_offset;
+    }
+}
+
+impl Hosted {
+    /// Appends what was decided and answers who is to be answered.
+    fn carry_out(&self, shard: &Rc<Shard>, mut actions: Actions) {
+        for write in std::mem::take(&mut actions.writes) {
+            let appended = self.append(shard, &write.records);
+            self.writes.push((write.id, appended));
+        }
+        self.carry_out_answers(actions);
+        self.changed.notify_all();
+    }
+
+    fn carry_out_answers(&self, actions: Actions) {
+        for (token, response) in actions.responses {
+            // Whoever asked may be gone.
+            if let Some(sender) = self.waiting.borrow_mut().remove(&token) {
+                sender.send(response);
+            }
+        }
+    }
+
+    fn append(
+        &self,
+        shard: &Rc<Shard>,
+        records: &[coordinator::Record],
+    ) -> Result<Offset, WriteError> {
+        let now_ms = shard.runtime.wall_clock_ms();
+        let leader_epoch = self.partition.leader_epoch();
+        let mut builder =
+            RecordBatchBuilder::new(BatchOptions { leader_epoch, ..BatchOptions::default() });
+        for record in records {
+            builder.append(&NewRecord {
+                timestamp: TimestampMs(now_ms),
+                key: Some(&record.key),
+                value: record.value.as_deref(),
+                headers: &[],
+            });
+        }
+        let options = AppendOptions { leader_epoch, origin: AppendOrigin::Coordinator, now_ms };
+        match self.partition.log.append(&builder.build(), &options) {
+            Ok(appended) => Ok(appended.end()),
+            Err(AppendError::MessageTooLarge { .. } | AppendError::RecordListTooLarge { .. }) => {
+                Err(WriteError::TooLarge)
+            }
+            Err(AppendError::Fenced(_) | AppendError::Closed) => Err(WriteError::NotCoordinator),
+            Err(error) => {
+                tracing::warn!(partition = %self.partition.name(), %error, "not appended");
+                Err(WriteError::Unavailable)
+            }
+        }
+    }
+
+    /// Tells the coordinator of each write, in order, when it is durable.
+    async fn finish_writes(self: Rc<Self>, shard: &Rc<Shard>) {
+        loop {
+            let over = self.changed.wait_until(|| self.is_over.get());
+            let Some((id, appended)) = first_of(self.writes.pop(), over).await else { return };
+            let result = match appended {
+                Ok(end) => self.partition.log.wait_durable(end).await.map_err(|error| {
+                    tracing::warn!(partition = %self.partition.name(), %error, "not durable");
+                    WriteError::Unavailable
+                }),
+                Err(error) => Err(error),
+            };
+            if self.is_over.get() {
+                return;
+            }
+            let now = shard.now_of_groups();
+            let actions = self.coordinator.borrow_mut().write_done(id, result, now);
+            self.carry_out(shard, actions);
+        }
+    }
+
+    /// Wakes the coordinator at its deadlines.
+    async fn keep_deadlines(&self, shard: &Rc<Shard>) {
+        while !self.is_over.get() {
+            let deadline = self.coordinator.borrow().next_deadline();
+            let mut changed = self.changed.listen();
+            let changed = std::future::poll_fn(|context| changed.poll(context.waker()));
+            let is_due = match deadline {
+                None => {
+                    changed.await;
+                    false
+                }
+                Some(ms) => {
+                    let deadline = Instant(ms.saturating_mul(1_000_000));
+                    first_of(shard.runtime.sleep_until(deadline), changed).await.is_some()
+                }
+            };
+            if is_due {
+                let actions = self.coordinator.borrow_mut().on_time(shard.now_of_groups());
+                self.carry_out(shard, actions);
+            }
+        }
+    }
+}
+
+/// A request for a group's coordinator.
+struct GroupRequest {
+    partition: TopicPartition,
+    frame: Bytes,
+    client_host: String,
+}
+
+impl Call for GroupRequest {
+    type Answer = Result<Response, ErrorCode>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let answer =
+            shard.groups.find(self.partition).ok_or(ErrorCode::NotCoordinator).and_then(|hosted| {
+                let (sender, receiver) = oneshot();
+                let token = Token(hosted.next_token.get());
+                hosted.next_token.set(token.0 + 1);
+                hosted.waiting.borrow_mut().insert(token, sender);
+                match self.decide(shard, &hosted, token) {
+                    Ok(actions) => {
+                        hosted.carry_out(shard, actions);
+                        Ok(receiver)
+                    }
+                    Err(error) => {
+                        hosted.waiting.borrow_mut().remove(&token);
+                        Err(error)
+                    }
+                }
+            });
+        async move {
+            // Dropped without an answer: the coordinator went away.
+            answer?.receive().await.ok_or(ErrorCode::NotCoordinator)
+        }
+    }
+}
+
+impl GroupRequest {
+    fn decide(
+        &self,
+        shard: &Rc<Shard>,
+        hosted: &Hosted,
+        token: Token,
+    ) -> Result<Actions, ErrorCode> {
+        let malformed = |_: wire::Error| ErrorCode::InvalidRequest;
+        let (head, body) = frame::decode_request_header(&self.frame).map_err(malformed)?;
+        let caller = Caller {
+            token,
+            version: head.version,
+            client_id: head.client_id.unwrap_or_default(),
+            client_host: &self.client_host,
+            random: Uuid::from_random(shard.runtime.random(), shard.runtime.random()),
+        };
+        let now = shard.now_of_groups();
+        let mut coordinator = hosted.coordinator.borrow_mut();
+        macro_rules! decoded {
+            () => {
+                &frame::decode_body(body, head.version).map_err(malformed)?
+            };
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what is no group's is not sent here")]
+        let actions = match head.key {
+            ApiKey::JoinGroup => coordinator.join(&caller, decoded!(), now),
+            ApiKey::SyncGroup => coordinator.sync(&caller, decoded!(), now),
+            ApiKey::Heartbeat => coordinator.heartbeat(&caller, decoded!(), now),
+            ApiKey::LeaveGroup => coordinator.leave(&caller, decoded!(), now),
+            ApiKey::OffsetCommit => {
+                let image = shard.image.borrow();
+                let resolve = |name: &str, id: TopicId| {
+                    if id == TopicId::ZERO {
+                        let topic = image.topic_by_name(name);
+                        topic.ok_or(ErrorCode::UnknownTopicOrPartition)
+                    } else {
+                        image.topic(id).ok_or(ErrorCode::UnknownTopicId)
+                    }
+                    .map(|topic| (topic.name.clone(), topic.id))
+                };
+                coordinator.commit_offsets(&caller, decoded!(), &resolve, now)
+            }
+            other => unreachable!("{other:?} is no request of a group"),
+        };
+        Ok(actions)
+    }
+}
+
+struct OffsetQuery {
+    partition: TopicPartition,
+    query: GroupQuery,
+}
+
+impl Call for OffsetQuery {
+    type Answer = FetchedGroup;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = FetchedGroup> + 'static {
+        let fetched = match shard.groups.find(self.partition) {
+            Some(hosted) => hosted.coordinator.borrow().fetch_offsets(&self.query),
+            None => self.query.failed(ErrorCode::NotCoordinator),
+        };
+        std::future::ready(fetched)
     }
 }

@@ -10,7 +10,7 @@ use std::{any::Any, cell::RefCell, future::Future, pin::Pin, rc::Rc};
 
 use model::collections::HashMap;
 use runtime::{
-    Message, ShardIndex, SocketHandle, TaskQueue,
+    Message, Runtime, ShardIndex, SocketHandle, TaskQueue,
     local::{Oneshot, Sender, oneshot},
 };
 
@@ -44,6 +44,19 @@ impl<A: 'static> Answering<A> {
             }
         }
     }
+}
+
+/// Runs a future to its end as a task of its own, whatever becomes of who waits for it: a
+/// connection that closes drops the request that it works on, and a decision that is half carried
+/// out must not be dropped with it.
+pub(crate) fn detached<F: Future<Output: 'static> + 'static>(
+    runtime: &Runtime,
+    name: &'static str,
+    future: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    let (sender, receiver) = oneshot();
+    runtime.spawn(name, TaskQueue::Foreground, async move { sender.send(future.await) });
+    async move { receiver.receive().await.expect("a task runs to its end") }
 }
 
 /// What shards send each other.

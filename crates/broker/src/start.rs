@@ -402,7 +402,6 @@ impl Call for Begin {
             let delta = delta_of_everything(&shard.image.borrow());
             shard.follow(delta).await?;
             *shard.start_plan.borrow_mut() = None;
-            shard.load_groups().await?;
             Ok(())
         }
     }

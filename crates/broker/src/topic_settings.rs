@@ -6,13 +6,11 @@ use model::topic_config::{InvalidSetting, TopicConfig};
 use crate::config::BrokerConfig;
 
 /// Where groups' offsets are kept.
-pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+pub(crate) const CONSUMER_OFFSETS: &str = coordinator::partition::OFFSETS_TOPIC;
 /// Where transactions' states are kept.
 const TRANSACTION_STATE: &str = "__transaction_state";
 /// The metadata log.
 pub(crate) const CLUSTER_METADATA: &str = "__cluster_metadata";
-/// The size of a segment of `__consumer_offsets`: Kafka's `offsets.topic.segment.bytes`.
-const OFFSETS_SEGMENT_BYTES: &str = "104857600";
 
 /// Whether a topic is the broker's own, in Kafka's sense.
 pub(crate) fn is_internal(name: &str) -> bool {
@@ -28,13 +26,11 @@ pub(crate) fn automatic_topic(config: &BrokerConfig, name: &str) -> NewTopic {
         ..NewTopic::default()
     };
     if name == CONSUMER_OFFSETS {
-        let setting = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
         topic.partition_count = config.offsets_topic_num_partitions;
-        topic.configs = vec![
-            setting("compression.type", "producer"),
-            setting("cleanup.policy", "compact"),
-            setting("segment.bytes", OFFSETS_SEGMENT_BYTES),
-        ];
+        topic.configs = coordinator::partition::OFFSETS_TOPIC_CONFIGS
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
+            .collect();
     }
     topic
 }

@@ -9,14 +9,29 @@ mod delete_topics;
 #[path = "01_fetch.rs"]
 mod fetch;
 pub(crate) mod fetch_session;
+#[path = "10_find_coordinator.rs"]
+mod find_coordinator;
+mod group_requests;
+#[path = "12_heartbeat.rs"]
+mod heartbeat;
 #[path = "22_init_producer_id.rs"]
 mod init_producer_id;
+#[path = "11_join_group.rs"]
+mod join_group;
+#[path = "13_leave_group.rs"]
+mod leave_group;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
 #[path = "03_metadata.rs"]
 mod metadata;
+#[path = "08_offset_commit.rs"]
+mod offset_commit;
+#[path = "09_offset_fetch.rs"]
+mod offset_fetch;
 #[path = "00_produce.rs"]
 pub(crate) mod produce;
+#[path = "14_sync_group.rs"]
+mod sync_group;
 
 use std::{fmt, rc::Rc};
 
@@ -50,6 +65,13 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::Fetch, 4, 18),
     offered(ApiKey::ListOffsets, 1, 11),
     offered(ApiKey::Metadata, 0, 13),
+    offered(ApiKey::OffsetCommit, 2, 10),
+    offered(ApiKey::OffsetFetch, 1, 10),
+    offered(ApiKey::FindCoordinator, 0, 6),
+    offered(ApiKey::JoinGroup, 0, 9),
+    offered(ApiKey::Heartbeat, 0, 4),
+    offered(ApiKey::LeaveGroup, 0, 5),
+    offered(ApiKey::SyncGroup, 0, 5),
     offered(ApiKey::ApiVersions, 0, 5),
     offered(ApiKey::CreateTopics, 2, 7),
     offered(ApiKey::DeleteTopics, 1, 6),
@@ -94,6 +116,8 @@ pub(crate) struct Request<'a> {
     pub(crate) shard: &'a Rc<Shard>,
     pub(crate) connection: &'a Rc<Connection>,
     pub(crate) head: RequestHead<'a>,
+    /// The whole frame.
+    pub(crate) frame: &'a Bytes,
     /// The frame behind its header.
     pub(crate) body: &'a [u8],
 }
@@ -125,7 +149,7 @@ pub(crate) async fn answer(
 ) -> Result<Option<Encoded>, Refusal> {
     let (head, body) = frame::decode_request_header(frame)?;
     let body = body.rest();
-    let request = Request { shard, connection, head, body };
+    let request = Request { shard, connection, head, frame, body };
     let (key, version) = (head.key, head.version);
     if key == ApiKey::ApiVersions {
         return api_versions::answer(&request).map(Some);
@@ -137,6 +161,13 @@ pub(crate) async fn answer(
         ApiKey::Fetch => Box::pin(fetch::answer(&request)).await?,
         ApiKey::ListOffsets => Box::pin(list_offsets::answer(&request)).await?,
         ApiKey::Metadata => Box::pin(metadata::answer(&request)).await?,
+        ApiKey::OffsetCommit => Box::pin(offset_commit::answer(&request)).await?,
+        ApiKey::OffsetFetch => Box::pin(offset_fetch::answer(&request)).await?,
+        ApiKey::FindCoordinator => Box::pin(find_coordinator::answer(&request)).await?,
+        ApiKey::JoinGroup => Box::pin(join_group::answer(&request)).await?,
+        ApiKey::Heartbeat => Box::pin(heartbeat::answer(&request)).await?,
+        ApiKey::LeaveGroup => Box::pin(leave_group::answer(&request)).await?,
+        ApiKey::SyncGroup => Box::pin(sync_group::answer(&request)).await?,
         ApiKey::CreateTopics => Box::pin(create_topics::answer(&request)).await?,
         ApiKey::DeleteTopics => Box::pin(delete_topics::answer(&request)).await?,
         ApiKey::InitProducerId => Box::pin(init_producer_id::answer(&request)).await?,

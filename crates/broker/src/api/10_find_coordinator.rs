@@ -1,0 +1,67 @@
+//! FindCoordinator, versions 0 to 6. Alone, this node is everybody's coordinator; the answer waits
+//! for `__consumer_offsets`, so that no client is told to come back later.
+
+use model::ErrorCode;
+use wire::{
+    find_coordinator_request::FindCoordinatorRequest,
+    find_coordinator_response::{Coordinator, FindCoordinatorResponse},
+};
+
+use super::{Answer, Request};
+
+/// The key is a group's id; 1 would be a transactional id, 2 a share group's partition.
+const KEY_TYPE_GROUP: i8 = 0;
+/// From this version on several keys are asked at once.
+const SEVERAL_FROM_VERSION: i16 = 4;
+
+pub(super) async fn answer(request: &Request<'_>) -> Answer {
+    let body: FindCoordinatorRequest<'_> = request.decode()?;
+    let shard = request.shard;
+    let is_several = request.head.version >= SEVERAL_FROM_VERSION;
+    let keys: &[&str] = if is_several { &body.coordinator_keys } else { &[body.key] };
+    let mut errors = Vec::with_capacity(keys.len());
+    for key in keys {
+        let error = if body.key_type == KEY_TYPE_GROUP {
+            shard.coordinator_of(key).await.err().unwrap_or(ErrorCode::None)
+        } else {
+            ErrorCode::InvalidRequest
+        };
+        errors.push(error);
+    }
+    let (host, port) = shard.advertised(request.connection);
+    let place = |error: ErrorCode| {
+        if error == ErrorCode::None {
+            (shard.config.node_id, host.as_str(), i32::from(port))
+        } else {
+            (-1, "", -1)
+        }
+    };
+    let response = if is_several {
+        let coordinators = keys
+            .iter()
+            .zip(&errors)
+            .map(|(key, error)| {
+                let (node_id, host, port) = place(*error);
+                let error_message = message(*error);
+                Coordinator { key, node_id, host, port, error_code: error.code(), error_message }
+            })
+            .collect();
+        FindCoordinatorResponse { coordinators, ..Default::default() }
+    } else {
+        let error = errors.first().copied().unwrap_or(ErrorCode::InvalidRequest);
+        let (node_id, host, port) = place(error);
+        FindCoordinatorResponse {
+            error_code: error.code(),
+            error_message: message(error),
+            node_id,
+            host,
+            port,
+            ..Default::default()
+        }
+    };
+    request.respond(&response)
+}
+
+fn message(error: ErrorCode) -> Option<&'static str> {
+    (error == ErrorCode::InvalidRequest).then_some("only groups have a coordinator here")
+}

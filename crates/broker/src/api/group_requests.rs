@@ -1,0 +1,24 @@
+//! What the APIs of group members have in common: the group's coordinator, on the shard that owns
+//! its partition of `__consumer_offsets`, is asked with the frame as it came.
+
+use coordinator::{Response, response};
+use model::ErrorCode;
+
+use super::{Answer, Request};
+
+/// Has the coordinator of `group` answer; `refused` makes the answer when it cannot be asked.
+pub(super) async fn ask(
+    request: &Request<'_>,
+    group: &str,
+    refused: impl FnOnce(ErrorCode) -> Response,
+) -> Answer {
+    let client_host = format!("/{}", request.connection.peer.ip().to_canonical());
+    let answered = request.shard.ask_group(group, request.frame, client_host).await;
+    let response = answered.unwrap_or_else(refused);
+    Ok(response.encode(request.head.correlation_id, request.head.version)?)
+}
+
+/// JoinGroup's refusal.
+pub(super) fn join_refused(member_id: &str) -> impl FnOnce(ErrorCode) -> Response {
+    move |error| Response::Join(response::Join::failed(error, member_id))
+}
