@@ -175,6 +175,7 @@ impl GroupCoordinator {
             Effect::None => Actions::default(),
             Effect::Assign { group, generation, assignments } => {
                 self.in_group(&group, now, |group, turn| {
+                    group.assigning.take_if(|assigning| *assigning == generation);
                     // A member may have come or gone meanwhile: then this is not wanted any more.
                     if group.state != State::CompletingRebalance || group.generation != generation {
                         return;

@@ -126,6 +126,9 @@ pub struct Group {
     pub pending_members: BTreeSet<Rc<str>>,
     /// Members that have joined this generation and not synced yet.
     pending_sync: BTreeSet<Rc<str>>,
+    /// The generation whose assignment is under way to the log. A leader that asks again must not
+    /// have another one written: one of the two would be handed out and the other one loaded.
+    pub assigning: Option<i32>,
     /// What the members subscribe to, where that is known.
     pub subscribed_topics: Option<BTreeSet<String>>,
     /// What was committed.
@@ -156,6 +159,7 @@ impl Group {
             static_members: BTreeMap::new(),
             pending_members: BTreeSet::new(),
             pending_sync: BTreeSet::new(),
+            assigning: None,
             subscribed_topics: None,
             offsets: Offsets::default(),
         }

@@ -176,7 +176,6 @@ fn replace_static(
     turn: &mut Turn<'_>,
 ) {
     let old_leader = group.leader.clone();
-    let before = group.members.get(old_id).expect("a static name's member is there").clone();
     group.replace_static(old_id, &new_id, turn);
     group.update_member(member_update(new_id.clone(), caller, request), turn);
     match group.state {
@@ -193,7 +192,6 @@ fn replace_static(
                 group: group.id.clone(),
                 generation: group.generation,
                 new_id,
-                before,
                 old_leader,
                 version: caller.version,
             };
@@ -213,13 +211,13 @@ pub struct StaticReplacement {
     pub group: Rc<str>,
     generation: i32,
     new_id: Rc<str>,
-    before: Member,
     old_leader: Option<Rc<str>>,
     version: i16,
 }
 
 impl StaticReplacement {
-    /// The record is durable, or was not written: then the old id holds on.
+    /// The record is durable. Or it was not written: then everybody joins again, for the log may
+    /// have any of the ids that the member had lately, and the next generation's record settles it.
     pub(super) fn done(
         self,
         group: &mut Group,
@@ -243,16 +241,16 @@ impl StaticReplacement {
                 answer.leader = self.old_leader.as_deref().unwrap_or_default().to_owned();
             }
             Err(error) => {
-                answer = Join::failed(error.group_error(), "");
+                let answer = Join::failed(error.group_error(), "");
                 group.answer_join(&self.new_id, answer, turn);
-                let old_id = self.before.id.clone();
-                group.replace_static(&self.new_id, &old_id, turn);
-                let member = Member { joining: None, syncing: None, ..self.before };
-                group.members.insert(old_id, member);
+                group.restart_session(&self.new_id, turn);
+                group.prepare_rebalance(turn);
                 return;
             }
         }
         group.answer_join(&self.new_id, answer, turn);
+        // Its session may have run out while it waited, which did not count.
+        group.restart_session(&self.new_id, turn);
     }
 }
 

@@ -202,7 +202,8 @@ impl Group {
             let answer = Sync::failed(ErrorCode::RebalanceInProgress);
             turn.answer(superseded, Response::Sync(answer));
         }
-        if self.is_leader(member_id) {
+        if self.is_leader(member_id) && self.assigning != Some(self.generation) {
+            self.assigning = Some(self.generation);
             let record = records::group_metadata(self, &assignments);
             let (group, generation) = (self.id.clone(), self.generation);
             turn.write(vec![record], Effect::Assign { group, generation, assignments });

@@ -337,6 +337,20 @@ fn an_assignment_that_was_overtaken_is_not_handed_out() {
 }
 
 #[test]
+fn the_assignment_of_a_generation_is_written_once() {
+    let mut harness = Harness::new(Settings::default());
+    let id = harness.new_id(G);
+    let joins = harness.join(G, with_id(&id));
+    harness.joined(joins);
+    let first = harness.sync(G, &id, 1, &[(&id, b"first")]);
+    let second = harness.sync(G, &id, 1, &[(&id, b"second")]);
+    assert_eq!(harness.writes.len(), 1);
+    assert_eq!(harness.synced(first).error, ErrorCode::RebalanceInProgress);
+    harness.flush();
+    assert_eq!(harness.synced(second).assignment, &b"first"[..]);
+}
+
+#[test]
 fn members_go_on_after_a_restart_with_their_ids_and_generation() {
     let mut harness = Harness::new(Settings::default());
     let (first, second) = two_members(&mut harness);
@@ -390,7 +404,7 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_its_former_self() {
 }
 
 #[test]
-fn a_static_members_new_id_that_was_not_written_does_not_hold() {
+fn a_static_members_new_id_that_was_not_written_is_settled_by_the_next_generation() {
     let mut harness = Harness::new(Settings::default());
     let joins = harness.join(G, with_instance("i", ""));
     let old = harness.joined(joins).member_id;
@@ -400,9 +414,26 @@ fn a_static_members_new_id_that_was_not_written_does_not_hold() {
     let joins = harness.join(G, with_instance("i", ""));
     assert!(harness.finish_write(Err(WriteError::NotCoordinator)));
     assert_eq!(harness.joined(joins).error, ErrorCode::NotCoordinator);
-    assert_eq!(harness.heartbeat(G, &old, 1), ErrorCode::None);
-    let syncs = harness.sync(G, &old, 1, &[]);
-    assert_eq!(harness.synced(syncs).assignment, &b"all"[..]);
+    assert_eq!(harness.state(G), "PreparingRebalance");
+    let joins = harness.join(G, with_instance("i", ""));
+    let join = harness.joined(joins);
+    assert_eq!((join.generation, join.members.len()), (2, 1));
+}
+
+#[test]
+fn a_static_member_whose_new_id_took_long_to_write_still_has_a_session() {
+    let mut harness = Harness::new(Settings::default());
+    let joins = harness.join(G, with_instance("i", ""));
+    let old = harness.joined(joins).member_id;
+    let syncs = harness.sync(G, &old, 1, &[(&old, b"all")]);
+    harness.flush();
+    harness.synced(syncs);
+    let joins = harness.join(G, with_instance("i", ""));
+    harness.advance(20_000);
+    harness.flush();
+    let new = harness.joined(joins).member_id;
+    harness.advance(20_000);
+    assert_eq!(harness.heartbeat(G, &new, 1), ErrorCode::UnknownMemberId);
 }
 
 #[test]

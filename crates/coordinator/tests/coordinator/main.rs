@@ -3,3 +3,4 @@
 mod groups;
 mod harness;
 mod offsets;
+mod schedules;
