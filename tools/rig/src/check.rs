@@ -104,6 +104,8 @@ fn judge_partition(
     for seen in &promised.seen[partition] {
         if places.get(&seen.id) != Some(&seen.offset) {
             verdict.add(name, &Broken::SeenThenLost { id: seen.id, offset: seen.offset });
+            // The rest of a lost stretch would only repeat it.
+            break;
         }
     }
     for index in (0..told.lanes.len()).filter(|lane| told.lanes[*lane].partition == partition) {

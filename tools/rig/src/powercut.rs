@@ -1,12 +1,12 @@
 //! The rig `powerblk`: crash images of the disk under a loaded broker, each opened by a broker.
 //!
-//! The load runs once for a handful of images. Before an image is taken the history is copied:
-//! what it calls acknowledged was acknowledged before the power went, and has to be in the image;
-//! what was acknowledged later may be.
+//! The load runs once for a handful of images. With the disk held still the history is copied, then
+//! the image is taken: what the copy calls acknowledged was acknowledged before the power went, and
+//! has to be in the image; what was acknowledged later may be.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
 
 use powerblk::disk::{Cut, Disk};
 use powerblk::filesystem::{DISK_NAME, Mounted};
@@ -31,6 +31,9 @@ const KEEP_PERMILLE: [u64; 5] = [0, 250, 500, 750, 1000];
 
 /// How long the load runs before each image.
 const LOAD_MS: (u64, u64) = (60, 400);
+
+/// A loaded disk has something unsynced most of the time; an image without it shows little.
+const UNSYNCED_WITHIN: Duration = Duration::from_secs(1);
 
 const DROPPED: &str = "unsynced sectors dropped";
 const KEPT: &str = "unsynced sectors kept";
@@ -129,10 +132,10 @@ fn take_images(
     for (cycle, keep_permille) in cycles.zip(KEEP_PERMILLE) {
         interrupt::sleep(Duration::from_millis(chance.between(LOAD_MS.0, LOAD_MS.1)))?;
         let path = work.join(format!("image-{cycle}"));
+        let disk = frozen_with_unsynced(&bench.device)?;
+        // Nothing is flushed while the disk is held: what is acknowledged by now was flushed before.
         let promised = history.snapshot();
-        let cut = bench
-            .device
-            .disk()
+        let cut = disk
             .write_image(chance.next(), keep_permille, &path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         images.push(Image { path, keep_permille, cut, promised });
@@ -141,6 +144,19 @@ fn take_images(
     broker.kill()?;
     complain(0, &load.finish())?;
     Ok((images, history.snapshot()))
+}
+
+/// The disk at a moment at which something on it is not flushed, held there.
+fn frozen_with_unsynced(device: &Mounted) -> Result<MutexGuard<'_, Disk>, String> {
+    let until = Instant::now() + UNSYNCED_WITHIN;
+    loop {
+        let disk = device.disk();
+        if disk.counters().pending_writes > 0 || Instant::now() > until {
+            return Ok(disk);
+        }
+        drop(disk);
+        interrupt::sleep(Duration::from_micros(200))?;
+    }
 }
 
 fn check_image(
