@@ -10,4 +10,5 @@ mod files;
 mod harness;
 mod mesh;
 mod sockets;
+mod stepped_clock;
 mod timers;
