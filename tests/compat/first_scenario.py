@@ -3,11 +3,12 @@
 
 run.py calls `run`, which starts this file with the venv's Python once for each part; by hand, against any broker:
 
-    python first_scenario.py BOOTSTRAP subscribe|assign|warm-up TOPIC
+    python first_scenario.py BOOTSTRAP subscribe|assign|again|warm-up TOPIC
 
 `subscribe` produces to the topic, which must not exist yet, and reads it back as group1 and as group3; `assign` produces
 to it and reads it back by assign and seek. Each reading is exactly 25 calls of `consume(num_messages=1, timeout=1.0)`,
 which must give all 25 messages, in order, with their keys and offsets. Exits non-zero, saying why, if not.
+`again` only reads what a `subscribe` before it has produced, as a group of its own.
 
 `warm-up` only joins a group, and is for Apache Kafka: on a fresh directory it takes its first group two to three polls to
 come by its partitions (__consumer_offsets is made first), so it would fail its own first scenario. Odradek gets no warm-up.
@@ -105,6 +106,9 @@ def main():
     bootstrap, part, topic = sys.argv[1:]
     if part == "warm-up":
         join(bootstrap, topic)
+        return
+    if part == "again":
+        read(bootstrap, topic, "group4", subscribe=True)
         return
     if topic in topics(bootstrap):
         raise SystemExit(f"{topic} exists already: the scenario is about a topic that does not")

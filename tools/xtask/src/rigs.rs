@@ -120,7 +120,11 @@ fn release_build(root: &Path) -> Result<PathBuf, String> {
     Ok(target_folder(root).join("release").join("odradek"))
 }
 
-fn finish(command: &mut Command, name: &str) -> Result<(), String> {
+/// Runs a command to its end.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(crate) fn finish(command: &mut Command, name: &str) -> Result<(), String> {
     let status = command.status().map_err(|error| format!("{name}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{name}: {status}")) }
 }
