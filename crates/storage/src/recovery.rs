@@ -171,7 +171,8 @@ impl Recovery {
         let produced = self.load_producers(&snapshots).await?;
         let has_epochs = self.load_epochs().await?;
         let scan_from = if has_epochs { produced.unwrap_or(first).min(self.mark) } else { first };
-        let start = bases.partition_point(|base| *base <= scan_from).saturating_sub(1);
+        // The segment that ends at the mark may not have been cut to its content yet.
+        let start = bases.partition_point(|base| *base < scan_from).saturating_sub(1);
         for (index, base) in bases.iter().enumerate().take(start) {
             let segment = self.finished(*base).await?;
             self.state.segments.push(segment);

@@ -16,7 +16,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
 };
 
@@ -622,9 +622,4 @@ impl Driver for MemoryDriver {
     fn pool(&self) -> BufferPool {
         self.pool.clone()
     }
-}
-
-/// The directory of the tests' one partition.
-pub(crate) fn partition_path() -> PathBuf {
-    PathBuf::from("/data/topic-0")
 }

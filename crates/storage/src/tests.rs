@@ -16,8 +16,7 @@ use runtime::{Runtime, Wait};
 
 use crate::{
     AppendOptions, AppendOrigin, FirstBatch, Log, LogDirectory, OpenMode, RecoveryReport, Storage,
-    StorageOptions,
-    testing::{SharedDisk, partition_path},
+    StorageOptions, testing::SharedDisk,
 };
 
 pub(crate) const TOPIC_ID: TopicId = model::Uuid([7; 16]);
@@ -61,12 +60,17 @@ pub(crate) fn small_config() -> Rc<TopicConfig> {
     })
 }
 
-/// An open directory with its one partition.
+/// An open directory with its partitions.
 pub(crate) struct Opened {
     pub(crate) directory: LogDirectory,
     pub(crate) storage: Rc<Storage>,
+    /// The first of the logs.
     pub(crate) log: Log,
+    pub(crate) logs: Vec<Log>,
+    /// Of the first log.
     pub(crate) report: RecoveryReport,
+    /// Of all logs.
+    pub(crate) cut_bytes: u64,
 }
 
 /// Opens the directory and its partition, which is created where it is not there.
@@ -75,23 +79,42 @@ pub(crate) async fn open(
     config: Rc<TopicConfig>,
     storage_options: StorageOptions,
 ) -> Result<Opened, crate::Error> {
+    open_some(runtime, config, storage_options, 1).await
+}
+
+/// The same with so many partitions.
+pub(crate) async fn open_some(
+    runtime: &Runtime,
+    config: Rc<TopicConfig>,
+    storage_options: StorageOptions,
+    partition_count: i32,
+) -> Result<Opened, crate::Error> {
     let path = Path::new("/data");
     let directory = LogDirectory::open(runtime, path, OpenMode::CreateIfMissing).await?;
     let storage = Storage::new(runtime, storage_options);
-    let found = directory.partitions().iter().find(|found| found.topic_id == Some(TOPIC_ID));
-    let (log, report) = match found.cloned() {
-        Some(found) => storage.open_log(&found.path, TOPIC_ID, config, found.start).await?,
-        None => {
-            // A crash may have left the directory without its metadata.
-            if !directory.partitions().is_empty() {
-                crate::finish::remove_tree(runtime, partition_path()).await.unwrap();
+    let (mut logs, mut reports) = (Vec::new(), Vec::new());
+    for partition in (0..partition_count).map(PartitionId) {
+        let config = Rc::clone(&config);
+        let known = directory.partitions().iter().find(|found| found.partition == partition);
+        let whole = known.filter(|found| found.topic_id == Some(TOPIC_ID)).cloned();
+        let (log, report) = match (known, whole) {
+            (_, Some(found)) => {
+                storage.open_log(&found.path, TOPIC_ID, config, found.start).await?
             }
-            let partition = PartitionId(0);
-            let created = storage.create_log(path, "topic", partition, TOPIC_ID, config).await?;
-            (created, RecoveryReport::default())
-        }
-    };
-    Ok(Opened { directory, storage, log, report })
+            (half, None) => {
+                // A crash may have left the directory without its metadata.
+                if let Some(half) = half {
+                    crate::finish::remove_tree(runtime, half.path.clone()).await.unwrap();
+                }
+                let log = storage.create_log(path, "topic", partition, TOPIC_ID, config).await?;
+                (log, RecoveryReport::default())
+            }
+        };
+        logs.push(log);
+        reports.push(report);
+    }
+    let cut_bytes = reports.iter().map(|report| report.cut_bytes).sum();
+    Ok(Opened { directory, storage, log: logs[0].clone(), logs, report: reports[0], cut_bytes })
 }
 
 /// Stops as the broker does.
