@@ -102,8 +102,17 @@ impl Shard {
         let batch = batch_of(records, level, host.epoch, self.runtime.wall_clock_ms())?;
         let base_offset =
             append(&host.log, &batch, host.epoch, self.runtime.wall_clock_ms()).await?;
-        let call = ApplyMetadata { base_offset, records: Arc::from(records) };
-        for applied in self.call_all(call).await {
+        let records: Arc<[MetadataRecord]> = Arc::from(records);
+        // First what the records name, then the records: a client that sees a partition in the
+        // metadata can use it.
+        let makes = |record: &MetadataRecord| matches!(record, MetadataRecord::Partition(_));
+        if records.iter().any(makes) {
+            let call = PreparePartitions { records: Arc::clone(&records) };
+            for prepared in self.call_all(call).await {
+                prepared.map_err(Error::Damaged)?;
+            }
+        }
+        for applied in self.call_all(ApplyMetadata { base_offset, records }).await {
             applied.map_err(Error::Damaged)?;
         }
         Ok(())
@@ -245,6 +254,22 @@ impl Call for AllocateProducerId {
                 host.producer_ids.set((block.first.0, block.first.0 + block.count));
             }
         })
+    }
+}
+
+/// Committed metadata that names new partitions: every shard makes those that will be its own.
+#[derive(Clone)]
+struct PreparePartitions {
+    records: Arc<[MetadataRecord]>,
+}
+
+impl Call for PreparePartitions {
+    type Answer = Result<(), String>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let missing = shard.place_new(&self.records);
+        let shard = Rc::clone(shard);
+        async move { shard.obtain_all(missing).await }
     }
 }
 

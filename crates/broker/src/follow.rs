@@ -2,8 +2,8 @@
 
 use std::{cell::Cell, future::Future, pin::Pin, rc::Rc};
 
-use cluster::{Delta, MetadataImage};
-use model::{TopicId, TopicPartition};
+use cluster::{Delta, MetadataImage, MetadataRecord};
+use model::{TopicId, TopicPartition, collections::BTreeMap};
 use runtime::{Runtime, TaskQueue, local::Notify};
 use storage::{Log, RecoveryStart};
 
@@ -85,7 +85,31 @@ impl Shard {
         }
     }
 
-    async fn obtain_all(
+    /// Places the partitions that records create, and gives those that are this shard's and not
+    /// there yet, with their topics' names.
+    pub(crate) fn place_new(&self, records: &[MetadataRecord]) -> Vec<(TopicPartition, String)> {
+        let mut names: BTreeMap<TopicId, &str> = BTreeMap::new();
+        let mut missing = Vec::new();
+        let image = self.image.borrow();
+        for record in records {
+            if let MetadataRecord::Topic { name, topic_id } = record {
+                names.insert(*topic_id, name);
+            }
+            let MetadataRecord::Partition(new) = record else { continue };
+            let id = TopicPartition { topic: new.topic_id, partition: new.partition_id };
+            let is_own = self.place(id) == self.runtime.shard();
+            let holds = new.replicas.contains(&self.node());
+            let known = image.topic(id.topic).map(|topic| topic.name.as_str());
+            let name = names.get(&id.topic).copied().or(known);
+            let is_missing = self.partition(id.topic, id.partition).is_none();
+            if let (true, true, true, Some(name)) = (is_own, holds, is_missing, name) {
+                missing.push((id, name.to_owned()));
+            }
+        }
+        missing
+    }
+
+    pub(crate) async fn obtain_all(
         self: &Rc<Self>,
         missing: Vec<(TopicPartition, String)>,
     ) -> Result<(), String> {

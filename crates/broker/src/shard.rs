@@ -123,6 +123,13 @@ impl Shard {
         self.placement.borrow().owner(TopicPartition { topic, partition })
     }
 
+    /// Gives a partition its owner, and tells which shard that is.
+    pub(crate) fn place(&self, partition: TopicPartition) -> ShardIndex {
+        let mut placement = self.placement.borrow_mut();
+        placement.place(partition);
+        placement.owner(partition).expect("just placed")
+    }
+
     /// A partition of this shard's.
     pub(crate) fn partition(
         &self,
