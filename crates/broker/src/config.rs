@@ -57,8 +57,6 @@ pub struct BrokerConfig {
     pub max_incremental_fetch_session_cache_slots: usize,
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: usize,
-    /// `message.max.bytes`: the largest batch of a topic that has no `max.message.bytes`.
-    pub message_max_bytes: usize,
     /// `offsets.topic.num.partitions`.
     pub offsets_topic_num_partitions: i32,
     /// `offset.metadata.max.bytes`.
@@ -185,7 +183,6 @@ impl BrokerConfig {
                 1000,
             )?,
             fetch_max_bytes: reader.int("fetch.max.bytes", 1024, 57_671_680)?,
-            message_max_bytes: reader.int("message.max.bytes", 0, 1_048_588)?,
             offsets_topic_num_partitions: reader.number(
                 "offsets.topic.num.partitions",
                 1,
@@ -213,7 +210,10 @@ impl BrokerConfig {
         if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
             return Err(reader.refuse("group.min.session.timeout.ms", "at most the largest"));
         }
-        Ok((config, reader.unread()))
+        let mut inert = reader.unread();
+        inert.extend(kept_only(&reader));
+        inert.sort_unstable();
+        Ok((config, inert))
     }
 }
 
@@ -357,6 +357,43 @@ fn topic_defaults(reader: &Reader<'_>) -> Result<BTreeMap<String, String>, Confi
         let _ = reader.text(name);
     }
     Ok(defaults)
+}
+
+/// Settings of topics that are checked and kept with the topic, and that nothing acts on.
+const KEPT_ONLY: [&str; 19] = [
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "retention.bytes",
+    "retention.ms",
+    "segment.jitter.ms",
+    "unclean.leader.election.enable",
+];
+
+/// The given names of the settings that are kept only.
+fn kept_only(reader: &Reader<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for setting in topic_config::SETTINGS {
+        if setting.server_name.is_empty() || !KEPT_ONLY.contains(&setting.name) {
+            continue;
+        }
+        let longer = LONGER_UNITS.iter().filter(|(short, ..)| *short == setting.server_name);
+        let all = longer.map(|(_, longer, _)| *longer).chain([setting.server_name]);
+        names.extend(all.filter(|name| reader.text(name).is_some()).map(str::to_owned));
+    }
+    names
 }
 
 /// Settings in milliseconds that Kafka takes in longer units too: the shorter unit wins.
@@ -549,7 +586,8 @@ mod tests {
         for (given, name, value) in cases {
             let (config, inert) = read(given).unwrap();
             assert_eq!(config.topic_defaults, map(&[(name, value)]));
-            assert_eq!(inert, Vec::<String>::new(), "{given:?}");
+            let expected = if KEPT_ONLY.contains(name) { given.len() } else { 0 };
+            assert_eq!(inert.len(), expected, "{given:?}: {inert:?}");
         }
     }
 
@@ -559,6 +597,7 @@ mod tests {
             [("num.network.threads", "3"), ("no.such", "x"), ("ssl.keystore.location", "k")];
         let (_, inert) = read(&given).unwrap();
         assert_eq!(inert, ["no.such", "num.network.threads", "ssl.keystore.location"]);
+        assert!(KEPT_ONLY.iter().all(|name| topic_config::find(name).is_some()));
     }
 
     #[test]

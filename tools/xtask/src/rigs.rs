@@ -32,6 +32,26 @@ pub(crate) fn sim(root: &Path, options: &SimOptions) -> Result<(), String> {
     finish(command.current_dir(root), "sim")
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct CompatibilityOptions {
+    /// Write nothing; fail if the file is not what the broker offers
+    #[arg(long)]
+    check: bool,
+}
+
+/// Builds the broker's table and writes or checks the document.
+///
+/// # Errors
+/// When it does not build, or the document differs.
+pub(crate) fn compatibility(root: &Path, options: &CompatibilityOptions) -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--locked", "--package", "compatibility", "--"]);
+    if options.check {
+        command.arg("--check");
+    }
+    finish(command.current_dir(root), "compatibility")
+}
+
 /// The crash rigs, as `tools/rig` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rig {

@@ -79,6 +79,14 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["xtask", "codegen", "--check"],
     },
     Stage {
+        name: "compatibility",
+        room: "tools/compatibility/src/main.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Whole,
+        words: &["xtask", "compatibility", "--check"],
+    },
+    Stage {
         name: "tests",
         room: "Cargo.toml",
         needs: &[],
