@@ -131,7 +131,8 @@ impl Log {
             .take_while(|segment| segment.phase != Phase::Finished)
             .map(|segment| segment.size() - segment.durable)
             .sum();
-        if waiting + incoming > UNSYNCED_BYTES_MAX && waiting > 0 {
+        let is_much = waiting + incoming > UNSYNCED_BYTES_MAX || self.0.storage.is_full();
+        if is_much && waiting > 0 {
             return Err(AppendError::Busy);
         }
         let rolls = state.segments.last().is_none_or(|active| {

@@ -237,7 +237,11 @@ impl LogDirectory {
         if self.meta_properties.is_none() {
             let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or_else(|| Path::new("."));
-            self.runtime.sync_directory(parent).await.map_err(Error::io(parent))?;
+            let synced = self.runtime.sync_directory(parent).await;
+            // Where it is refused, somebody else made the directory, in one that we may not read.
+            if let Err(errno @ (Errno::IO | Errno::NO_SPACE)) = synced {
+                return Err(Error::io(parent)(errno));
+            }
         }
         self.runtime.sync_directory(&self.path).await.map_err(Error::io(&self.path))
     }

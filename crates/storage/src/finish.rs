@@ -112,6 +112,13 @@ impl Log {
     /// The operating system's; the recovery point stays where it was.
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let Some(due) = self.checkpoint_due() else { return Ok(()) };
+        let outcome = self.write_checkpoint(due).await;
+        self.0.state.borrow_mut().is_checkpointing = false;
+        self.0.progress.notify_all();
+        outcome
+    }
+
+    async fn write_checkpoint(&self, due: CheckpointDue) -> Result<(), Error> {
         if self.wait_durable(due.end).await.is_err() {
             return Ok(());
         }
@@ -131,7 +138,7 @@ impl Log {
     fn checkpoint_due(&self) -> Option<CheckpointDue> {
         let mut state = self.0.state.borrow_mut();
         let end = state.end;
-        if state.status != Status::Open || end == state.recovery_point {
+        if state.status != Status::Open || end == state.recovery_point || state.is_checkpointing {
             return None;
         }
         let now = self.runtime().wall_clock_ms();
@@ -144,12 +151,14 @@ impl Log {
         let uncovered = active.size() - covered.min(active.size());
         let is_far = uncovered > UNINDEXED_BYTES_MAX.min(segment_bytes / 4);
         let indexes = active.indexes.clone().filter(|_| is_far);
-        Some(CheckpointDue {
+        let due = CheckpointDue {
             end,
             producers: state.producers.file(),
             epochs: (!state.are_epochs_written).then(|| state.epochs.file()),
             indexes: indexes.map(|indexes| (active.base_offset, active.size(), indexes)),
-        })
+        };
+        state.is_checkpointing = true;
+        Some(due)
     }
 
     /// Brings the rolled segments below `end` into their final form, or waits for whoever does.
@@ -262,7 +271,8 @@ impl Log {
                 let state = self.0.state.borrow();
                 let is_finishing =
                     state.segments.iter().any(|segment| segment.phase == Phase::Finishing);
-                !state.is_writing && !state.is_zeroing() && !is_finishing
+                let is_writing = state.is_writing || state.is_zeroing();
+                !is_writing && !is_finishing && !state.is_checkpointing
             })
             .await;
     }

@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) epochs: LeaderEpochs,
     /// No more appends are taken, what is there still becomes durable.
     pub(crate) is_stopping: bool,
+    /// A checkpoint is being written.
+    pub(crate) is_checkpointing: bool,
     /// A write task runs.
     pub(crate) is_writing: bool,
     /// A task that secures space ahead runs.
@@ -112,6 +114,7 @@ impl State {
             producers: Producers::default(),
             epochs: LeaderEpochs::default(),
             is_stopping: false,
+            is_checkpointing: false,
             is_writing: false,
             is_securing: false,
             is_space_low: false,
@@ -304,6 +307,10 @@ impl Log {
             Status::Fenced(reason) => Some(reason),
             Status::Open | Status::Closed => None,
         }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.state.borrow().status == Status::Closed
     }
 
     /// The latest leader epoch in the log; -1 where there is none.

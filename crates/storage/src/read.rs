@@ -237,7 +237,7 @@ impl Log {
 
     /// The indexes of a segment; those of a finished one are loaded, and rebuilt where they make
     /// no sense.
-    async fn indexes(&self, base_offset: Offset) -> Result<Rc<Indexes>, ReadError> {
+    pub(crate) async fn indexes(&self, base_offset: Offset) -> Result<Rc<Indexes>, ReadError> {
         let (size, end) = {
             let state = self.0.state.borrow();
             let segment = state.segment(base_offset).ok_or(ReadError::Closed)?;

@@ -202,7 +202,7 @@ impl Recovery {
     }
 
     fn open_empty(&mut self) -> Result<(), Error> {
-        let start = self.known.log_start_offset.unwrap_or_default();
+        let start = self.log_start().unwrap_or_default();
         if self.mark > start {
             return Err(self.damaged(start, 0, "the segments are missing".to_owned()));
         }
@@ -534,18 +534,24 @@ impl Recovery {
                 .await
                 .map_err(Error::io(&self.directory))?;
         }
+        let log_start = self.log_start();
         let state = &mut self.state;
         if let Some(last) = state.segments.last_mut() {
             // Where the segments behind it were removed, it was taken for one in the middle.
             last.phase = if last.file.is_some() { Phase::Active } else { Phase::Finished };
         }
         state.epochs.cut(state.end);
-        state.log_start =
-            self.known.log_start_offset.unwrap_or(first).clamp(first, state.end.max(first));
+        state.log_start = log_start.unwrap_or(first).clamp(first, state.end.max(first));
         state.written_end = state.end;
         state.durable_end = state.end;
         state.recovery_point = self.mark;
         Ok(())
+    }
+
+    /// The log start of the checkpoint files, believed as their recovery point is: both were
+    /// written together, and may be those of a deleted topic of the same name.
+    fn log_start(&self) -> Option<Offset> {
+        self.known.log_start_offset.filter(|_| self.known.recovery_point == Some(self.mark))
     }
 
     fn damaged(&self, base: Offset, position: u64, what: String) -> Error {

@@ -21,7 +21,10 @@ use crate::{
 /// How much of a log may wait to become durable; appends beyond it are refused as busy. It is also
 /// the window in which recovery takes a broken batch for a torn write: what lies further behind
 /// the durable end was never in flight.
-pub(crate) const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+pub(crate) const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
+/// How far the tails of a shard may pass their bound with what is not yet written; further appends
+/// are refused as busy.
+const TAIL_BYTES_OVER_MAX: usize = 256 << 20;
 /// How many finished segments have their file open and their indexes in memory, at most: with
 /// Kafka's default segments an index has up to 2 MiB.
 const LOADED_MAX: usize = 32;
@@ -201,7 +204,9 @@ impl Storage {
     pub async fn checkpoint(&self) -> Result<Vec<RecoveryPoint>, Error> {
         let mut failure = None;
         for log in self.logs() {
-            if let Err(error) = log.checkpoint().await {
+            if let Err(error) = log.checkpoint().await
+                && !log.is_closed()
+            {
                 failure.get_or_insert(error);
             }
         }
@@ -274,6 +279,11 @@ impl StorageInner {
         self.tail_bytes.set(self.tail_bytes.get() + bytes);
         self.chunks.borrow_mut().push_back((log.downgrade(), base_offset));
         self.bound_tails();
+    }
+
+    /// True where no more memory may be taken for appends.
+    pub(crate) fn is_full(&self) -> bool {
+        self.tail_bytes.get() > self.options.tail_bytes_max + TAIL_BYTES_OVER_MAX
     }
 
     /// A reader has loaded something of a finished segment: what was loaded first is let go.

@@ -340,6 +340,7 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         state.is_securing = false;
         let low = outcome == Err(Errno::NO_SPACE);
+        state.is_space_low |= low;
         if let Some(segment) = state.segment_mut(base_offset) {
             segment.zeroing = 0..0;
             if outcome.is_ok() {

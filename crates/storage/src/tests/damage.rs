@@ -153,6 +153,10 @@ fn checkpoints_of_the_directory_are_rebuilt_too() {
                 "garbage" => disk.damage(path, |bytes| bytes[0] = b'x'),
                 _ => disk.damage(path, |bytes| *bytes = b"0\n1\ntopic 0 777\n".to_vec()),
             }
+            if change == "of a deleted topic" {
+                let path = "/data/log-start-offset-checkpoint";
+                disk.damage(path, |bytes| *bytes = b"0\n1\ntopic 0 700\n".to_vec());
+            }
             let (count, _) = start(&disk, small_config()).unwrap();
             assert_eq!(count, 40, "{change}");
         }
