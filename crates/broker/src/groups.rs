@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use coordinator::{
     Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, WriteError, WriteId,
+    coordinator::KnownTopic,
     offset_fetch::{FetchedGroup, GroupQuery},
 };
 use model::{
@@ -214,15 +215,12 @@ async fn load(coordinator: &mut GroupCoordinator, log: &Log) -> Result<(), Strin
         let bytes = read.batches.concat();
         for batch in batches(&bytes) {
             let batch = batch.map_err(|error| error.to_string())?;
-            if batch.is_control() {
-                continue;
-            }
-            for record in batch.records() {
-                let record = record.map_err(|error| error.to_string())?;
-                let key = record.key.unwrap_or_default();
-                if let Err(error) = coordinator.replay(key, record.value) {
-                    tracing::warn!(offset = %batch.base_offset(), %error, "a group record skipped");
-                }
+            let offset = batch.base_offset();
+            let skipped = coordinator
+                .replay_batch(&batch)
+                .map_err(|error| format!("at offset {offset}: {error}"))?;
+            for error in skipped {
+                tracing::warn!(%offset, %error, "a group record skipped");
             }
         }
         from = read.next_offset;
@@ -398,7 +396,12 @@ impl GroupRequest {
                     } else {
                         image.topic(id).ok_or(ErrorCode::UnknownTopicId)
                     }
-                    .map(|topic| (topic.name.clone(), topic.id))
+                    .map(|topic| KnownTopic {
+                        name: topic.name.clone(),
+                        topic_id: topic.id,
+                        partition_count: i32::try_from(topic.partitions.len())
+                            .expect("partition numbers are i32"),
+                    })
                 };
                 coordinator.commit_offsets(&caller, decoded!(), &resolve, now)
             }

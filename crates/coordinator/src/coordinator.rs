@@ -9,10 +9,11 @@ mod replay;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use model::ErrorCode;
 use model::collections::BTreeMap;
+use model::{ErrorCode, ProducerId};
 
-pub use replay::Replayed;
+pub use offsets::{KnownTopic, Resolve};
+pub use replay::{LoadError, Replayed};
 
 use crate::actions::{Actions, Now, Record, Token, Write, WriteError, WriteId};
 use crate::group::{Group, State};
@@ -26,6 +27,8 @@ use crate::timers::{Timer, Timers};
 #[derive(Debug)]
 pub struct GroupCoordinator {
     groups: BTreeMap<Rc<str>, Group>,
+    /// Offsets of transactions that have not ended, while the partition is loaded.
+    pending: BTreeMap<ProducerId, replay::PendingOffsets>,
     engine: Engine,
 }
 
@@ -126,13 +129,14 @@ impl Turn<'_> {
 }
 
 impl GroupCoordinator {
-    /// A coordinator without groups: [`replay`](Self::replay) the partition's records next, then
+    /// A coordinator without groups: [`replay_batch`](Self::replay_batch) the partition's
+    /// batches next, then
     /// [`loaded`](Self::loaded).
     #[must_use]
     pub fn new(settings: Settings) -> GroupCoordinator {
         let (timers, effects) = (Timers::default(), BTreeMap::new());
         let engine = Engine { settings, timers, effects, next_write: 0 };
-        GroupCoordinator { groups: BTreeMap::new(), engine }
+        GroupCoordinator { groups: BTreeMap::new(), pending: BTreeMap::new(), engine }
     }
 
     /// When [`on_time`](Self::on_time) is to be called next, by the monotonic clock.

@@ -18,8 +18,26 @@ use crate::timers::Timer;
 /// The first version that tells an unknown group apart from a wrong generation.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
 
-/// The name and id of a topic of which a request says one: the broker's metadata knows the other.
-pub type Resolve<'a> = dyn Fn(&str, TopicId) -> Result<(String, TopicId), ErrorCode> + 'a;
+/// A topic as the broker's metadata knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub topic_id: TopicId,
+    /// How many partitions it has, from 0.
+    pub partition_count: i32,
+}
+
+impl KnownTopic {
+    fn check_partition(&self, partition: i32) -> ErrorCode {
+        let is_known = (0..self.partition_count).contains(&partition);
+        if is_known { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition }
+    }
+}
+
+/// Finds a topic by its name, or by its id where the name is empty; or says what is wrong.
+pub type Resolve<'a> = dyn Fn(&str, TopicId) -> Result<KnownTopic, ErrorCode> + 'a;
 
 impl GroupCoordinator {
     /// Commits offsets. `resolve` says which topics there are; an offset of another one is
@@ -33,12 +51,19 @@ impl GroupCoordinator {
     ) -> Actions {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
-            let (name, topic_id, error) = match resolve(topic.name, topic.topic_id) {
-                Ok((name, topic_id)) => (name, topic_id, ErrorCode::None),
-                Err(error) => (topic.name.to_owned(), topic.topic_id, error),
+            let known = resolve(topic.name, topic.topic_id);
+            let partition = |one: &OffsetCommitRequestPartition<'_>| {
+                let error = match &known {
+                    Ok(known) => known.check_partition(one.partition_index),
+                    Err(error) => *error,
+                };
+                (one.partition_index, error)
             };
-            let partition = |one: &OffsetCommitRequestPartition<'_>| (one.partition_index, error);
             let partitions = topic.partitions.iter().map(partition).collect();
+            let (name, topic_id) = match known {
+                Ok(known) => (known.name, known.topic_id),
+                Err(_) => (topic.name.to_owned(), topic.topic_id),
+            };
             topics.push(CommittedTopic { name, topic_id, partitions });
         }
         let mut response = OffsetCommit { topics };
@@ -128,48 +153,56 @@ impl GroupCoordinator {
         query.answer(group.map(|group| &group.offsets))
     }
 
-    /// Forgets offsets that no member of the group uses.
+    /// Forgets offsets that no member of the group uses. `resolve` says which topics there are.
     pub fn delete_offsets(
         &mut self,
         caller: &Caller<'_>,
         request: &OffsetDeleteRequest<'_>,
+        resolve: &Resolve<'_>,
         now: Now,
     ) -> Actions {
-        let error = match self.groups.get(request.group_id) {
-            None => ErrorCode::GroupIdNotFound,
-            Some(group) => match group.state {
-                State::Dead => ErrorCode::GroupIdNotFound,
-                State::Empty => ErrorCode::None,
-                State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
-                    let is_known = group.is_of_consumers();
-                    if is_known { ErrorCode::None } else { ErrorCode::NonEmptyGroup }
-                }
-            },
-        };
-        let mut response = OffsetDelete { error, topics: Vec::new() };
+        let error = self.check_deletion(request.group_id);
         if error != ErrorCode::None {
+            let response = OffsetDelete { error, topics: Vec::new() };
             let responses = vec![(caller.token, Response::OffsetDelete(response))];
             return Actions { responses, writes: Vec::new() };
         }
         self.in_group(request.group_id, now, |group, turn| {
+            let mut topics = Vec::with_capacity(request.topics.len());
             let mut offsets = Vec::new();
             for topic in &request.topics {
+                let known = resolve(topic.name, TopicId::ZERO);
                 let is_used = group.state != State::Empty && group.is_subscribed_to(topic.name);
-                let error =
-                    if is_used { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
+                let check = |partition: i32| {
+                    let found = known.as_ref().map(|known| known.check_partition(partition));
+                    let error = found.unwrap_or_else(|error| *error);
+                    let is_refused = error == ErrorCode::None && is_used;
+                    if is_refused { ErrorCode::GroupSubscribedToTopic } else { error }
+                };
                 let numbers = topic.partitions.iter().map(|partition| partition.partition_index);
-                response.topics.push((
-                    topic.name.to_owned(),
-                    numbers.clone().map(|number| (number, error)).collect(),
-                ));
-                let present = numbers
-                    .filter(|number| !is_used && group.offsets.contains(topic.name, *number));
+                let results: Vec<_> = numbers.map(|number| (number, check(number))).collect();
+                let present = results.iter().filter(|(number, error)| {
+                    *error == ErrorCode::None && group.offsets.contains(topic.name, *number)
+                });
                 offsets.extend(
-                    present.map(|number| (group.id.clone(), topic.name.to_owned(), number)),
+                    present.map(|(number, _)| (group.id.clone(), topic.name.to_owned(), *number)),
                 );
+                topics.push((topic.name.to_owned(), results));
             }
+            let response = OffsetDelete { error: ErrorCode::None, topics };
             delete(offsets, Some((caller.token, response)), turn);
         })
+    }
+
+    fn check_deletion(&self, group_id: &str) -> ErrorCode {
+        let Some(group) = self.groups.get(group_id) else { return ErrorCode::GroupIdNotFound };
+        match group.state {
+            State::Dead => ErrorCode::GroupIdNotFound,
+            State::Empty => ErrorCode::None,
+            State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
+                if group.is_of_consumers() { ErrorCode::None } else { ErrorCode::NonEmptyGroup }
+            }
+        }
     }
 
     /// Topics are gone, and so are the offsets in them.

@@ -1,10 +1,14 @@
 //! Groups and offsets from the records of the partition.
 
+use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use model::TimestampMs;
+use model::collections::BTreeMap;
+use model::record_batch::{BatchError, Compression, RecordBatch};
+use model::{ProducerId, TimestampMs};
 use wire::consumer_offsets_record::ConsumerOffsetsRecord;
+use wire::control_record::ControlRecord;
 use wire::coordinator_record::decode_consumer_offsets_record;
 use wire::group_metadata_value::{GroupMetadataValue, MemberMetadata};
 use wire::offset_commit_value::OffsetCommitValue;
@@ -24,8 +28,58 @@ pub enum Replayed {
     Skipped,
 }
 
+/// Why a batch cannot be taken in: the partition cannot be served from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// Its records cannot be read.
+    Batch(BatchError),
+    /// Its records are compressed; this broker writes them plain, as Apache Kafka does unless
+    /// `offsets.topic.compression.codec` says otherwise.
+    Compressed,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Batch(error) => write!(formatter, "a batch cannot be read: {error}"),
+            LoadError::Compressed => formatter.write_str("a batch of group records is compressed"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Offsets that a transaction commits, until its end says whether.
+pub(super) type PendingOffsets = BTreeMap<(String, String, i32), CommittedOffset>;
+
 impl GroupCoordinator {
-    /// Takes in a record of the partition, in the order of the log.
+    /// Takes in a batch of the partition, in the order of the log: plain, of a transaction, or
+    /// the end of one. Gives the errors of the records in it that were skipped because they are
+    /// no records of groups.
+    ///
+    /// # Errors
+    /// When the batch itself cannot be read.
+    pub fn replay_batch(&mut self, batch: &RecordBatch<'_>) -> Result<Vec<wire::Error>, LoadError> {
+        if batch.compression() != Compression::None {
+            return Err(LoadError::Compressed);
+        }
+        let mut skipped = Vec::new();
+        for record in batch.records() {
+            let record = record.map_err(LoadError::Batch)?;
+            let key = record.key.unwrap_or_default();
+            let replayed = if batch.is_control() {
+                self.replay_marker(batch.producer_id(), key, record.value.unwrap_or_default())
+            } else if batch.is_transactional() {
+                self.replay_pending(batch.producer_id(), key, record.value)
+            } else {
+                self.replay(key, record.value).map(|_| ())
+            };
+            skipped.extend(replayed.err());
+        }
+        Ok(skipped)
+    }
+
+    /// Takes in a record that stands alone, in the order of the log.
     ///
     /// # Errors
     /// When the bytes are no such record. The coordinator is as before, and may skip it.
@@ -54,7 +108,9 @@ impl GroupCoordinator {
     }
 
     /// All records are in: the members' sessions begin now, as if each had just been heard of.
+    /// Transactions that have not ended commit nothing.
     pub fn loaded(&mut self, now: Now) -> Actions {
+        self.pending.clear();
         let interval_ms = self.engine.settings.retention_check_interval_ms;
         let size_max = self.engine.settings.group_size_max;
         let ids: Vec<Rc<str>> = self.groups.keys().cloned().collect();
@@ -75,6 +131,39 @@ impl GroupCoordinator {
         actions
     }
 
+    /// Holds an offset back until its transaction ends.
+    fn replay_pending(
+        &mut self,
+        producer_id: ProducerId,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> wire::Result<()> {
+        let record = decode_consumer_offsets_record(key, value)?;
+        if let ConsumerOffsetsRecord::OffsetCommit(key, Some(value)) = record {
+            let pending = self.pending.entry(producer_id).or_default();
+            let key = (key.group.to_owned(), key.topic.to_owned(), key.partition);
+            pending.insert(key, offset_of(&value));
+        }
+        Ok(())
+    }
+
+    /// Ends a transaction: what it committed holds now, or never.
+    fn replay_marker(
+        &mut self,
+        producer_id: ProducerId,
+        key: &[u8],
+        value: &[u8],
+    ) -> wire::Result<()> {
+        let marker = ControlRecord::decode(key, value)?;
+        let pending = self.pending.remove(&producer_id).unwrap_or_default();
+        if matches!(marker, ControlRecord::Commit(_)) {
+            for ((group, topic, partition), offset) in pending {
+                self.set_offset(&group, &topic, partition, offset);
+            }
+        }
+        Ok(())
+    }
+
     fn replay_offset(
         &mut self,
         group_id: &str,
@@ -82,6 +171,13 @@ impl GroupCoordinator {
         partition: i32,
         value: Option<&OffsetCommitValue<'_>>,
     ) {
+        // What a transaction that is still open said before is overtaken.
+        if !self.pending.is_empty() {
+            let key = (group_id.to_owned(), topic.to_owned(), partition);
+            self.pending.values_mut().for_each(|pending| {
+                pending.remove(&key);
+            });
+        }
         let Some(value) = value else {
             if let Some(group) = self.groups.get_mut(group_id) {
                 group.offsets.remove(topic, partition);
@@ -91,19 +187,13 @@ impl GroupCoordinator {
             }
             return;
         };
-        let offset = CommittedOffset {
-            offset: value.offset,
-            leader_epoch: value.leader_epoch,
-            metadata: value.metadata.to_owned(),
-            commit_timestamp: TimestampMs(value.commit_timestamp),
-            expire_timestamp: Some(TimestampMs(value.expire_timestamp)).filter(|at| at.0 >= 0),
-            topic_id: value.topic_id,
-        };
+        self.set_offset(group_id, topic, partition, offset_of(value));
+    }
+
+    fn set_offset(&mut self, group_id: &str, topic: &str, partition: i32, offset: CommittedOffset) {
         let id: Rc<str> = group_id.into();
-        let group = self
-            .groups
-            .entry(id.clone())
-            .or_insert_with(|| Group::new(id, offset.commit_timestamp));
+        let made = || Group::new(id.clone(), offset.commit_timestamp);
+        let group = self.groups.entry(id.clone()).or_insert_with(made);
         group.offsets.set(topic, partition, offset);
     }
 
@@ -143,6 +233,18 @@ impl GroupCoordinator {
         let id: Rc<str> = group_id.into();
         self.groups.insert(id.clone(), group_of(id, value, offsets));
         Ok(())
+    }
+}
+
+/// The offset that a record says.
+fn offset_of(value: &OffsetCommitValue<'_>) -> CommittedOffset {
+    CommittedOffset {
+        offset: value.offset,
+        leader_epoch: value.leader_epoch,
+        metadata: value.metadata.to_owned(),
+        commit_timestamp: TimestampMs(value.commit_timestamp),
+        expire_timestamp: Some(TimestampMs(value.expire_timestamp)).filter(|at| at.0 >= 0),
+        topic_id: value.topic_id,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use coordinator::coordinator::KnownTopic;
 use coordinator::offset_fetch::{GroupQuery, TopicQuery};
 use coordinator::response::{Join, Leave, OffsetCommit, Sync};
 use coordinator::{
@@ -21,6 +22,15 @@ const EPOCH_MS: i64 = 1_700_000_000_000;
 /// The one topic that exists, by name and id.
 pub const TOPIC: &str = "orders";
 pub const TOPIC_ID: TopicId = Uuid([7; 16]);
+
+/// The broker's metadata: one topic of eight partitions.
+pub fn resolve(name: &str, topic_id: TopicId) -> Result<KnownTopic, ErrorCode> {
+    if name == TOPIC || topic_id == TOPIC_ID {
+        Ok(KnownTopic { name: TOPIC.to_owned(), topic_id: TOPIC_ID, partition_count: 8 })
+    } else {
+        Err(ErrorCode::UnknownTopicOrPartition)
+    }
+}
 
 pub type LogRecord = (Vec<u8>, Option<Vec<u8>>);
 
@@ -265,13 +275,6 @@ impl Harness {
     }
 
     pub fn commit_request(&mut self, version: i16, request: &OffsetCommitRequest<'_>) -> Token {
-        let resolve = |name: &str, id: TopicId| {
-            if name == TOPIC || id == TOPIC_ID {
-                Ok((TOPIC.to_owned(), TOPIC_ID))
-            } else {
-                Err(ErrorCode::UnknownTopicOrPartition)
-            }
-        };
         self.call(version, |coordinator, caller, now| {
             coordinator.commit_offsets(caller, request, &resolve, now)
         })

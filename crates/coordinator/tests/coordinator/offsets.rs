@@ -1,10 +1,13 @@
 //! Offsets: who may commit them, when they are seen, and when they go.
 
 use coordinator::offset_fetch::{self, GroupQuery};
-use coordinator::{Response, Settings, WriteError};
-use model::{ErrorCode, TopicId, Uuid};
+use coordinator::{Actions, GroupCoordinator, Response, Settings, WriteError};
+use model::record_batch::{BatchOptions, NewRecord, RecordBatch, RecordBatchBuilder, attribute};
+use model::{ErrorCode, ProducerId, TimestampMs, TopicId, Uuid};
 use wire::consumer_offsets_record::ConsumerOffsetsRecord;
+use wire::control_record::ControlRecord;
 use wire::coordinator_record::decode_consumer_offsets_record;
+use wire::end_txn_marker::EndTxnMarker;
 use wire::list_groups_request::ListGroupsRequest;
 use wire::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -16,7 +19,7 @@ use wire::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 
-use crate::harness::{Harness, Joining, TOPIC, TOPIC_ID, offset_in};
+use crate::harness::{Harness, Joining, LogRecord, TOPIC, TOPIC_ID, offset_in, resolve};
 
 const G: &str = "group";
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -102,8 +105,13 @@ fn what_cannot_be_committed_is_refused_one_by_one() {
         partitions,
         ..OffsetCommitRequestTopic::default()
     };
-    let good =
-        vec![partition(0, None), partition(1, Some(&long)), partition(2, Some(&long[..8192]))];
+    let good = vec![
+        partition(8, None),
+        partition(-1, None),
+        partition(0, None),
+        partition(1, Some(&long)),
+        partition(2, Some(&long[..8192])),
+    ];
     let request = OffsetCommitRequest {
         group_id: G,
         topics: vec![topic(TOPIC, good), topic("gone", vec![partition(0, None)])],
@@ -117,6 +125,8 @@ fn what_cannot_be_committed_is_refused_one_by_one() {
     assert_eq!(
         results,
         [
+            ErrorCode::UnknownTopicOrPartition,
+            ErrorCode::UnknownTopicOrPartition,
             ErrorCode::None,
             ErrorCode::OffsetMetadataTooLarge,
             ErrorCode::None,
@@ -172,6 +182,55 @@ fn foreign_records_are_skipped_and_broken_ones_refused() {
         assert!(coordinator.replay(key, value).is_err());
     }
     assert_eq!(coordinator.group_count(), 0);
+}
+
+#[test]
+fn offsets_of_transactions_hold_when_their_end_says_so() {
+    let mut harness = harness();
+    for offset in 5..8 {
+        harness.commit(G, SIMPLE, &[(0, offset)]);
+    }
+    harness.flush();
+    let [five, six, seven] = [0, 1, 2].map(|at| harness.log[at].clone());
+    let batch = |producer: i64, flags, (key, value): &LogRecord| {
+        let options =
+            BatchOptions { producer_id: ProducerId(producer), flags, ..BatchOptions::default() };
+        let mut builder = RecordBatchBuilder::new(options);
+        builder.append(&NewRecord {
+            timestamp: TimestampMs(0),
+            key: Some(key),
+            value: value.as_deref(),
+            headers: &[],
+        });
+        builder.build()
+    };
+    let plain = |record| batch(-1, 0, record);
+    let pending = |producer, record| batch(producer, attribute::TRANSACTIONAL, record);
+    let ended = |producer, marker: ControlRecord<'_>| {
+        let (key, value) = marker.encode().expect("a marker");
+        let flags = attribute::TRANSACTIONAL | attribute::CONTROL;
+        batch(producer, flags, &(key, Some(value)))
+    };
+    let commits = |producer| ended(producer, ControlRecord::Commit(EndTxnMarker::default()));
+    let aborts = |producer| ended(producer, ControlRecord::Abort(EndTxnMarker::default()));
+    let cases = [
+        (vec![plain(&five), pending(1, &six)], 5),
+        (vec![plain(&five), pending(1, &six), commits(1)], 6),
+        (vec![plain(&five), pending(1, &six), aborts(1)], 5),
+        (vec![pending(1, &six), aborts(1), pending(1, &seven), commits(1)], 7),
+        (vec![pending(1, &six), pending(2, &seven), commits(2), commits(1)], 6),
+        // A plain commit overtakes what an open transaction said before it.
+        (vec![pending(1, &six), plain(&five), commits(1)], 5),
+    ];
+    for (number, (batches, expected)) in cases.iter().enumerate() {
+        let mut coordinator = GroupCoordinator::new(Settings::default());
+        for bytes in batches {
+            let batch = RecordBatch::first(bytes).expect("a batch");
+            assert_eq!(coordinator.replay_batch(&batch), Ok(Vec::new()));
+        }
+        assert_eq!(coordinator.loaded(harness.now()), Actions::default());
+        assert_eq!(offset_in(&coordinator, G, 0), *expected, "case {number}");
+    }
 }
 
 #[test]
@@ -329,11 +388,12 @@ fn offsets_that_members_use_are_not_deleted() {
             group_id: group,
             topics: vec![OffsetDeleteRequestTopic {
                 name: TOPIC,
-                partitions: vec![partition(0), partition(7)],
+                partitions: vec![partition(0), partition(7), partition(8)],
             }],
         };
-        let token = harness
-            .call(0, |coordinator, caller, now| coordinator.delete_offsets(caller, &request, now));
+        let token = harness.call(0, |coordinator, caller, now| {
+            coordinator.delete_offsets(caller, &request, &resolve, now)
+        });
         harness.flush();
         match harness.responses.remove(&token) {
             Some(Response::OffsetDelete(answer)) => answer,
@@ -347,11 +407,13 @@ fn offsets_that_members_use_are_not_deleted() {
     );
     let id = harness.joined(joins).member_id;
     let answer = delete(&mut harness, G);
-    assert_eq!(answer.topics[0].1[0].1, ErrorCode::GroupSubscribedToTopic);
+    let errors = answer.topics[0].1.iter().map(|(_, error)| *error).collect::<Vec<_>>();
+    let used = ErrorCode::GroupSubscribedToTopic;
+    assert_eq!(errors, [used, used, ErrorCode::UnknownTopicOrPartition]);
     harness.leave(G, &[(&id, None)]);
     harness.flush();
     let answer = delete(&mut harness, G);
-    assert_eq!(answer.topics[0].1, [(0, ErrorCode::None), (7, ErrorCode::None)]);
+    assert_eq!(answer.topics[0].1[..2], [(0, ErrorCode::None), (7, ErrorCode::None)]);
     assert_eq!((harness.offset(G, 0), harness.offset(G, 1)), (-1, 6));
     harness.restart();
     assert_eq!((harness.offset(G, 0), harness.offset(G, 1)), (-1, 6));
