@@ -234,8 +234,9 @@ pub(crate) fn leader_change(
     now: TimestampMs,
 ) -> Result<Bytes, Error> {
     let one = || LeaderVoter { voter_id: voter.id.0, voter_directory_id: voter.directory_id };
+    // Apache Kafka 4.4 reads this record as version 0, whatever it says of itself.
     let message = LeaderChangeMessage {
-        version: 1,
+        version: 0,
         leader_id: voter.id.0,
         voters: vec![one()],
         granting_voters: vec![one()],
