@@ -18,7 +18,7 @@ use model::{
     record_batch::{BatchOptions, NewRecord, RecordBatchBuilder},
 };
 use runtime::{ShardIndex, local::Turnstile};
-use storage::{AppendOptions, AppendOrigin, Log};
+use storage::{AppendError, AppendOptions, AppendOrigin, Log, WaitError};
 
 use crate::{
     metadata_log, metadata_records,
@@ -157,8 +157,12 @@ pub(crate) async fn append(
 ) -> Result<Offset, Error> {
     let options = AppendOptions { leader_epoch, origin: AppendOrigin::Coordinator, now_ms };
     let damaged = |error: String| Error::Damaged(format!("cannot be written: {error}"));
-    let appended = log.append(batch, &options).map_err(|error| damaged(error.to_string()))?;
-    log.wait_durable(appended.end()).await.map_err(|error| damaged(error.to_string()))?;
+    let appended = log.append(batch, &options).map_err(|error| {
+        if error == AppendError::Closed { Error::Stopping } else { damaged(error.to_string()) }
+    })?;
+    log.wait_durable(appended.end()).await.map_err(|error| {
+        if error == WaitError::Closed { Error::Stopping } else { damaged(error.to_string()) }
+    })?;
     Ok(appended.base_offset)
 }
 

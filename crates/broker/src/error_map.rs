@@ -64,6 +64,7 @@ pub(crate) fn cluster(error: &cluster::Error) -> ErrorCode {
         Error::InvalidRequest(_) => ErrorCode::InvalidRequest,
         Error::PolicyViolation(_) => ErrorCode::PolicyViolation,
         Error::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
+        Error::Stopping => ErrorCode::NotController,
         Error::ProducerIdsExhausted | Error::Damaged(_) | Error::ForeignDirectory(_) => {
             ErrorCode::UnknownServerError
         }

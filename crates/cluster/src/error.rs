@@ -31,6 +31,8 @@ pub enum Error {
     StaleBrokerEpoch(NodeId),
     /// Every producer id was given out.
     ProducerIdsExhausted,
+    /// The controller gives up its work: another one, or this one later, will take the request.
+    Stopping,
     /// The metadata log says what cannot be: the image is no longer to be used.
     Damaged(String),
     /// The directory belongs to a quorum that is not exactly this node, or cannot be read here.
@@ -55,6 +57,7 @@ impl fmt::Display for Error {
                 write!(formatter, "broker {node} is not registered with this epoch")
             }
             Error::ProducerIdsExhausted => formatter.write_str("every producer id was given out"),
+            Error::Stopping => formatter.write_str("the controller is stopping"),
             Error::Damaged(text) => write!(formatter, "the metadata log is damaged: {text}"),
         }
     }
