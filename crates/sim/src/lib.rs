@@ -16,6 +16,7 @@ mod driver;
 mod net;
 mod number;
 mod rng;
+pub mod scenario;
 mod schedule;
 mod simulation;
 mod trace;

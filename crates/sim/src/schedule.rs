@@ -18,8 +18,8 @@ pub(crate) enum Due {
     Arrive { socket: u32, arrival: Arrival },
     /// A message reaches another shard of its process.
     Mesh { from: ShardIndex, to: ShardKey, message: Message },
-    /// The moment that a crash was waiting for.
-    Trigger,
+    /// The moment that the trigger of this number was waiting for.
+    Trigger(u64),
 }
 
 struct Entry {

@@ -164,6 +164,17 @@ impl Simulation {
         self.running.retain(|running| running.key.node != node);
     }
 
+    /// Gives a shard a message from outside its mesh.
+    ///
+    /// # Panics
+    /// When the node does not run.
+    pub fn inject(&mut self, node: u16, shard: u16, message: runtime::Message) {
+        let running =
+            self.running.iter().find(|one| (one.key.node, one.key.shard) == (node, shard));
+        let key = running.expect("it runs").key;
+        self.world.borrow_mut().inject(key, message);
+    }
+
     /// Sets how often a node's disk fails from now on.
     pub fn set_faults(&mut self, node: u16, faults: DiskFaults) {
         self.world.borrow_mut().disk(node).faults = faults;
@@ -175,14 +186,19 @@ impl Simulation {
     }
 
     /// Lets time pass until `condition` holds, at most until `deadline`.
-    pub fn run_until(&mut self, deadline: Instant, mut condition: impl FnMut() -> bool) -> Stop {
+    pub fn run_until(&mut self, deadline: Instant, condition: impl FnMut() -> bool) -> Stop {
+        let stop = self.turn_until(deadline, condition);
+        self.world.borrow_mut().disarm();
+        stop
+    }
+
+    fn turn_until(&mut self, deadline: Instant, mut condition: impl FnMut() -> bool) -> Stop {
         for _ in 0..TURNS_MAX {
             if condition() {
                 return Stop::Condition;
             }
             let mut world = self.world.borrow_mut();
             if world.triggered {
-                world.triggered = false;
                 return Stop::Triggered;
             }
             let (wake, who) = self.next_to_run(&mut world);

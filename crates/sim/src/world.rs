@@ -73,6 +73,8 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     net: Net,
     trigger: Option<Trigger>,
+    /// Counts triggers: what an earlier one planned is void.
+    trigger_number: u64,
 }
 
 impl World {
@@ -89,6 +91,7 @@ impl World {
             nodes: Vec::new(),
             net,
             trigger: None,
+            trigger_number: 0,
         }
     }
 
@@ -142,13 +145,14 @@ impl World {
     /// Ends a node's life.
     pub(crate) fn crash(&mut self, node: u16, crash: Crash) {
         let now = self.schedule.now;
+        let wall_clock_ms = self.wall_clock_ms(now);
         let node_state = self.node(node);
         assert!(node_state.alive, "node {node} does not run");
         node_state.alive = false;
         let process = (node, node_state.life);
         match crash {
             Crash::Kill => {
-                node_state.disk.kill(now);
+                node_state.disk.kill(now, wall_clock_ms);
                 self.net.kill(process, &mut self.schedule);
             }
             Crash::PowerCut => {
@@ -157,15 +161,20 @@ impl World {
             }
         }
         self.node(node).shards.clear();
-        self.trigger = None;
-        self.triggered = false;
+        self.disarm();
         self.trace.note(now ^ u64::from(node));
         self.trace.line(|| format!("{now} node {node}: {crash:?}"));
     }
 
     pub(crate) fn arm(&mut self, trigger: Trigger) {
-        self.triggered = false;
+        self.disarm();
         self.trigger = Some(trigger);
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        self.triggered = false;
+        self.trigger = None;
+        self.trigger_number += 1;
     }
 
     fn shard(&mut self, key: ShardKey) -> Option<&mut Shard> {
@@ -260,7 +269,7 @@ impl World {
         if trigger.countdown == 0 {
             let at = now + trigger.delay_ns;
             self.trigger = None;
-            self.schedule.at(at, Due::Trigger);
+            self.schedule.at(at, Due::Trigger(self.trigger_number));
         }
     }
 
@@ -290,6 +299,12 @@ impl World {
         let to = ShardKey { shard: to.0, ..from };
         self.schedule.at(at, Due::Mesh { from: ShardIndex(from.shard), to, message });
         Ok(())
+    }
+
+    /// A message from outside a process reaches one of its shards.
+    pub(crate) fn inject(&mut self, to: ShardKey, message: Message) {
+        let shard = self.shard(to).expect("the process lives");
+        shard.inbox.push(Event::Message { from: None, message });
     }
 
     /// Lets the next thing happen.
@@ -325,7 +340,7 @@ impl World {
                     link.in_flight -= 1;
                 }
             }
-            Due::Trigger => self.triggered = true,
+            Due::Trigger(number) => self.triggered = number == self.trigger_number,
         }
     }
 

@@ -131,6 +131,13 @@ impl FileNode {
         !self.in_flight.is_empty()
     }
 
+    /// True if a write in flight goes around the page cache.
+    pub(crate) fn is_direct(&self, operation: u64) -> bool {
+        self.in_flight
+            .iter()
+            .any(|write| write.operation == operation && write.road == Road::Direct)
+    }
+
     /// Takes a write out of those in flight, to be landed or dropped.
     pub(crate) fn end_write(&mut self, operation: u64) -> InFlight {
         let index = self

@@ -243,32 +243,40 @@ impl Disk {
             || self.tree.files().map(FileNode::allocated_bytes).sum::<u64>() + more <= capacity
     }
 
-    /// The process was killed at `now`: its handles are closed, and of what it had in flight
-    /// nobody will be told. Writes land late, in part or never; the rest happens or does not.
-    pub(crate) fn kill(&mut self, now: u64) {
+    /// The process was killed at `now`: its handles are closed, and of what it had in flight nobody
+    /// will be told. Direct writes are with the device: they land late, in part or never. All else
+    /// is done by threads of the process, and is over with it, done or not.
+    pub(crate) fn kill(&mut self, now: u64, wall_clock_ms: i64) {
         self.note_crash();
-        self.handles.clear();
-        let numbers: Vec<u64> = self.operations.keys().copied().collect();
+        // What an earlier life left in flight is on its way already.
+        let own = self.operations.iter().filter(|(_, operation)| operation.reply.is_some());
+        let numbers: Vec<u64> = own.map(|(number, _)| *number).collect();
         for number in numbers {
             let goes_on = self.rng.chance(600);
-            let late = now + self.rng.below(LATE_LANDING_NS_MAX);
             let torn = self.rng.chance(300);
+            let late = now + self.rng.below(LATE_LANDING_NS_MAX);
             let operation = self.operations.get_mut(&number).expect("listed above");
             operation.reply = None;
-            if !goes_on || operation.needs_its_process() {
-                if let Work::Write { inode } = operation.work {
-                    self.tree.file_mut(inode).end_write(number);
-                }
-                self.operations.remove(&number);
-                continue;
-            }
             if let Work::Write { inode } = operation.work {
-                operation.not_before = late;
-                if torn {
+                if goes_on && torn {
                     operation.work = Work::TornWrite { inode };
                 }
+                if goes_on && self.tree.file_mut(inode).is_direct(number) {
+                    operation.not_before = late;
+                    continue;
+                }
+            }
+            if goes_on && !operation.needs_its_process() {
+                self.end(number, now, wall_clock_ms);
+            }
+            if let Some(Operation {
+                work: Work::Write { inode } | Work::TornWrite { inode }, ..
+            }) = self.operations.remove(&number)
+            {
+                self.tree.file_mut(inode).end_write(number);
             }
         }
+        self.handles.clear();
     }
 
     /// The power went away.

@@ -1,0 +1,151 @@
+//! What a seed decides before anything runs: topics, clients, and how often who dies.
+
+use crate::{Crash, Moment, Rng};
+
+/// What a producer may expect of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// acks=all of an idempotent producer: once, in order, through every crash.
+    ExactlyOnce,
+    /// acks=all without an id: at least once, through every crash.
+    AtLeastOnce,
+    /// acks=1: at least once while the power stays on.
+    Written,
+    /// acks=0: nothing but that what comes is whole.
+    Nothing,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TopicPlan {
+    pub(crate) name: &'static str,
+    pub(crate) partition_count: i32,
+    pub(crate) segment_bytes: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ProducerPlan {
+    pub(crate) promise: Promise,
+    pub(crate) topic: &'static str,
+    pub(crate) partition_count: i32,
+    pub(crate) batch_count: u32,
+    /// Batches in flight at once.
+    pub(crate) window: usize,
+    pub(crate) record_bytes_max: u64,
+    pub(crate) pause_us_max: u64,
+}
+
+/// One crash, or a clean stop, and what it waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndPlan {
+    pub(crate) end: End,
+    pub(crate) when: When,
+    pub(crate) shard_count_after: u16,
+    pub(crate) dark_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Crash(Crash),
+    CleanStop,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum When {
+    /// Soon after the start: recovery itself is interrupted.
+    AfterStart { us: u64 },
+    /// Some progress, then a moment.
+    AtMoment { acked_batches: u64, moment: Moment, countdown: u64, delay_ns: u64 },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) shard_count: u16,
+    pub(crate) topics: Vec<TopicPlan>,
+    pub(crate) producers: Vec<ProducerPlan>,
+    pub(crate) group_members: u64,
+    pub(crate) churned_topics: u64,
+    pub(crate) ends: Vec<EndPlan>,
+}
+
+impl Plan {
+    pub(crate) fn by_seed(rng: &mut Rng, shards: Option<u16>) -> Plan {
+        let shard_count = shards.unwrap_or_else(|| shard_count(rng));
+        let topics = vec![
+            TopicPlan { name: "orders", partition_count: 3, segment_bytes: segment_bytes(rng) },
+            TopicPlan { name: "events", partition_count: 2, segment_bytes: segment_bytes(rng) },
+        ];
+        let promises = [
+            Promise::ExactlyOnce,
+            Promise::ExactlyOnce,
+            Promise::ExactlyOnce,
+            Promise::AtLeastOnce,
+            Promise::Written,
+            Promise::Nothing,
+        ];
+        let producers: Vec<ProducerPlan> = promises
+            .into_iter()
+            .map(|promise| {
+                let topic = &topics[rng.index(topics.len())];
+                ProducerPlan {
+                    promise,
+                    topic: topic.name,
+                    partition_count: topic.partition_count,
+                    batch_count: u32::try_from(rng.between(120, 220)).expect("small"),
+                    window: if promise == Promise::ExactlyOnce { 1 + rng.index(5) } else { 1 },
+                    record_bytes_max: rng.pick(&[40, 400, 4000]),
+                    pause_us_max: rng.pick(&[1, 500, 5000]),
+                }
+            })
+            .collect();
+        let ends = ends(rng, &producers, shards);
+        let (group_members, churned_topics) = (rng.between(1, 3), rng.between(1, 6));
+        Plan { shard_count, topics, producers, group_members, churned_topics, ends }
+    }
+
+    /// True if no power cut is planned: then acks=1 is a promise, too.
+    pub(crate) fn keeps_power(&self) -> bool {
+        self.ends.iter().all(|end| end.end != End::Crash(Crash::PowerCut))
+    }
+}
+
+fn shard_count(rng: &mut Rng) -> u16 {
+    rng.pick(&[1, 2, 3, 4])
+}
+
+/// Small, so that a run rolls often; the largest batch still fits.
+fn segment_bytes(rng: &mut Rng) -> u32 {
+    rng.pick(&[20 << 10, 64 << 10, 256 << 10])
+}
+
+fn ends(rng: &mut Rng, producers: &[ProducerPlan], shards: Option<u16>) -> Vec<EndPlan> {
+    let total: u64 = producers.iter().map(|producer| u64::from(producer.batch_count)).sum();
+    let kinds: &[End] = rng.pick(&[
+        &[End::Crash(Crash::Kill)][..],
+        &[End::Crash(Crash::PowerCut)],
+        &[End::Crash(Crash::Kill), End::Crash(Crash::PowerCut)],
+        &[End::Crash(Crash::Kill), End::Crash(Crash::PowerCut)],
+    ]);
+    let crashes = rng.between(3, 6);
+    let mut ends = Vec::new();
+    for crash in 0..crashes {
+        let moments = [Moment::Write, Moment::Sync, Moment::NameChange, Moment::Allocate];
+        let when = if rng.chance(200) {
+            When::AfterStart { us: rng.below(30_000) }
+        } else {
+            When::AtMoment {
+                acked_batches: total * (crash + 1) / (crashes + 2),
+                moment: rng.pick(&moments),
+                countdown: rng.between(1, 12),
+                delay_ns: rng.pick(&[1, 20_000, 500_000, 5_000_000]),
+            }
+        };
+        let clean = crash >= 3 && rng.chance(200);
+        ends.push(EndPlan {
+            end: if clean { End::CleanStop } else { rng.pick(kinds) },
+            when,
+            shard_count_after: shards.unwrap_or_else(|| shard_count(rng)),
+            dark_us: rng.pick(&[1, 1_000, 100_000]),
+        });
+    }
+    ends
+}

@@ -1,0 +1,206 @@
+//! Consumers: one that follows each partition from its start, and the members of a group.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use client::{
+    CommittedOffsets, Connection, Error, FetchOptions, Fetched, GroupMember, GroupOptions, Position,
+};
+use model::{ErrorCode, Offset};
+
+use super::{clients::Workload, history::Partition};
+use crate::Rng;
+
+/// The group of the run.
+pub(crate) const GROUP: &str = "group";
+const FETCH: FetchOptions = FetchOptions {
+    max_wait: Duration::from_millis(50),
+    min_bytes: 1,
+    max_bytes: 1 << 20,
+    partition_max_bytes: 16 << 10,
+};
+
+impl Workload {
+    /// Follows a partition from its first record.
+    pub(crate) async fn follow(self, partition: Partition) {
+        let client = self.client(&format!("reader-{}-{}", partition.0, partition.1));
+        let mut position =
+            Position { topic: partition.0, partition: partition.1, offset: Offset(0) };
+        while !self.stop.get() {
+            let connection = self.connect(&client).await;
+            match connection.fetch(std::slice::from_ref(&position), FETCH).await {
+                Ok(fetched) => {
+                    self.operation();
+                    for fetched in &fetched {
+                        position.offset = self.take(fetched, position.offset);
+                    }
+                }
+                Err(error) => {
+                    self.refuse_nonsense("fetch", error);
+                    self.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Notes what a fetch brought; gives the offset to go on from.
+    fn take(&self, fetched: &Fetched, from: Offset) -> Offset {
+        let partition = (fetched.topic.clone(), fetched.partition);
+        if fetched.error_code != ErrorCode::None {
+            self.refuse_nonsense("fetch", Error::Refused(fetched.error_code));
+            return from;
+        }
+        match fetched.records_from(from) {
+            Ok((records, next)) => {
+                let mut history = self.history.borrow_mut();
+                let mut expected = from;
+                for record in &records {
+                    if record.offset != expected {
+                        let offset = record.offset;
+                        history.complain(format!("{partition:?}: {offset} follows {expected}"));
+                    }
+                    if record.offset >= fetched.high_watermark {
+                        let end = fetched.high_watermark;
+                        history.complain(format!("{partition:?}: {expected} is beyond {end}"));
+                    }
+                    expected = record.offset.next();
+                    let value = record.value.as_deref().unwrap_or_default();
+                    let value = String::from_utf8_lossy(value);
+                    history.note_seen(&partition, record.offset.0, &value);
+                }
+                next
+            }
+            Err(error) => {
+                self.complain(format!("{partition:?} from {from}: {error}"));
+                from
+            }
+        }
+    }
+
+    /// A member of the group: joins, reads, commits, leaves at times and comes back.
+    ///
+    /// After a failure of its connection it comes back as a new member: a commit that was under way
+    /// belongs to a generation that is then over.
+    pub(crate) async fn be_member(self, index: u64, topics: Vec<String>, mut rng: Rng) {
+        let client = self.client(&format!("member-{index}"));
+        while !self.stop.get() {
+            let connection = self.connect(&client).await;
+            let member = GroupMember::new(
+                connection.clone(),
+                GroupOptions {
+                    group: GROUP.to_owned(),
+                    topics: topics.clone(),
+                    session_timeout: Duration::from_secs(6),
+                    rebalance_timeout: Duration::from_secs(6),
+                },
+            );
+            if let Err(error) = self.take_part(&connection, member, &mut rng).await {
+                self.refuse_nonsense("group", error);
+                client.disconnect();
+                self.pause().await;
+            }
+        }
+    }
+
+    async fn take_part(
+        &self,
+        connection: &Connection,
+        mut member: GroupMember,
+        rng: &mut Rng,
+    ) -> Result<(), Error> {
+        while !self.stop.get() {
+            match self.be_in_generation(connection, &mut member, rng).await {
+                Ok(()) => break,
+                Err(Error::Refused(
+                    ErrorCode::RebalanceInProgress
+                    | ErrorCode::IllegalGeneration
+                    | ErrorCode::UnknownMemberId,
+                )) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match member.leave().await {
+            // It was thrown out meanwhile.
+            Ok(()) | Err(Error::Refused(ErrorCode::UnknownMemberId)) => self.operation(),
+            Err(error) => return Err(error),
+        }
+        let pause = Duration::from_millis(rng.below(50));
+        self.runtime.sleep(pause).await;
+        Ok(())
+    }
+
+    /// One generation, until it ends or the member has had enough.
+    async fn be_in_generation(
+        &self,
+        connection: &Connection,
+        member: &mut GroupMember,
+        rng: &mut Rng,
+    ) -> Result<(), Error> {
+        member.join().await?;
+        self.operation();
+        self.history.borrow_mut().counts.joins += 1;
+        let committed = connection.committed_offsets(GROUP, member.assignment()).await?;
+        let mut positions = self.start_positions(member, &committed);
+        loop {
+            if self.stop.get() || rng.chance(10) {
+                return Ok(());
+            }
+            if positions.is_empty() {
+                self.runtime.sleep(Duration::from_millis(50)).await;
+            } else {
+                let fetched = connection.fetch(&positions, FETCH).await?;
+                self.operation();
+                self.take_all(&fetched, &mut positions);
+            }
+            if rng.chance(300) {
+                self.commit(member, &positions).await?;
+            }
+            member.heartbeat().await?;
+            self.operation();
+        }
+    }
+
+    fn start_positions(&self, member: &GroupMember, committed: &CommittedOffsets) -> Vec<Position> {
+        let mut positions = Vec::new();
+        let mut history = self.history.borrow_mut();
+        for (topic, partitions) in member.assignment() {
+            for partition in partitions {
+                let partition = (topic.clone(), *partition);
+                let offset = committed.get(&partition).copied().unwrap_or_default();
+                history.check_committed(GROUP, &partition, offset.0);
+                history.note_owner(member.generation_id(), &partition, member.member_id());
+                let (topic, partition) = partition;
+                positions.push(Position { topic, partition, offset });
+            }
+        }
+        positions
+    }
+
+    fn take_all(&self, fetched: &[Fetched], positions: &mut [Position]) {
+        for fetched in fetched {
+            let position = positions.iter_mut().find(|position| {
+                position.topic == fetched.topic && position.partition == fetched.partition
+            });
+            match position {
+                Some(position) => position.offset = self.take(fetched, position.offset),
+                None => self.complain("a fetch of what nobody asked for".to_owned()),
+            }
+        }
+    }
+
+    async fn commit(&self, member: &GroupMember, positions: &[Position]) -> Result<(), Error> {
+        let offsets: BTreeMap<Partition, Offset> = positions
+            .iter()
+            .map(|position| ((position.topic.clone(), position.partition), position.offset))
+            .collect();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        member.commit(&offsets).await?;
+        self.operation();
+        let mut history = self.history.borrow_mut();
+        for (partition, offset) in &offsets {
+            history.note_commit(GROUP, partition, offset.0);
+        }
+        Ok(())
+    }
+}
