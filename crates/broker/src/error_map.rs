@@ -34,6 +34,7 @@ pub(crate) fn read(error: &ReadError) -> ErrorCode {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Io(_) => ErrorCode::KafkaStorageError,
         ReadError::Damaged(_) => ErrorCode::CorruptMessage,
+        ReadError::Missing { .. } => ErrorCode::KafkaStorageError,
         ReadError::Closed => ErrorCode::NotLeaderOrFollower,
     }
 }

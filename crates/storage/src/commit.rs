@@ -51,6 +51,21 @@ impl Drop for DurableWaiter {
     }
 }
 
+impl Log {
+    /// Where the segment stands among the files of the coming round; else it is given this place.
+    fn place_in_round(&self, base_offset: Offset, place: (u64, usize)) -> Option<usize> {
+        let mut state = self.0.state.borrow_mut();
+        let segment = state.segment_mut(base_offset)?;
+        match segment.unsynced {
+            Some((round, known)) if round == place.0 => Some(known),
+            Some(_) | None => {
+                segment.unsynced = Some(place);
+                None
+            }
+        }
+    }
+}
+
 impl StorageInner {
     pub(crate) fn durable_waiter(self: &Rc<Self>) -> DurableWaiter {
         self.durable_waiters.set(self.durable_waiters.get() + 1);
@@ -75,8 +90,9 @@ impl StorageInner {
     pub(crate) fn note_written(self: &Rc<Self>, log: &Log, written: &Written, file: &Rc<File>) {
         let is_vouched = written.is_vouched && self.options.commit == CommitStrategy::Shared;
         let mut unsynced = self.unsynced.borrow_mut();
-        let known = unsynced.iter_mut().find(|known| Rc::ptr_eq(&known.file, file));
-        match known {
+        let place = (self.counters.rounds.get(), unsynced.len());
+        let known = log.place_in_round(written.base_offset, place);
+        match known.and_then(|place| unsynced.get_mut(place)) {
             Some(known) => {
                 known.end = written.end;
                 known.end_offset = written.end_offset;

@@ -220,6 +220,13 @@ pub enum ReadError {
     Io(Errno),
     /// The bytes on disk are not what was written.
     Damaged(BatchError),
+    /// A segment is gone that held these offsets.
+    Missing {
+        /// The first offset that is missing.
+        from: Offset,
+        /// The first that is there again.
+        to: Offset,
+    },
     /// The log was deleted or closed.
     Closed,
 }
@@ -232,6 +239,9 @@ impl fmt::Display for ReadError {
             }
             ReadError::Io(errno) => errno.fmt(formatter),
             ReadError::Damaged(error) => error.fmt(formatter),
+            ReadError::Missing { from, to } => {
+                write!(formatter, "offsets {from} to {to} are missing")
+            }
             ReadError::Closed => formatter.write_str("the log is closed"),
         }
     }

@@ -36,8 +36,11 @@ pub(crate) struct LogInner {
     pub(crate) topic_id: TopicId,
     pub(crate) directory: RefCell<PathBuf>,
     pub(crate) state: RefCell<State>,
-    /// Something was written, became durable, was fenced or closed.
+    /// Something was written, or a task ended.
     pub(crate) progress: Notify,
+    /// Something became durable. Told apart from the other so that a producer that waits for it
+    /// is woken once.
+    pub(crate) durable: Notify,
     /// The high watermark moved, or the log was fenced or closed.
     pub(crate) growth: Notify,
 }
@@ -198,6 +201,7 @@ impl Log {
             directory: RefCell::new(directory),
             state: RefCell::new(state),
             progress: Notify::new(),
+            durable: Notify::new(),
             growth: Notify::new(),
         }));
         log.0.storage.register(&log);
@@ -394,7 +398,10 @@ impl Log {
             }
             let _waiter = (stage == Stage::Durable).then(|| log.0.storage.durable_waiter());
             loop {
-                log.0.progress.notified().await;
+                match stage {
+                    Stage::Written => log.0.progress.notified().await,
+                    Stage::Durable => log.0.durable.notified().await,
+                }
                 if let Some(outcome) = log.outcome(end, stage, generation) {
                     return outcome;
                 }
@@ -437,14 +444,20 @@ impl Log {
                 "fenced: the log takes no more appends"
             );
         }
-        self.0.progress.notify_all();
+        self.tell_waiters();
         self.0.growth.notify_all();
+    }
+
+    /// Wakes everybody who waits for an append.
+    pub(crate) fn tell_waiters(&self) {
+        self.0.progress.notify_all();
+        self.0.durable.notify_all();
     }
 
     /// Ends appends because the log goes away.
     pub(crate) fn set_closed(&self) {
         self.0.state.borrow_mut().status = Status::Closed;
-        self.0.progress.notify_all();
+        self.tell_waiters();
         self.0.growth.notify_all();
     }
 
@@ -462,6 +475,9 @@ impl Log {
         segment.written = position;
         drop(state);
         self.0.progress.notify_all();
+        if cfg!(feature = "mutant_ack_before_fdatasync") {
+            self.0.durable.notify_all();
+        }
         if moved {
             self.0.growth.notify_all();
         }
@@ -480,7 +496,7 @@ impl Log {
         }
         assert!(state.durable_end <= state.written_end, "durable is never beyond written");
         drop(state);
-        self.0.progress.notify_all();
+        self.0.durable.notify_all();
         if moved {
             self.0.growth.notify_all();
         }

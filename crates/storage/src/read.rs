@@ -112,9 +112,10 @@ impl Log {
             let found = self.read_cold(base_offset, limit, at, max_bytes, first, up_to).await?;
             match found {
                 Some(result) => return Ok(result),
-                // Compaction has left nothing from there to the segment's end.
                 None => match self.next_segment(base_offset) {
-                    Some(next) => at = next,
+                    // Compaction has left nothing from there to the segment's end.
+                    Some(next) if next == at || self.config().cleanup_policy.compact => at = next,
+                    Some(next) => return Err(ReadError::Missing { from: at, to: next }),
                     None => return Ok(ReadResult::empty(from)),
                 },
             }
@@ -137,8 +138,7 @@ impl Log {
         up_to: Offset,
     ) -> Result<Option<ReadResult>, ReadError> {
         let file = self.readable_file(base_offset).await?;
-        let indexes = self.indexes(base_offset).await?;
-        let mut start = indexes.position_before(from);
+        let mut start = self.indexes(base_offset).await?.position_before(from);
         let interval_bytes = 8 << 10;
         let mut wanted = max_bytes.saturating_add(interval_bytes).min(COLD_READ_BYTES_MAX);
         while start < limit {
@@ -172,6 +172,9 @@ impl Log {
             }
             let rest = &bytes[at..];
             start += position_of(at);
+            if start == limit {
+                break;
+            }
             wanted = match RecordBatch::size_of_first(rest) {
                 Ok(size) if size > BATCH_BYTES_MAX => {
                     let max = BATCH_BYTES_MAX;
@@ -307,11 +310,14 @@ impl Log {
         let bases: Vec<Offset> =
             self.0.state.borrow().segments.iter().map(|segment| segment.base_offset).collect();
         for base_offset in bases {
-            let indexes = self.indexes(base_offset).await?;
-            if indexes.max_timestamp().0 < timestamp {
-                continue;
-            }
-            let mut from = indexes.offset_before(timestamp).max(self.log_start_offset());
+            let mut from = {
+                // Not held any longer: an append would have to copy them.
+                let indexes = self.indexes(base_offset).await?;
+                if indexes.max_timestamp().0 < timestamp {
+                    continue;
+                }
+                indexes.offset_before(timestamp).max(self.log_start_offset())
+            };
             loop {
                 let up_to = self.high_watermark();
                 let found = self.read(from, COLD_READ_BYTES_MAX, FirstBatch::Whole, up_to).await?;

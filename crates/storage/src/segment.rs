@@ -48,6 +48,8 @@ pub(crate) struct Segment {
     pub(crate) vouched: Range<u64>,
     /// Being zeroed: a write into it has to wait.
     pub(crate) zeroing: Range<u64>,
+    /// Its place among the files of a round of the group commit, and which round.
+    pub(crate) unsynced: Option<(u64, usize)>,
     /// `None`: in its files.
     pub(crate) indexes: Option<Rc<Indexes>>,
     /// The timestamp of the first batch: what the roll by time counts from.
@@ -69,6 +71,7 @@ impl Segment {
             allocated: 0,
             vouched: 0..0,
             zeroing: 0..0,
+            unsynced: None,
             indexes: Some(Rc::new(Indexes::new(base_offset))),
             first_timestamp: None,
             created_ms,

@@ -261,7 +261,7 @@ impl Log {
         );
         drop(state);
         self.0.storage.forget_chunks(freed);
-        self.0.progress.notify_all();
+        self.tell_waiters();
     }
 
     /// Tries to secure space for a log whose appends are refused for want of it.

@@ -175,3 +175,30 @@ fn a_stale_batch_behind_the_end_is_not_taken() {
     let (count, report) = start(&disk, small_config()).unwrap();
     assert_eq!((count, report.cut_bytes), (40, 500));
 }
+
+#[test]
+fn a_segment_that_is_gone_is_not_passed_over() {
+    let disk = SharedDisk::new(3);
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        for number in 0..30 {
+            opened.log.append(&batch_of(&[value(number)]), &options(NOW)).unwrap();
+            if number % 10 == 9 {
+                opened.log.roll();
+            }
+        }
+        stop(opened).await;
+    });
+    disk.remove("/data/topic-0/00000000000000000010.log");
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        let read = async |from: i64| {
+            let up_to = opened.log.high_watermark();
+            opened.log.read(Offset(from), 100, FirstBatch::Whole, up_to).await
+        };
+        assert_eq!(read(9).await.unwrap().next_offset, Offset(10));
+        let missing = ReadError::Missing { from: Offset(10), to: Offset(20) };
+        assert_eq!(read(10).await.unwrap_err(), missing);
+        assert_eq!(read(20).await.unwrap().first_offset, Offset(20));
+    });
+}
