@@ -172,6 +172,24 @@ fn another_nodes_directory_is_refused() {
 }
 
 #[test]
+fn a_directory_with_another_voter_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let broker = Broker::start(start_in(directory.path(), &[]));
+    broker.signal("TERM");
+    assert!(broker.end().0.success());
+    let path = directory.path().join("meta.properties");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let is_other = |line: &&str| !line.starts_with("directory.id=");
+    let mut lines: Vec<&str> = text.lines().filter(is_other).collect();
+    lines.push("directory.id=AAAAAAAAAAAAAAAAAAAAQQ");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let line = refusal(start_in(directory.path(), &[]));
+    assert!(line.contains("voter") && line.contains("AAAAAAAAAAAAAAAAAAAAQQ"), "{line}");
+    std::fs::write(&path, text).unwrap();
+    drop(Broker::start(start_in(directory.path(), &[])));
+}
+
+#[test]
 fn a_directory_that_cannot_be_is_refused() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
