@@ -263,6 +263,14 @@ fn settings_come_from_the_file_and_from_variables() {
 }
 
 #[test]
+fn a_data_directory_is_made_with_those_above_it() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a/b/c");
+    drop(Broker::start(start_in(&path, &[])));
+    assert!(path.join("meta.properties").exists());
+}
+
+#[test]
 fn what_does_nothing_is_said() {
     let directory = TempDir::new().unwrap();
     let broker = Broker::start(start_in(directory.path(), &["--set", "num.network.threads=3"]));

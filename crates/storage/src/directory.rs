@@ -87,7 +87,7 @@ impl LogDirectory {
     ) -> Result<LogDirectory, Error> {
         let listed = match (runtime.list_directory(path).await, mode) {
             (Err(Errno::NOT_FOUND), OpenMode::CreateIfMissing) => {
-                runtime.create_directory(path).await.map_err(Error::io(path))
+                create_with_parents(runtime, path).await
             }
             (outcome, _) => outcome.map(drop).map_err(Error::io(path)),
         };
@@ -374,6 +374,33 @@ fn text(points: &[RecoveryPoint], offset: impl Fn(&RecoveryPoint) -> Option<Offs
         })
         .collect();
     format!("0\n{}\n{}", lines.len(), lines.concat()).into_bytes()
+}
+
+/// Creates a directory, and those above it that are missing. Each of these is made durable in the
+/// one above it before anything is put into it; the last one is by [`LogDirectory::open`].
+async fn create_with_parents(runtime: &Runtime, path: &Path) -> Result<(), Error> {
+    // Up to one that can be made or is there, then down again, each once.
+    let mut missing = Vec::new();
+    let mut current = path;
+    loop {
+        let parent = current.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match (runtime.create_directory(current).await, parent) {
+            (Err(Errno::NOT_FOUND), Some(parent)) => {
+                missing.push(current);
+                current = parent;
+            }
+            (Ok(()) | Err(Errno::EXISTS), _) => break,
+            (Err(errno), _) => return Err(Error::io(path)(errno)),
+        }
+    }
+    while let Some(next) = missing.pop() {
+        let parent = current.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        runtime.sync_directory(parent).await.map_err(Error::io(parent))?;
+        runtime.create_directory(next).await.map_err(Error::io(path))?;
+        current = next;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
