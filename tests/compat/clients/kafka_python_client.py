@@ -16,6 +16,9 @@ from kafka.errors import KafkaConnectionError
 
 TIMEOUT_S = 30
 POLL_MS = 100
+# Until its first record a member may join a second time, when it has learnt of the topic's partitions. kafka-python 3.0.12
+# drops the assignment of that join if the time of a poll ends before the answer comes, and then polls for nothing.
+FIRST_POLL_MS = 5000
 
 
 def produce(session):
@@ -60,10 +63,10 @@ class Listener(ConsumerRebalanceListener):
         self.session.say("assigned", partitions=[tp.partition for tp in assigned])
 
 
-def poll(consumer):
+def poll(consumer, timeout_ms):
     """kafka-python lets its user know that no broker is to be reached, and goes on when it is polled again."""
     try:
-        return consumer.poll(timeout_ms=POLL_MS)
+        return consumer.poll(timeout_ms=timeout_ms)
     except KafkaConnectionError as error:
         print(error, file=sys.stderr, flush=True)
         time.sleep(POLL_MS / 1000)
@@ -78,7 +81,7 @@ def consume(session):
     positions = {}
     consumer.subscribe([session.topic], listener=Listener(session))
     while True:
-        for records in poll(consumer).values():
+        for records in poll(consumer, POLL_MS if positions else FIRST_POLL_MS).values():
             for record in records:
                 positions[record.partition] = record.offset + 1
                 session.say_record(
