@@ -104,11 +104,13 @@ def fill_first(bootstrap, expected):
         ("records are produced with every codec", produce_all, bootstrap, expected, "first", 40),
         ("what was produced is read back", check_records, bootstrap, expected),
         ("offsets are committed with their metadata", commit_offsets, bootstrap, expected),
+        ("committed offsets are read back", check_groups, bootstrap, expected),
     )
 
 
 def fill_second(bootstrap, expected):
     in_order(
+        ("committed offsets are still there after a restart", check_groups, bootstrap, expected),
         ("records are produced after a restart", produce_all, bootstrap, expected, "second", 20),
         ("what was produced is read back", check_records, bootstrap, expected),
         ("offsets are committed again by one group", commit_half, bootstrap, expected, "readers"),

@@ -10,7 +10,8 @@ pub const OFFSETS_TOPIC_CONFIGS: [(&str, &str); 3] = [
     ("segment.bytes", "104857600"),
 ];
 
-/// The partition of a group among `partition_count`: Java's hash of the name without its sign.
+/// The partition of a group among `partition_count`: the absolute value of Java's hash of the
+/// name, where the one hash that has none counts as 0.
 ///
 /// # Panics
 /// Without partitions.
@@ -20,7 +21,7 @@ pub fn partition_of(group_id: &str, partition_count: i32) -> i32 {
     let hash = group_id
         .encode_utf16()
         .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX) % partition_count
+    hash.checked_abs().unwrap_or(0) % partition_count
 }
 
 #[cfg(test)]
@@ -34,7 +35,8 @@ mod tests {
             ("g1", 50, 42),
             ("", 50, 0),
             ("a", 50, 47),
-            ("group1", 50, 8),
+            ("group1", 50, 40),
+            ("others", 50, 25),
             ("polygenelubricants", 50, 0),
             ("\u{1F600}", 50, 49),
         ];
