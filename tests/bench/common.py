@@ -1,0 +1,95 @@
+"""What the measurements share: the load generator, built here, and what a process has used so far."""
+
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPO = HERE.parent.parent
+DEFAULT_CACHE = REPO / "target" / "bench"
+sys.path.insert(0, str(HERE.parent / "compat"))
+
+# The harness is beside this folder, so its path has to be known first.
+from harness import Failure  # noqa: E402
+
+# No case takes so long; only a hang reaches it.
+LOAD_TIMEOUT_S = 300
+GIGABYTE = 1_000_000_000
+VALUE_BYTES = 1024
+TUNED = ["batch.size=131072", "linger.ms=5"]
+
+
+def build_kload(cache):
+    """Compiles kload.c unless it is there already; a `Failure` says in one line what is missing."""
+    source, binary = HERE / "kload.c", cache / "kload"
+    if binary.exists() and binary.stat().st_mtime > source.stat().st_mtime:
+        return binary
+    cache.mkdir(parents=True, exist_ok=True)
+    if shutil.which("cc") is None:
+        raise Failure("`cc` is missing: it builds tests/bench/kload.c")
+    if not pathlib.Path("/usr/include/librdkafka/rdkafka.h").exists():
+        _install_librdkafka()
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-std=gnu11", "-o", binary, source, "-lrdkafka", "-lpthread"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"kload.c does not compile: {done.stdout.strip()}")
+    return binary
+
+
+def _install_librdkafka():
+    missing = "librdkafka's headers are missing: install Debian's librdkafka-dev"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise Failure(missing)
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    for words in (["update", "-qq"], ["install", "-y", "-qq", "librdkafka-dev"]):
+        done = subprocess.run(["apt-get", *words], env=environment, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            raise Failure(missing)
+
+
+def kload(binary, mode, address, topic, *options, producer=(), consumer=()):
+    """Runs kload and returns what it measured."""
+    command = [binary, mode, "-b", address, "-t", topic, *options]
+    for setting in producer:
+        command += ["-X", setting]
+    for setting in consumer:
+        command += ["-Y", setting]
+    done = subprocess.run(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, timeout=LOAD_TIMEOUT_S, check=False,
+    )
+    if done.returncode != 0:
+        tail = " ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
+        raise Failure(f"kload {mode} {topic} failed ({done.returncode}): {tail}")
+    return json.loads(done.stdout)
+
+
+def cpu_seconds(pid):
+    """User and system time of all threads of a process, io_uring's workers among them; not the kernel's own threads."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise Failure(f"process {pid} has no VmRSS")
+
+
+def machine():
+    """The machine and the commit, for the head of a report."""
+    model = "unknown processor"
+    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    commit = subprocess.run(
+        ["git", "-C", REPO, "rev-parse", "--short=12", "HEAD"], stdout=subprocess.PIPE, text=True, check=False
+    ).stdout.strip()
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, commit {commit}, load average before: {load}"
