@@ -90,6 +90,7 @@ impl Log {
             return Ok(duplicate);
         }
         self.make_room(&mut state, bytes, &verdict, options)?;
+        state.is_as_closed = false;
         let base_offset = state.end;
         let mut taken = 0;
         for batch in batches(bytes) {

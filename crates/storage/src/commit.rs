@@ -13,7 +13,7 @@ use std::{
     future::{Future, poll_fn},
     path::Path,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::Poll,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use runtime::{Errno, File, TaskQueue};
 
 use crate::{
     FenceReason, Log,
-    log::State,
+    log::{LogInner, State},
     storage::{CommitStrategy, FileSystem, StorageInner},
     write::Written,
 };
@@ -34,7 +34,8 @@ const SYNC_DELAY: Duration = Duration::from_millis(5);
 
 /// A file with completed writes that no sync has covered.
 pub(crate) struct Unsynced {
-    log: Log,
+    /// Weak: a log that nobody holds has nobody who waits.
+    log: Weak<LogInner>,
     base_offset: Offset,
     file: Rc<File>,
     end: u64,
@@ -99,7 +100,7 @@ impl StorageInner {
                 known.is_vouched &= is_vouched;
             }
             None => unsynced.push(Unsynced {
-                log: log.clone(),
+                log: log.downgrade(),
                 base_offset: written.base_offset,
                 file: Rc::clone(file),
                 end: written.end,
@@ -158,14 +159,16 @@ impl StorageInner {
         }
         self.counters.count_round(batch.len(), syncs.len());
         let outcomes = join_all(syncs).await;
-        for (written, sync) in batch.iter().zip(&told_by) {
-            if let Err(errno) = outcomes[*sync] {
-                written.log.fence(FenceReason::Sync(errno));
+        let told = || batch.iter().zip(&told_by).map(|(written, sync)| (written, outcomes[*sync]));
+        for (written, outcome) in told() {
+            if let (Some(log), Err(errno)) = (written.log.upgrade(), outcome) {
+                Log(log).fence(FenceReason::Sync(errno));
             }
         }
-        for (written, sync) in batch.iter().zip(&told_by) {
-            if outcomes[*sync].is_ok() && written.log.fenced().is_none() {
-                written.log.mark_durable(written.base_offset, written.end, written.end_offset);
+        for (written, outcome) in told() {
+            let Some(log) = written.log.upgrade().map(Log) else { continue };
+            if outcome.is_ok() && log.fenced().is_none() {
+                log.mark_durable(written.base_offset, written.end, written.end_offset);
             }
         }
     }

@@ -234,6 +234,17 @@ impl Log {
             return Err(Error::Fenced(reason));
         }
         self.wait_until_quiet().await;
+        if !self.0.state.borrow().is_as_closed {
+            self.write_everything().await?;
+        }
+        self.0.state.borrow_mut().recovery_point = end;
+        self.release_tails();
+        self.set_closed();
+        Ok(())
+    }
+
+    /// Brings all files into the form that a clean stop leaves; everything is durable.
+    async fn write_everything(&self) -> Result<(), Error> {
         let bases: Vec<Offset> = {
             let mut state = self.0.state.borrow_mut();
             for segment in &mut state.segments {
@@ -257,9 +268,6 @@ impl Log {
             self.write_epochs_and_producers(end, Some(epochs), producers).await?;
             self.0.storage.sync_directory(&directory).await.map_err(Error::io(&directory))?;
         }
-        self.0.state.borrow_mut().recovery_point = end;
-        self.release_tails();
-        self.set_closed();
         Ok(())
     }
 

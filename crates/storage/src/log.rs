@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) epochs: LeaderEpochs,
     /// No more appends are taken, what is there still becomes durable.
     pub(crate) is_stopping: bool,
+    /// Its files are as a clean stop left them.
+    pub(crate) is_as_closed: bool,
     /// A checkpoint is being written.
     pub(crate) is_checkpointing: bool,
     /// A write task runs.
@@ -117,6 +119,7 @@ impl State {
             producers: Producers::default(),
             epochs: LeaderEpochs::default(),
             is_stopping: false,
+            is_as_closed: false,
             is_checkpointing: false,
             is_writing: false,
             is_securing: false,

@@ -101,6 +101,7 @@ impl Storage {
             mark: Offset::ZERO,
             state: State::new(config, Offset::ZERO, now),
             report: RecoveryReport::default(),
+            has_epochs: false,
         };
         let bases = recovery.list_segments().await?;
         Box::pin(recovery.recover(&bases)).await?;
@@ -128,6 +129,8 @@ struct Recovery {
     mark: Offset,
     state: State,
     report: RecoveryReport,
+    /// The leader epochs were on disk.
+    has_epochs: bool,
 }
 
 /// How the scan of a segment ended.
@@ -169,8 +172,9 @@ impl Recovery {
         };
         self.state.end = first;
         let produced = self.load_producers(&snapshots).await?;
-        let has_epochs = self.load_epochs().await?;
-        let scan_from = if has_epochs { produced.unwrap_or(first).min(self.mark) } else { first };
+        self.has_epochs = self.load_epochs().await?;
+        let scan_from =
+            if self.has_epochs { produced.unwrap_or(first).min(self.mark) } else { first };
         // The segment that ends at the mark may not have been cut to its content yet.
         let start = bases.partition_point(|base| *base < scan_from).saturating_sub(1);
         for (index, base) in bases.iter().enumerate().take(start) {
@@ -545,6 +549,10 @@ impl Recovery {
         state.written_end = state.end;
         state.durable_end = state.end;
         state.recovery_point = self.mark;
+        state.is_as_closed = self.known.stop == CleanStop::Clean
+            && self.mark == state.end
+            && self.report.rebuilt_indexes == 0
+            && self.has_epochs;
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Segment {
     /// nobody has read a finished segment.
     pub(crate) file: Option<Rc<File>>,
     pub(crate) tail: Tail,
+    /// It is among those that are asked to give memory back.
+    pub(crate) is_listed: bool,
     pub(crate) written: u64,
     pub(crate) durable: u64,
     pub(crate) allocated: u64,
@@ -66,6 +68,7 @@ impl Segment {
             phase: Phase::Active,
             file: None,
             tail: Tail::idle(0, &[]),
+            is_listed: false,
             written: 0,
             durable: 0,
             allocated: 0,

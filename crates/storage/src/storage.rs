@@ -15,7 +15,7 @@ use crate::{
     Error, Log,
     commit::{Joined, Unsynced},
     log::{LogInner, State},
-    segment::Phase,
+    segment::{Phase, Segment},
 };
 
 /// How much of a log may wait to become durable; appends beyond it are refused as busy. It is also
@@ -131,8 +131,8 @@ pub(crate) struct StorageInner {
     logs: RefCell<BTreeMap<u64, Weak<LogInner>>>,
     next_log: Cell<u64>,
     tail_bytes: Cell<usize>,
-    /// Whose tail took a chunk, oldest first.
-    chunks: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
+    /// The segments whose tails have memory, in the order in which they are asked for some.
+    tails: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     /// Finished segments whose file or indexes readers have loaded, oldest first.
     loaded: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     zeros: RefCell<Bytes>,
@@ -154,7 +154,7 @@ impl Storage {
             logs: RefCell::default(),
             next_log: Cell::new(0),
             tail_bytes: Cell::new(0),
-            chunks: RefCell::default(),
+            tails: RefCell::default(),
             loaded: RefCell::default(),
             zeros: RefCell::new(Bytes::new()),
         })))
@@ -277,8 +277,54 @@ impl StorageInner {
     /// A tail took memory.
     pub(crate) fn note_chunk(&self, log: &Log, base_offset: Offset, bytes: usize) {
         self.tail_bytes.set(self.tail_bytes.get() + bytes);
-        self.chunks.borrow_mut().push_back((log.downgrade(), base_offset));
+        let is_news = {
+            let mut state = log.0.state.borrow_mut();
+            let segment = state.segment_mut(base_offset);
+            segment.is_some_and(|segment| !std::mem::replace(&mut segment.is_listed, true))
+        };
+        if is_news {
+            self.tails.borrow_mut().push_back((log.downgrade(), base_offset));
+        }
         self.bound_tails();
+    }
+
+    /// A tail's memory was given back otherwise than by [`StorageInner::bound_tails`].
+    pub(crate) fn forget_chunks(&self, bytes: usize) {
+        self.tail_bytes.set(self.tail_bytes.get() - bytes);
+    }
+
+    /// Drops chunks that can be dropped while the tails are over their bound: of each tail in
+    /// turn, its oldest ones.
+    pub(crate) fn bound_tails(&self) {
+        let count = self.tails.borrow().len();
+        for _ in 0..count {
+            if self.tail_bytes.get() <= self.options.tail_bytes_max {
+                return;
+            }
+            let Some((weak, base_offset)) = self.tails.borrow_mut().pop_front() else { return };
+            let Some(log) = weak.upgrade() else { continue };
+            let mut state = log.state.borrow_mut();
+            let Some(segment) = state.segment_mut(base_offset) else { continue };
+            self.bound_tail(segment);
+            segment.is_listed = segment.tail.chunk_bytes() > 0;
+            if segment.is_listed {
+                self.tails.borrow_mut().push_back((weak, base_offset));
+            }
+        }
+    }
+
+    fn bound_tail(&self, segment: &mut Segment) {
+        while self.tail_bytes.get() > self.options.tail_bytes_max {
+            let freed = match segment.tail.evict_oldest(segment.written) {
+                Some(freed) => freed,
+                None if segment.written == segment.size() => segment.tail.give_back(),
+                None => 0,
+            };
+            if freed == 0 {
+                return;
+            }
+            self.tail_bytes.set(self.tail_bytes.get() - freed);
+        }
     }
 
     /// True where no more memory may be taken for appends.
@@ -307,37 +353,6 @@ impl StorageInner {
             && segment.phase == Phase::Finished
         {
             (segment.file, segment.indexes) = (None, None);
-        }
-    }
-
-    /// A tail's memory was given back otherwise than by [`StorageInner::bound_tails`].
-    pub(crate) fn forget_chunks(&self, bytes: usize) {
-        self.tail_bytes.set(self.tail_bytes.get() - bytes);
-    }
-
-    /// Drops the oldest chunks that can be dropped while the tails are over their bound.
-    pub(crate) fn bound_tails(&self) {
-        let mut chunks = self.chunks.borrow_mut();
-        for _ in 0..chunks.len() {
-            if self.tail_bytes.get() <= self.options.tail_bytes_max {
-                return;
-            }
-            let Some((weak, base_offset)) = chunks.pop_front() else { return };
-            let Some(log) = weak.upgrade() else { continue };
-            let Ok(mut state) = log.state.try_borrow_mut() else {
-                chunks.push_back((weak, base_offset));
-                continue;
-            };
-            let Some(segment) = state.segment_mut(base_offset) else { continue };
-            let written = segment.written;
-            let mut freed = segment.tail.evict_oldest(written);
-            if freed.is_none() && written == segment.size() {
-                freed = Some(segment.tail.give_back());
-            }
-            match freed {
-                Some(freed) => self.tail_bytes.set(self.tail_bytes.get() - freed),
-                None => chunks.push_back((weak, base_offset)),
-            }
         }
     }
 

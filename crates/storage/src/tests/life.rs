@@ -393,3 +393,29 @@ fn deleted_records_stay_deleted_over_a_clean_stop() {
         assert_eq!(read_all(&opened.log).await[0].0, Offset(150));
     });
 }
+
+#[test]
+fn large_batches_are_read_whole_hot_and_cold() {
+    for tail_bytes_max in [64 << 20, 0] {
+        let disk = SharedDisk::new(1);
+        disk.run(move |runtime| async move {
+            let config =
+                Rc::new(TopicConfig { max_message_bytes: 8 << 20, ..TopicConfig::default() });
+            let storage_options = StorageOptions { tail_bytes_max, ..Default::default() };
+            let opened = open(&runtime, config, storage_options).await.unwrap();
+            let sizes = [3_000_000, 10, 5_000_000, 20, 1_048_576, 4096];
+            for (number, size) in sizes.into_iter().enumerate() {
+                let batch = batch_of(&[value(number, size)]);
+                let appended = opened.log.append(&batch, &options(NOW)).unwrap();
+                opened.log.wait_durable(appended.end()).await.unwrap();
+            }
+            let is_cold = opened.storage.tail_bytes() == 0;
+            assert_eq!(is_cold, tail_bytes_max == 0);
+            let found = read_all(&opened.log).await;
+            assert_eq!(found.len(), sizes.len());
+            for (number, (_, found)) in found.iter().enumerate() {
+                assert!(found == &value(number, sizes[number]), "{number}");
+            }
+        });
+    }
+}
