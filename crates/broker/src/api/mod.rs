@@ -28,6 +28,8 @@ mod metadata;
 mod offset_commit;
 #[path = "09_offset_fetch.rs"]
 mod offset_fetch;
+#[path = "23_offset_for_leader_epoch.rs"]
+mod offset_for_leader_epoch;
 #[path = "00_produce.rs"]
 pub(crate) mod produce;
 #[path = "14_sync_group.rs"]
@@ -76,6 +78,7 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::CreateTopics, 2, 7),
     offered(ApiKey::DeleteTopics, 1, 6),
     offered(ApiKey::InitProducerId, 0, 5),
+    offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
 ];
 
 /// Why a request gets no answer but the end of its connection, as Apache Kafka does it.
@@ -171,6 +174,7 @@ pub(crate) async fn answer(
         ApiKey::CreateTopics => Box::pin(create_topics::answer(&request)).await?,
         ApiKey::DeleteTopics => Box::pin(delete_topics::answer(&request)).await?,
         ApiKey::InitProducerId => Box::pin(init_producer_id::answer(&request)).await?,
+        ApiKey::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::answer(&request)).await?,
         _ => return Err(Refusal::NotOffered { key, version }),
     };
     Ok(Some(answer))
