@@ -127,6 +127,22 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["python3", "tests/compat/run.py", "--broker", "{binary}", "--driver", "sync"],
     },
     Stage {
+        name: "interop uring",
+        room: "tests/interop/run.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["python3", "tests/interop/run.py", "--broker", "{binary}", "--driver", "uring"],
+    },
+    Stage {
+        name: "interop sync",
+        room: "tests/interop/run.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["python3", "tests/interop/run.py", "--broker", "{binary}", "--driver", "sync"],
+    },
+    Stage {
         name: "crash selftest",
         room: "tools/rig/src/selftest.rs",
         needs: &[],
