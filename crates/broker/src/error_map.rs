@@ -14,6 +14,7 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
         AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         AppendError::NoSpace | AppendError::Fenced(_) => ErrorCode::KafkaStorageError,
         // Both pass: clients look up the leader and try again.
         AppendError::Busy | AppendError::Closed => ErrorCode::NotLeaderOrFollower,

@@ -217,6 +217,10 @@ impl State {
         let mut verdict = Verdict { duplicate: None, offsets: 0, max_timestamp: TimestampMs::NONE };
         let mut judged: SmallVec<[(ProducerId, ProducerEpoch, Sequence); 1]> = SmallVec::new();
         let mut batch_count = 0;
+        let (latest, found) = (self.epochs.latest(), options.leader_epoch);
+        if found < latest {
+            return Err(AppendError::StaleLeaderEpoch { latest, found });
+        }
         for batch in batches(bytes) {
             let batch = batch.map_err(refusal)?;
             check_batch(&batch, &self.config, options)?;

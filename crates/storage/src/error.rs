@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use model::{Offset, ProducerEpoch, Sequence, record_batch::BatchError};
+use model::{LeaderEpoch, Offset, ProducerEpoch, Sequence, record_batch::BatchError};
 use runtime::Errno;
 
 /// A log or a log directory that cannot be used.
@@ -139,6 +139,13 @@ pub enum AppendError {
         /// The batch's.
         found: Offset,
     },
+    /// A later leader has appended already. Recovery would take such a batch for a stale one.
+    StaleLeaderEpoch {
+        /// The latest epoch in the log.
+        latest: LeaderEpoch,
+        /// The append's.
+        found: LeaderEpoch,
+    },
     /// No room on disk. It may pass.
     NoSpace,
     /// More is waiting for the disk than a log may have in memory. It passes.
@@ -172,6 +179,9 @@ impl fmt::Display for AppendError {
             }
             AppendError::UnexpectedOffset { expected, found } => {
                 write!(formatter, "offset {found}, the log ends at {expected}")
+            }
+            AppendError::StaleLeaderEpoch { latest, found } => {
+                write!(formatter, "leader epoch {found}, the log has {latest}")
             }
             AppendError::NoSpace => formatter.write_str("no space on the disk"),
             AppendError::Busy => formatter.write_str("too much waits for the disk"),

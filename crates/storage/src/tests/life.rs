@@ -419,3 +419,29 @@ fn large_batches_are_read_whole_hot_and_cold() {
         });
     }
 }
+
+#[test]
+fn an_earlier_leader_appends_no_more() {
+    let disk = SharedDisk::new(1);
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        let batch = batch_of(&[value(1, 8)]);
+        for (epoch, is_taken) in [(0, true), (3, true), (2, false), (-1, false), (3, true)] {
+            let leader_epoch = LeaderEpoch(epoch);
+            let appended =
+                opened.log.append(&batch, &AppendOptions { leader_epoch, ..options(NOW) });
+            assert_eq!(appended.is_ok(), is_taken, "{epoch}");
+        }
+        opened.log.wait_durable(Offset(3)).await.unwrap();
+        assert_eq!(opened.log.leader_epoch_at(Offset(0)), LeaderEpoch(0));
+        let end = opened.log.end_offset_for_epoch(LeaderEpoch(1));
+        assert_eq!(end, Some((LeaderEpoch(0), Offset(1))));
+        stop(opened).await;
+    });
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        assert_eq!(opened.log.latest_leader_epoch(), LeaderEpoch(3));
+        let end = opened.log.end_offset_for_epoch(LeaderEpoch(3));
+        assert_eq!(end, Some((LeaderEpoch(3), Offset(3))));
+    });
+}
