@@ -3,7 +3,10 @@
 //! Opened by one shard for all. Every file is replaced as a whole and durably; the clean-shutdown
 //! marker is deleted, durably, when the directory is opened, and written last at a clean stop.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use model::{Offset, PartitionId, TopicId, collections::BTreeMap};
 use runtime::{Access, Cache, Create, Errno, File, FileKind, OpenOptions, Runtime};
@@ -72,6 +75,8 @@ pub struct LogDirectory {
     partitions: Vec<PartitionDirectory>,
     deleted: Vec<PathBuf>,
     unknown: Vec<String>,
+    /// The checkpoint files as they were last written.
+    checkpoints: RefCell<BTreeMap<&'static str, Vec<u8>>>,
 }
 
 impl LogDirectory {
@@ -103,6 +108,7 @@ impl LogDirectory {
             partitions: Vec::new(),
             deleted: Vec::new(),
             unknown: Vec::new(),
+            checkpoints: RefCell::default(),
         };
         directory.read_meta_properties().await?;
         directory.take_marker().await?;
@@ -190,7 +196,12 @@ impl LogDirectory {
             (HIGH_WATERMARKS, text(points, |point| Some(point.high_watermark))),
         ];
         for (name, content) in files {
-            replace_file(&self.runtime, self.path.join(name), content).await?;
+            // An idle node writes nothing.
+            if self.checkpoints.borrow().get(name) == Some(&content) {
+                continue;
+            }
+            replace_file(&self.runtime, self.path.join(name), content.clone()).await?;
+            self.checkpoints.borrow_mut().insert(name, content);
         }
         Ok(())
     }
