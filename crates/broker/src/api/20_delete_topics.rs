@@ -29,7 +29,8 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         body.topics
             .iter()
             .map(|topic| match topic.name {
-                Some(name) => TopicName::Name(name.to_owned()),
+                Some(name) if topic.topic_id == Uuid::ZERO => TopicName::Name(name.to_owned()),
+                Some(name) => TopicName::Both(name.to_owned(), topic.topic_id),
                 None => TopicName::Id(topic.topic_id),
             })
             .collect()
@@ -77,6 +78,7 @@ fn row(name: &TopicName, error: ErrorCode, message: Option<String>) -> Row {
     let (name, id) = match name {
         TopicName::Name(name) => (Some(name.clone()), Uuid::ZERO),
         TopicName::Id(id) => (None, *id),
+        TopicName::Both(name, id) => (Some(name.clone()), *id),
     };
     Row { name, id, error, message }
 }

@@ -103,11 +103,26 @@ impl Controller {
                 None => after.remove(name),
             };
         }
-        let settings = after.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        TopicConfig::from_settings(settings)
-            .map_err(|refused| Error::InvalidConfig(refused.to_string()))?;
+        check_settings(&after)?;
         Ok(differences(resource, &before, &after))
     }
+}
+
+/// Checks the settings of a topic, each alone and together.
+pub(super) fn check_settings(settings: &BTreeMap<String, String>) -> Result<(), Error> {
+    let pairs = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let config = TopicConfig::from_settings(pairs)
+        .map_err(|refused| Error::InvalidConfig(refused.to_string()))?;
+    if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+        return Err(Error::InvalidConfig(
+            "min.compaction.lag.ms is above max.compaction.lag.ms".to_owned(),
+        ));
+    }
+    let remote = settings.get("remote.storage.enable");
+    if remote.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+        return Err(Error::InvalidConfig("there is no tiered storage here".to_owned()));
+    }
+    Ok(())
 }
 
 /// The value of a setting after an operation; `None`: the default.

@@ -151,6 +151,11 @@ fn topics_that_cannot_be_are_refused() {
         configs: vec![(name.to_owned(), value.map(str::to_owned))],
         ..new_topic("t", 1)
     };
+    let lag = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+    let lags = NewTopic {
+        configs: vec![lag("min.compaction.lag.ms", "10"), lag("max.compaction.lag.ms", "5")],
+        ..new_topic("t", 1)
+    };
     let cases = [
         (new_topic("", 1), "topic"),
         (new_topic("a b", 1), "topic"),
@@ -170,6 +175,10 @@ fn topics_that_cannot_be_are_refused() {
         (config("retention.ms", None), "config"),
         (config("retention.ms", Some("soon")), "config"),
         (config("no.such", Some("1")), "config"),
+        (config("max.compaction.lag.ms", Some("5")), "ok"),
+        (lags, "config"),
+        (config("remote.storage.enable", Some("TRUE")), "config"),
+        (config("remote.storage.enable", Some("false")), "ok"),
         (assigned(&[(0, &[1]), (1, &[1])]), "ok"),
         (assigned(&[(1, &[1]), (0, &[1])]), "ok"),
         (assigned(&[(0, &[1]), (0, &[1])]), "assignment"),
@@ -218,14 +227,29 @@ fn topics_are_deleted_by_name_and_by_id() {
         TopicName::Id(Uuid::from_random(number, number))
     };
     let name = |name: &str| TopicName::Name(name.to_owned());
-    let request =
-        [name("a"), id("b"), name("x"), id("y"), name("c"), id("c"), name("d"), name("d")];
+    let both = TopicName::Both("d".to_owned(), Uuid::from_random(1, 1));
+    let nothing = TopicName::Id(Uuid::ZERO);
+    let request = [
+        name("a"),
+        id("b"),
+        name("x"),
+        id("y"),
+        name("c"),
+        id("c"),
+        name("d"),
+        name("d"),
+        both,
+        nothing,
+    ];
     let decision = fixture.controller.delete_topics(&request);
     let kinds: Vec<_> = decision.answer.iter().map(|(_, result)| kind(result)).collect();
-    assert_eq!(kinds, ["ok", "ok", "unknown", "unknown id", "ok", "request", "request"]);
+    assert_eq!(
+        kinds,
+        ["ok", "ok", "unknown", "unknown id", "request", "request", "request", "request",]
+    );
     let delta = fixture.replay(&decision.records);
-    assert_eq!(delta.topics_removed.len(), 3);
-    assert!(fixture.image.topic_by_name("d").is_some());
+    assert_eq!(delta.topics_removed.len(), 2);
+    assert_eq!(fixture.image.topic_count(), 2);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use model::collections::{BTreeMap, BTreeSet};
 
-use model::topic_config::TopicConfig;
 use model::{NodeId, PartitionId, TopicId, Uuid};
 
+use super::configs::check_settings;
 use super::{Controller, Decision, Intent};
 use crate::image::Topic;
 use crate::record::{ConfigResource, MetadataRecord};
@@ -50,8 +50,10 @@ pub struct CreatedTopic {
 pub enum TopicName {
     /// By its name.
     Name(String),
-    /// By its id.
+    /// By its id; zero is no id.
     Id(TopicId),
+    /// By both, which is one too many.
+    Both(String, TopicId),
 }
 
 /// A topic to give more partitions.
@@ -100,17 +102,24 @@ impl Controller {
     }
 
     /// Deletes topics. Each succeeds or fails alone; the answers are in the order of the request,
-    /// with the name and id of each topic that was found.
+    /// with the name and id of each topic that was found. What is named twice, be it once by name
+    /// and once by id, has one answer and is not deleted.
     #[expect(clippy::type_complexity, reason = "a list of results, used in one place")]
     pub fn delete_topics(
         &mut self,
         names: &[TopicName],
     ) -> Decision<Vec<(TopicName, Result<(String, TopicId), Error>)>> {
         let mut times = BTreeMap::<&TopicName, usize>::new();
+        let mut topic_times = BTreeMap::<TopicId, usize>::new();
         for name in names {
-            *times.entry(name).or_default() += 1;
+            let count = times.entry(name).or_default();
+            *count += 1;
+            if *count == 1
+                && let Ok(topic) = self.find(name)
+            {
+                *topic_times.entry(topic.id).or_default() += 1;
+            }
         }
-        let mut gone = BTreeSet::new();
         let mut records = Vec::new();
         let mut answers = Vec::new();
         for name in names {
@@ -118,16 +127,15 @@ impl Controller {
                 Some(count) if *count > 0 => std::mem::replace(count, 0),
                 _ => continue,
             };
-            let result = if count > 1 {
+            let found = self.find(name).map(|topic| (topic.name.clone(), topic.id));
+            let topic_count = found.as_ref().map_or(1, |(_, id)| topic_times[id]);
+            if topic_count > 1 && matches!(name, TopicName::Id(_)) {
+                continue;
+            }
+            let result = if count > 1 || topic_count > 1 {
                 Err(Error::InvalidRequest("a topic is named twice".to_owned()))
             } else {
-                self.find(name).map(|topic| (topic.name.clone(), topic.id)).and_then(|found| {
-                    if gone.insert(found.1) {
-                        Ok(found)
-                    } else {
-                        Err(Error::InvalidRequest("a topic is named by name and by id".to_owned()))
-                    }
-                })
+                found
             };
             if let Ok((_, topic_id)) = &result {
                 records.push(MetadataRecord::RemoveTopic { topic_id: *topic_id });
@@ -173,7 +181,13 @@ impl Controller {
             TopicName::Name(name) => {
                 self.image.topic_by_name(name).ok_or_else(|| Error::UnknownTopic(name.clone()))
             }
+            TopicName::Id(Uuid::ZERO) => {
+                Err(Error::InvalidRequest("a topic is named neither by name nor by id".to_owned()))
+            }
             TopicName::Id(id) => self.image.topic(*id).ok_or(Error::UnknownTopicId(*id)),
+            TopicName::Both(..) => {
+                Err(Error::InvalidRequest("a topic is named both by name and by id".to_owned()))
+            }
         }
     }
 
@@ -396,8 +410,6 @@ fn checked_configs(topic: &NewTopic) -> Result<BTreeMap<String, String>, Error> 
         })?;
         configs.insert(name.clone(), value.clone());
     }
-    let settings = configs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    TopicConfig::from_settings(settings)
-        .map_err(|refused| Error::InvalidConfig(refused.to_string()))?;
+    check_settings(&configs)?;
     Ok(configs)
 }
