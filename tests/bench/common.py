@@ -1,4 +1,4 @@
-"""What the measurements share: the load generator, built here, and what a process has used so far."""
+"""The load generator, built here, what a process has used so far, and what machine this is."""
 
 import json
 import os
@@ -72,13 +72,6 @@ def cpu_seconds(pid):
     """User and system time of all threads of a process, io_uring's workers among them; not the kernel's own threads."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mb(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise Failure(f"process {pid} has no VmRSS")
 
 
 def machine():
