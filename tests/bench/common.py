@@ -10,7 +10,6 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
-DEFAULT_CACHE = REPO / "target" / "bench"
 sys.path.insert(0, str(HERE.parent / "compat"))
 
 # The harness is beside this folder, so its path has to be known first.

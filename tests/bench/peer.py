@@ -10,13 +10,13 @@ Options:
     --gb N               volume of a produce or consume (default 1)
     --warm-gb N          volume that each broker takes before the first round, so that the JVM has compiled (default 3)
     --only odradek|kafka one broker alone
-    --cache DIR          where jars, the load generator and the data are (default target/bench)
+    --cache DIR          where jars, the load generator and the data are (default target/compat)
 
 Both brokers run all the time, on one machine, with one partition a topic; only one of them is under load. Before each case
 everything dirty is written to disk, so that neither pays for the other's page cache. Apache Kafka runs with the JVM flags
 and the heap of its own start script, and its shipped settings. Broker CPU is user and system time of the broker's process.
 
-Ends with a table of medians (least to most) in Markdown; every measurement is in runs.json in the cache.
+Ends with a table of medians (least to most) in Markdown; every measurement is in bench/runs.json in the cache.
 """
 
 import argparse
@@ -103,11 +103,12 @@ def main():
     arguments.cache = arguments.cache.resolve()
     head = common.machine()
     print(head, flush=True)
-    folder = arguments.cache / "peer-data"
+    work = arguments.cache / "bench"
+    folder = work / "data"
     shutil.rmtree(folder, ignore_errors=True)
     servers = []
     try:
-        bench = Bench(arguments, common.build_kload(arguments.cache))
+        bench = Bench(arguments, common.build_kload(work))
         servers = _servers(arguments, folder)
         for server in servers:
             server.start()
@@ -127,7 +128,7 @@ def main():
         for server in servers:
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
-    (arguments.cache / "runs.json").write_text(json.dumps({"machine": head, "runs": bench.runs}, indent=1), encoding="utf-8")
+    (work / "runs.json").write_text(json.dumps({"machine": head, "runs": bench.runs}, indent=1), encoding="utf-8")
     _tell(bench.runs, [server.name for server in servers])
     return 0
 
@@ -140,7 +141,7 @@ def _arguments():
     parser.add_argument("--gb", type=float, default=1)
     parser.add_argument("--warm-gb", type=float, default=3)
     parser.add_argument("--only", choices=["odradek", "kafka"])
-    parser.add_argument("--cache", type=pathlib.Path, default=common.DEFAULT_CACHE)
+    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
     return parser.parse_args()
 
 
