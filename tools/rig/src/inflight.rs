@@ -22,14 +22,14 @@ use crate::load::Load;
 use crate::session::{Plan, prepare, read_back};
 use crate::{Options, keep_evidence};
 
-/// What has to be unanswered when the blow falls; half as much again is sent.
+/// What has to be unanswered when the blow falls; twice as much is sent.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
 /// Records of this load are some 500 bytes long: a batch stays below the broker's limit of 1 MiB.
 const RECORDS_A_BATCH: u32 = 1500;
 /// Each has one batch in flight on each partition: enough for all those bytes.
-const PRODUCERS: Plan = Plan { plain: 6, idempotent: 0, segment_bytes: 64 << 20 };
+const PRODUCERS: Plan = Plan { plain: 8, idempotent: 0, segment_bytes: 64 << 20 };
 /// The broker gets this long to hand the writes to its disk.
-const BEFORE_BLOW_US: (u64, u64) = (500, 40_000);
+const BEFORE_BLOW_US: (u64, u64) = (500, 20_000);
 /// How long the new broker is loaded: what lands late lands within it.
 const AFTERWARDS: Duration = Duration::from_millis(700);
 
@@ -111,7 +111,7 @@ fn fill(address: SocketAddr, history: &mut History) -> Result<(Vec<Waiting>, usi
         let request = connection.prime(&[(at, body)])?;
         all.push(Waiting { connection, request, lane, batch, bytes });
         sent_bytes += bytes;
-        if sent_bytes > IN_FLIGHT_BYTES + IN_FLIGHT_BYTES / 2 {
+        if sent_bytes > 2 * IN_FLIGHT_BYTES {
             break;
         }
     }
