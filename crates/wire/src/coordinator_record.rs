@@ -54,17 +54,17 @@ pub fn decode_transaction_state_record<'a>(
 /// A key whose type is known and whose fields are not yet decoded.
 pub(crate) struct RawKey<'a> {
     pub(crate) record_type: i16,
-    fields: Reader<'a>,
+    fields: &'a [u8],
 }
 
 impl<'a> RawKey<'a> {
     fn new(bytes: &'a [u8]) -> Result<RawKey<'a>> {
         let mut fields = Reader::new(bytes);
-        Ok(RawKey { record_type: fields.i16()?, fields })
+        Ok(RawKey { record_type: fields.i16()?, fields: fields.rest() })
     }
 
     pub(crate) fn body<K: Message + Decode<'a>>(self) -> Result<K> {
-        to_its_end(self.fields, KEY_VERSION)
+        to_its_end(Reader::new(self.fields), KEY_VERSION)
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Error {
     Truncated,
     /// A length or count is negative where null has no meaning, or a varint is too long.
     InvalidLength,
+    /// The elements of all arrays together would take more memory than a message may.
+    TooManyElements,
     /// A field is null in a version in which it may not be.
     UnexpectedNull,
     /// A string is not UTF-8.
@@ -50,6 +52,7 @@ impl fmt::Display for Error {
         match self {
             Error::Truncated => formatter.write_str("the message is cut short"),
             Error::InvalidLength => formatter.write_str("a length or count is out of range"),
+            Error::TooManyElements => formatter.write_str("the arrays have too many elements"),
             Error::UnexpectedNull => formatter.write_str("null where a value is required"),
             Error::InvalidUtf8 => formatter.write_str("a string is not UTF-8"),
             Error::TagLength { tag } => write!(formatter, "tagged field {tag} has a wrong size"),

@@ -3,7 +3,8 @@
 //! Every count and length is compared with the remaining bytes before anything is reserved, and a
 //! vector starts with room for at most [`INITIAL_ELEMENTS_MAX`] elements and grows as they are
 //! decoded. So a frame of N bytes cannot cost more memory than its elements' structs: a small
-//! multiple of N, whatever it claims (tests/bounds.rs holds the multiple).
+//! multiple of N, whatever it claims (tests/bounds.rs holds the multiple); and all arrays of a
+//! message together no more than [`ELEMENTS_BYTES_MAX`], however large the frame.
 //! Strings and bytes borrow from the frame; only arrays allocate.
 
 use model::Uuid;
@@ -13,6 +14,11 @@ use crate::{Error, Records, Result};
 /// The most elements for which a vector reserves room before the first is decoded. An element is
 /// larger in memory than on the wire, so the claimed count alone must not reserve megabytes.
 const INITIAL_ELEMENTS_MAX: usize = 1024;
+
+/// What the elements of all arrays of one message may take in memory. A produce of 100 MiB that
+/// holds topics of three bytes each in place of records would take gigabytes; a fetch of 100,000
+/// partitions takes 8 MiB.
+const ELEMENTS_BYTES_MAX: usize = 32 << 20;
 
 /// How a version writes lengths and counts, and whether it has tagged fields (KIP-482).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub enum Tag {
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
+    /// What the elements of arrays may still take.
+    elements_bytes_left: usize,
 }
 
 macro_rules! integers {
@@ -77,7 +85,7 @@ impl<'a> Reader<'a> {
     /// A reader at the start of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { bytes }
+        Reader { bytes, elements_bytes_left: ELEMENTS_BYTES_MAX }
     }
 
     /// How many bytes are left.
@@ -210,6 +218,10 @@ impl<'a> Reader<'a> {
         if count > self.remaining() / element_bytes_min {
             return Err(Error::Truncated);
         }
+        self.elements_bytes_left = count
+            .checked_mul(size_of::<T>())
+            .and_then(|bytes| self.elements_bytes_left.checked_sub(bytes))
+            .ok_or(Error::TooManyElements)?;
         let mut elements = Vec::with_capacity(count.min(INITIAL_ELEMENTS_MAX));
         for _ in 0..count {
             elements.push(element(self)?);
@@ -248,10 +260,12 @@ impl<'a> Reader<'a> {
         for _ in 0..self.uvarint()? {
             let tag = self.uvarint()?;
             let size = length_as_usize(self.uvarint()?);
-            let mut content = Reader::new(self.take(size)?);
+            let bytes = self.take(size)?;
+            let mut content = Reader { bytes, elements_bytes_left: self.elements_bytes_left };
             if field(tag, &mut content)? == Tag::Known && content.remaining() > 0 {
                 return Err(Error::TagLength { tag });
             }
+            self.elements_bytes_left = content.elements_bytes_left;
         }
         Ok(())
     }
@@ -354,6 +368,20 @@ mod tests {
         check(&[3, 1, 2], 1, Ok(vec![1, 2]));
         check(&[4, 1, 2], 1, Err(Error::Truncated));
         check(&[3, 1, 2], 2, Err(Error::Truncated));
+    }
+
+    #[test]
+    fn arrays_that_would_take_too_much_memory_together_are_refused() {
+        let half = 1 << 20;
+        let mut bytes = Vec::new();
+        for _ in 0..3 {
+            bytes.extend(i32::to_be_bytes(half));
+            bytes.extend(vec![0; 1 << 20]);
+        }
+        let mut reader = Reader::new(&bytes);
+        let mut wide =
+            || reader.array(Lengths::Fixed, 1, |reader| Ok([u64::from(reader.u8()?); 2])).map(drop);
+        assert_eq!([wide(), wide(), wide()], [Ok(()), Ok(()), Err(Error::TooManyElements)]);
     }
 
     #[test]
