@@ -35,6 +35,10 @@ use crate::{
 /// Requests of one connection that may wait for their answers: Java's producers have 5, kgo's
 /// up to 16 in flight.
 const IN_FLIGHT_MAX: usize = 64;
+/// Bytes of such requests, above which no further one is worked on: a client that pipelines and
+/// never reads costs no more, and the one frame that was received. Java's and librdkafka's
+/// producers have at most 5 requests of 1 MiB on their way, kgo's 16.
+const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 
 /// What handlers know of the connection that a request came on.
 pub(crate) struct Connection {
@@ -47,13 +51,21 @@ struct Queue {
     items: RefCell<VecDeque<Item>>,
     /// Items in the queue, and the one that the writer has.
     in_flight: Cell<usize>,
+    /// The bytes of those.
+    in_flight_bytes: Cell<usize>,
     /// Those among them that are not produces.
     ordered: Cell<usize>,
     closed: Cell<bool>,
     changed: Notify,
 }
 
-enum Item {
+struct Item {
+    /// What its frame takes.
+    bytes: usize,
+    work: Work,
+}
+
+enum Work {
     Produce(produce::Dispatched),
     Request(Bytes),
 }
@@ -92,6 +104,7 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
     let queue = Rc::new(Queue {
         items: RefCell::default(),
         in_flight: Cell::new(0),
+        in_flight_bytes: Cell::new(0),
         ordered: Cell::new(0),
         closed: Cell::new(false),
         changed: Notify::new(),
@@ -120,15 +133,16 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
     let mut reader = FrameReader::new(&shard.runtime, Rc::clone(stream), size_max);
     let idle = Duration::from_millis(shard.config.connections_max_idle_ms);
     loop {
+        // A client that sends nothing is idle, and so is one that takes none of its answers.
         let deadline = shard.runtime.now() + idle;
         let frame = match shard.runtime.deadline(deadline, reader.next()).await {
             Ok(Ok(frame)) => frame,
             Ok(Err(error)) => return End::Frame(error),
             Err(_) => return End::Idle,
         };
-        queue.changed.wait_until(|| queue.in_flight.get() < IN_FLIGHT_MAX).await;
-        if queue.closed.get() {
-            return End::Closing;
+        let bytes = frame.len();
+        if let Some(end) = wait(shard, queue, idle, |queue| queue.has_room(bytes)).await {
+            return end;
         }
         let is_produce = match frame::decode_request_header(&frame) {
             Ok((head, _)) => head.key == ApiKey::Produce,
@@ -137,16 +151,33 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
             }
         };
         if is_produce {
-            queue.changed.wait_until(|| queue.ordered.get() == 0 || queue.closed.get()).await;
+            if let Some(end) = wait(shard, queue, idle, |queue| queue.ordered.get() == 0).await {
+                return end;
+            }
             match Box::pin(produce::dispatch(shard, &frame)).await {
-                Ok(dispatched) => queue.push(Item::Produce(dispatched)),
+                Ok(dispatched) => queue.push(Item { bytes, work: Work::Produce(dispatched) }),
                 Err(error) => return End::Refused(error),
             }
         } else {
             queue.ordered.set(queue.ordered.get() + 1);
-            queue.push(Item::Request(frame));
+            queue.push(Item { bytes, work: Work::Request(frame) });
         }
     }
+}
+
+/// Waits until the queue is as the next request needs it; or tells why the connection ends.
+async fn wait(
+    shard: &Shard,
+    queue: &Queue,
+    idle: Duration,
+    is_ready: impl Fn(&Queue) -> bool,
+) -> Option<End> {
+    let ready = queue.changed.wait_until(|| queue.closed.get() || is_ready(queue));
+    let deadline = shard.runtime.now() + idle;
+    if shard.runtime.deadline(deadline, ready).await.is_err() {
+        return Some(End::Idle);
+    }
+    queue.closed.get().then_some(End::Closing)
 }
 
 async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>, queue: Rc<Queue>) {
@@ -157,12 +188,12 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             queue.items.borrow_mut().clear();
             return;
         }
-        let item = queue.items.borrow_mut().pop_front().expect("just seen");
-        let is_ordered = matches!(item, Item::Request(_));
+        let Item { bytes, work } = queue.items.borrow_mut().pop_front().expect("just seen");
+        let is_ordered = matches!(work, Work::Request(_));
         let answer = async {
-            match item {
-                Item::Produce(dispatched) => Box::pin(dispatched.answer()).await,
-                Item::Request(frame) => Box::pin(api::answer(&shard, &connection, &frame)).await,
+            match work {
+                Work::Produce(dispatched) => Box::pin(dispatched.answer()).await,
+                Work::Request(frame) => Box::pin(api::answer(&shard, &connection, &frame)).await,
             }
         };
         let Some(answer) = unless_closed(&queue, answer).await else { continue };
@@ -183,19 +214,28 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             stream.shutdown();
             return;
         }
-        queue.finished(is_ordered);
+        queue.finished(bytes, is_ordered);
     }
 }
 
 impl Queue {
+    /// Whether a request of `bytes` may be worked on; one alone always may.
+    fn has_room(&self, bytes: usize) -> bool {
+        let count = self.in_flight.get();
+        let total = self.in_flight_bytes.get() + bytes;
+        count == 0 || (count < IN_FLIGHT_MAX && total <= IN_FLIGHT_BYTES_MAX)
+    }
+
     fn push(&self, item: Item) {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.in_flight_bytes.set(self.in_flight_bytes.get() + item.bytes);
         self.items.borrow_mut().push_back(item);
         self.changed.notify_all();
     }
 
-    fn finished(&self, is_ordered: bool) {
+    fn finished(&self, bytes: usize, is_ordered: bool) {
         self.in_flight.set(self.in_flight.get() - 1);
+        self.in_flight_bytes.set(self.in_flight_bytes.get() - bytes);
         if is_ordered {
             self.ordered.set(self.ordered.get() - 1);
         }

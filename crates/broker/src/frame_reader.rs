@@ -8,17 +8,29 @@
 //! Memory is never spent on a claim: a buffer as large as the claim is taken only by a connection
 //! that has sent a frame of half that size before; another one's buffer doubles as its bytes come.
 //!
+//! Only a produce may be large: the records that make it so are slices, but any other request is
+//! decoded into structs that take more memory than its bytes.
+//!
 //! Cost: a receive a small frame (or fewer, when pipelined); two a large one.
 
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use runtime::{Errno, Runtime, Stream};
+use wire::api::ApiKey;
 
 /// Bytes of a frame's size.
 const SIZE_BYTES: usize = 4;
 /// Frames up to this are received into shared buffers: what the driver provides.
 const SMALL_BYTES: usize = 16 << 10;
+/// Bytes of the API key, the first of a frame.
+const KEY_BYTES: usize = 2;
+/// The largest frame that is not a produce. Decoding one may cost 64 bytes for each of its bytes
+/// (arrays of tiny elements), so the 100 MiB of `socket.request.max.bytes` would cost gigabytes.
+/// The largest that clients have reason to send fit many times over: a fetch of 100,000
+/// partitions without a session takes 5 MiB, a group's leader hands out assignments that have to
+/// fit one record of `__consumer_offsets`, 1 MiB.
+const OTHER_BYTES_MAX: usize = 8 << 20;
 
 /// Why a connection cannot go on.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +41,8 @@ pub(crate) enum FrameError {
     CutOff,
     /// A size that is negative or above `socket.request.max.bytes`.
     BadSize(i32),
+    /// A size above [`OTHER_BYTES_MAX`] of a request that is no produce.
+    TooLarge { key: i16, size: i32 },
     /// The operating system's.
     Io(Errno),
 }
@@ -59,14 +73,20 @@ impl FrameReader {
 
     /// The next frame, without its size.
     pub(crate) async fn next(&mut self) -> Result<Bytes, FrameError> {
-        while self.held.len() < SIZE_BYTES {
-            self.receive_more().await?;
-        }
+        self.hold(SIZE_BYTES).await?;
         let size = self.held.split_to(SIZE_BYTES);
         let size = i32::from_be_bytes(size[..].try_into().expect("four bytes"));
         let length = usize::try_from(size).map_err(|_| FrameError::BadSize(size))?;
         if length > self.size_max {
             return Err(FrameError::BadSize(size));
+        }
+        if length > OTHER_BYTES_MAX {
+            self.last = length;
+            self.hold(KEY_BYTES).await?;
+            let key = i16::from_be_bytes(self.held[..KEY_BYTES].try_into().expect("two bytes"));
+            if ApiKey::try_from(key) != Ok(ApiKey::Produce) {
+                return Err(FrameError::TooLarge { key, size });
+            }
         }
         let frame = if self.held.len() >= length {
             self.held.split_to(length)
@@ -78,25 +98,27 @@ impl FrameReader {
         Ok(frame)
     }
 
-    /// Adds what has come to what is held: a size, or small frames.
-    async fn receive_more(&mut self) -> Result<(), FrameError> {
-        let missing = SIZE_BYTES - self.held.len();
-        let length = if self.last > SMALL_BYTES { missing } else { SMALL_BYTES };
-        let received = self.stream.receive(length).await.map_err(FrameError::Io)?;
-        if received.is_empty() {
-            let clean = self.held.is_empty();
-            return Err(if clean { FrameError::Closed } else { FrameError::CutOff });
+    /// Receives until `count` bytes are held, a size or a key, or small frames with them.
+    async fn hold(&mut self, count: usize) -> Result<(), FrameError> {
+        while self.held.len() < count {
+            let missing = count - self.held.len();
+            let length = if self.last > SMALL_BYTES { missing } else { SMALL_BYTES };
+            let received = self.stream.receive(length).await.map_err(FrameError::Io)?;
+            if received.is_empty() {
+                let clean = self.held.is_empty() && count == SIZE_BYTES;
+                return Err(if clean { FrameError::Closed } else { FrameError::CutOff });
+            }
+            let received = received.freeze();
+            self.held = if self.held.is_empty() {
+                received
+            } else {
+                // Less than a size is held: three bytes at most, and what came behind them.
+                let mut both = BytesMut::with_capacity(self.held.len() + received.len());
+                both.extend_from_slice(&self.held);
+                both.extend_from_slice(&received);
+                both.freeze()
+            };
         }
-        let received = received.freeze();
-        self.held = if self.held.is_empty() {
-            received
-        } else {
-            // Less than a size is held: three bytes at most, and what came behind them.
-            let mut both = BytesMut::with_capacity(self.held.len() + received.len());
-            both.extend_from_slice(&self.held);
-            both.extend_from_slice(&received);
-            both.freeze()
-        };
         Ok(())
     }
 
