@@ -8,7 +8,9 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::RecordListTooLarge { .. } => ErrorCode::RecordListTooLarge,
-        AppendError::UnsupportedFormat(_) => ErrorCode::UnsupportedForMessageFormat,
+        // Since version 3 of Produce the old formats are invalid records; others are no format.
+        AppendError::UnsupportedFormat(0 | 1) => ErrorCode::InvalidRecord,
+        AppendError::UnsupportedFormat(_) => ErrorCode::CorruptMessage,
         AppendError::Corrupt(_) | AppendError::UnexpectedOffset { .. } => ErrorCode::CorruptMessage,
         AppendError::InvalidRecord(_) => ErrorCode::InvalidRecord,
         AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,

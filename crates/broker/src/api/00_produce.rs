@@ -10,7 +10,10 @@
 use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use model::{ErrorCode, Offset, PartitionId, TopicId};
+use model::{
+    ErrorCode, Offset, PartitionId, TopicId,
+    record_batch::{BatchError, RecordBatch},
+};
 use runtime::ShardIndex;
 use smallvec::SmallVec;
 use storage::{AppendOptions, AppendOrigin, Log, WaitError};
@@ -268,11 +271,23 @@ fn wait_for(log: &Log, end: Offset, acks: Acks) -> Option<Wait> {
     }
 }
 
-/// Appends one partition's batches and tells up to where to wait.
+/// Whether there is exactly one batch, as Produce wants it since version 3. What is wrong within
+/// it is left to the log.
+fn is_one_batch(records: &[u8]) -> bool {
+    match RecordBatch::size_of_first(records) {
+        Ok(size) => size == records.len(),
+        Err(error) => !matches!(error, BatchError::Truncated { .. }),
+    }
+}
+
+/// Appends one partition's batch and tells up to where to wait.
 fn append(shard: &Rc<Shard>, share: &Share, now_ms: i64) -> (Produced, Option<(Log, Offset)>) {
     let Some(partition) = shard.partition(share.topic, share.partition) else {
         return (Produced::refused(ErrorCode::NotLeaderOrFollower), None);
     };
+    if !is_one_batch(&share.records) {
+        return (Produced::refused(ErrorCode::InvalidRecord), None);
+    }
     let options = AppendOptions {
         leader_epoch: partition.leader_epoch(),
         origin: AppendOrigin::Client,
