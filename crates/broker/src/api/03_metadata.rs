@@ -7,7 +7,10 @@
 use std::rc::Rc;
 
 use cluster::{Error, image::Topic};
-use model::{ErrorCode, Uuid, collections::BTreeMap};
+use model::{
+    ErrorCode, Uuid,
+    collections::{BTreeMap, BTreeSet},
+};
 use wire::{
     metadata_request::MetadataRequest,
     metadata_response::{
@@ -29,6 +32,7 @@ const NULL_MEANS_ALL_FROM_VERSION: i16 = 1;
 const AUTO_CREATION_FROM_VERSION: i16 = 4;
 
 /// One topic that a request names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Asked<'a> {
     Name(&'a str),
     Id(Uuid),
@@ -41,15 +45,16 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let asked: Option<Vec<Asked<'_>>> = match &body.topics {
         None => None,
         Some(topics) if topics.is_empty() && version < NULL_MEANS_ALL_FROM_VERSION => None,
-        Some(topics) => Some(
-            topics
-                .iter()
-                .map(|topic| match topic.name {
-                    Some(name) => Asked::Name(name),
-                    None => Asked::Id(topic.topic_id),
-                })
-                .collect(),
-        ),
+        Some(topics) => {
+            // Each is described once, however often it is named: else a few bytes for a topic of
+            // many partitions would be answered with megabytes.
+            let mut seen = BTreeSet::new();
+            let asked = topics.iter().map(|topic| match topic.name {
+                Some(name) => Asked::Name(name),
+                None => Asked::Id(topic.topic_id),
+            });
+            Some(asked.filter(|one| seen.insert(*one)).collect())
+        }
     };
     let may_create = shard.config.auto_create_topics_enable
         && (version < AUTO_CREATION_FROM_VERSION || body.allow_auto_topic_creation);
