@@ -1,0 +1,262 @@
+//! Requests as clients send them, in every version that the broker offers.
+
+use broker::api::OFFERED;
+use tests::raw_client::{batch, framed};
+use wire::{
+    Decode, Message, Reader, Records, Request,
+    api::ApiKey,
+    api_versions_request::ApiVersionsRequest,
+    create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
+    delete_topics_request::{DeleteTopicState, DeleteTopicsRequest},
+    fetch_request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic},
+    find_coordinator_request::FindCoordinatorRequest,
+    frame,
+    heartbeat_request::HeartbeatRequest,
+    init_producer_id_request::InitProducerIdRequest,
+    join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
+    leave_group_request::{LeaveGroupRequest, MemberIdentity},
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
+    metadata_request::{MetadataRequest, MetadataRequestTopic},
+    offset_commit_request::{
+        OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    },
+    offset_fetch_request::{
+        OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
+        OffsetFetchRequestTopics,
+    },
+    produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData},
+    sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment},
+};
+
+/// The topic that samples talk of.
+pub const TOPIC: &str = "sample";
+/// The group that they talk of.
+const GROUP: &str = "group";
+const MEMBER: &str = "member";
+
+/// One frame without its size for each version of each API that is offered.
+pub fn frames() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for offered in OFFERED {
+        for version in offered.min..=offered.max {
+            let mut frame = sample(offered.key, version);
+            frame.drain(..4);
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+/// A usual request.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is offered without a sample fails")]
+fn sample(key: ApiKey, version: i16) -> Vec<u8> {
+    match key {
+        ApiKey::Produce => produce(version),
+        ApiKey::Fetch => fetch(version),
+        ApiKey::ListOffsets => list_offsets(version),
+        ApiKey::Metadata => metadata(version),
+        ApiKey::OffsetCommit => offset_commit(version),
+        ApiKey::OffsetFetch => offset_fetch(version),
+        ApiKey::FindCoordinator => find_coordinator(version),
+        ApiKey::JoinGroup => join_group(version),
+        ApiKey::Heartbeat => framed(
+            version,
+            &HeartbeatRequest { group_id: GROUP, member_id: MEMBER, ..Default::default() },
+        ),
+        ApiKey::LeaveGroup => leave_group(version),
+        ApiKey::SyncGroup => sync_group(version),
+        ApiKey::ApiVersions => framed(
+            version,
+            &ApiVersionsRequest {
+                client_software_name: "raw",
+                client_software_version: "1",
+                ..Default::default()
+            },
+        ),
+        ApiKey::CreateTopics => create_topics(version),
+        ApiKey::DeleteTopics => delete_topics(version),
+        ApiKey::InitProducerId => framed(
+            version,
+            &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() },
+        ),
+        other => panic!("no sample of {other:?}"),
+    }
+}
+
+fn produce(version: i16) -> Vec<u8> {
+    let records = batch(&[b"one", b"two", b"three"]);
+    let data = PartitionProduceData { index: 0, records: Some(Records::Borrowed(&records)) };
+    let topic = TopicProduceData { name: TOPIC, partition_data: vec![data], ..Default::default() };
+    let topic_data = vec![topic];
+    framed(
+        version,
+        &ProduceRequest { acks: -1, timeout_ms: 1000, topic_data, ..Default::default() },
+    )
+}
+
+fn fetch(version: i16) -> Vec<u8> {
+    let partition = FetchPartition { partition_max_bytes: 1 << 16, ..Default::default() };
+    let topic = FetchTopic { topic: TOPIC, partitions: vec![partition], ..Default::default() };
+    let forgotten = ForgottenTopic { topic: TOPIC, partitions: vec![1, 2], ..Default::default() };
+    let request = FetchRequest {
+        replica_id: -1,
+        max_bytes: 1 << 16,
+        topics: vec![topic],
+        forgotten_topics_data: vec![forgotten],
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn list_offsets(version: i16) -> Vec<u8> {
+    let partition = ListOffsetsPartition { timestamp: -1, ..Default::default() };
+    let topic = ListOffsetsTopic { name: TOPIC, partitions: vec![partition] };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    framed(version, &request)
+}
+
+fn metadata(version: i16) -> Vec<u8> {
+    let topic = MetadataRequestTopic { name: Some(TOPIC), ..Default::default() };
+    framed(version, &MetadataRequest { topics: Some(vec![topic]), ..Default::default() })
+}
+
+fn offset_commit(version: i16) -> Vec<u8> {
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: 3,
+        committed_metadata: Some("note"),
+        ..Default::default()
+    };
+    let topic =
+        OffsetCommitRequestTopic { name: TOPIC, partitions: vec![partition], ..Default::default() };
+    let request = OffsetCommitRequest {
+        group_id: GROUP,
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn offset_fetch(version: i16) -> Vec<u8> {
+    let partition_indexes = vec![0, 1];
+    let topic =
+        OffsetFetchRequestTopic { name: TOPIC, partition_indexes: partition_indexes.clone() };
+    let in_group =
+        OffsetFetchRequestTopics { name: TOPIC, partition_indexes, ..Default::default() };
+    let group = OffsetFetchRequestGroup {
+        group_id: GROUP,
+        topics: Some(vec![in_group]),
+        ..Default::default()
+    };
+    let request = OffsetFetchRequest {
+        group_id: GROUP,
+        topics: Some(vec![topic]),
+        groups: vec![group],
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn find_coordinator(version: i16) -> Vec<u8> {
+    let request = FindCoordinatorRequest {
+        key: GROUP,
+        coordinator_keys: vec![GROUP, "another"],
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn join_group(version: i16) -> Vec<u8> {
+    let protocol = JoinGroupRequestProtocol { name: "range", metadata: b"\0\0\0\0\0\0\0\0\0\0" };
+    let request = JoinGroupRequest {
+        group_id: GROUP,
+        session_timeout_ms: 6000,
+        rebalance_timeout_ms: 6000,
+        protocol_type: "consumer",
+        protocols: vec![protocol],
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn leave_group(version: i16) -> Vec<u8> {
+    let member = MemberIdentity { member_id: MEMBER, ..Default::default() };
+    let members = vec![member];
+    framed(version, &LeaveGroupRequest { group_id: GROUP, member_id: MEMBER, members })
+}
+
+fn sync_group(version: i16) -> Vec<u8> {
+    let assignment = SyncGroupRequestAssignment { member_id: MEMBER, assignment: b"\0\0" };
+    let request = SyncGroupRequest {
+        group_id: GROUP,
+        member_id: MEMBER,
+        protocol_type: Some("consumer"),
+        protocol_name: Some("range"),
+        assignments: vec![assignment],
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn create_topics(version: i16) -> Vec<u8> {
+    let config = CreatableTopicConfig { name: "retention.ms", value: Some("1000") };
+    let topic = CreatableTopic {
+        name: "created",
+        num_partitions: 2,
+        replication_factor: 1,
+        configs: vec![config],
+        ..Default::default()
+    };
+    let topics = vec![topic];
+    framed(version, &CreateTopicsRequest { topics, timeout_ms: 1000, ..Default::default() })
+}
+
+fn delete_topics(version: i16) -> Vec<u8> {
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some("created"), ..Default::default() }],
+        topic_names: vec!["created"],
+        timeout_ms: 1000,
+    };
+    framed(version, &request)
+}
+
+/// Decodes a frame as the broker does; hands the records of a produce to `records`.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not offered is not decoded")]
+pub fn decode(frame: &[u8], records: impl FnMut(&[u8])) -> wire::Result<()> {
+    let (head, body) = frame::decode_request_header(frame)?;
+    let version = head.version;
+    match head.key {
+        ApiKey::Produce => {
+            let request: ProduceRequest<'_> = frame::decode_body(body, version)?;
+            let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+            partitions
+                .filter_map(|data| data.records.as_ref().and_then(Records::as_borrowed))
+                .for_each(records);
+            Ok(())
+        }
+        ApiKey::Fetch => discard::<FetchRequest<'_>>(body, version),
+        ApiKey::ListOffsets => discard::<ListOffsetsRequest<'_>>(body, version),
+        ApiKey::Metadata => discard::<MetadataRequest<'_>>(body, version),
+        ApiKey::OffsetCommit => discard::<OffsetCommitRequest<'_>>(body, version),
+        ApiKey::OffsetFetch => discard::<OffsetFetchRequest<'_>>(body, version),
+        ApiKey::FindCoordinator => discard::<FindCoordinatorRequest<'_>>(body, version),
+        ApiKey::JoinGroup => discard::<JoinGroupRequest<'_>>(body, version),
+        ApiKey::Heartbeat => discard::<HeartbeatRequest<'_>>(body, version),
+        ApiKey::LeaveGroup => discard::<LeaveGroupRequest<'_>>(body, version),
+        ApiKey::SyncGroup => discard::<SyncGroupRequest<'_>>(body, version),
+        ApiKey::ApiVersions => discard::<ApiVersionsRequest<'_>>(body, version),
+        ApiKey::CreateTopics => discard::<CreateTopicsRequest<'_>>(body, version),
+        ApiKey::DeleteTopics => discard::<DeleteTopicsRequest<'_>>(body, version),
+        ApiKey::InitProducerId => discard::<InitProducerIdRequest<'_>>(body, version),
+        _ => Ok(()),
+    }
+}
+
+fn discard<'a, M: Message + Request + Decode<'a>>(
+    body: Reader<'a>,
+    version: i16,
+) -> wire::Result<()> {
+    let message: M = frame::decode_body(body, version)?;
+    std::hint::black_box(&message);
+    Ok(())
+}
