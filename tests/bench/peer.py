@@ -13,7 +13,7 @@ Options:
     --cache DIR          where jars, the load generator and the data are (default target/compat)
 
 Both brokers run all the time, on one machine, with one partition a topic; only one of them is under load. Before each case
-everything dirty is written to disk, so that neither pays for the other's page cache. Apache Kafka runs with the JVM flags
+everything dirty on the data's file system is written, so that neither pays for the other's page cache. Apache Kafka runs with the JVM flags
 and the heap of its own start script, and its shipped settings. Broker CPU is user and system time of the broker's process.
 
 Ends with a table of medians (least to most) in Markdown; every measurement is in bench/runs.json in the cache.
@@ -26,6 +26,7 @@ import os
 import pathlib
 import shutil
 import statistics
+import subprocess
 import sys
 
 import common
@@ -67,7 +68,7 @@ class Bench:
         self.runs = []
 
     def case(self, name, server, mode, topic, *options, producer=(), consumer=()):
-        os.sync()
+        subprocess.run(["sync", "--file-system", server.folder], check=True)
         pid = server.process.pid
         before = common.cpu_seconds(pid)
         measured = common.kload(self.kload, mode, server.address, topic, *options, producer=producer, consumer=consumer)
