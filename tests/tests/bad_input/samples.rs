@@ -24,6 +24,9 @@ use wire::{
         OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
         OffsetFetchRequestTopics,
     },
+    offset_for_leader_epoch_request::{
+        OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
+    },
     produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData},
     sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment},
 };
@@ -79,8 +82,15 @@ fn sample(key: ApiKey, version: i16) -> Vec<u8> {
             version,
             &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() },
         ),
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch(version),
         other => panic!("no sample of {other:?}"),
     }
+}
+
+fn offset_for_leader_epoch(version: i16) -> Vec<u8> {
+    let asked = OffsetForLeaderPartition { partition: 0, leader_epoch: 1, ..Default::default() };
+    let topic = OffsetForLeaderTopic { topic: TOPIC, partitions: vec![asked] };
+    framed(version, &OffsetForLeaderEpochRequest { topics: vec![topic], ..Default::default() })
 }
 
 fn produce(version: i16) -> Vec<u8> {
@@ -248,6 +258,7 @@ pub fn decode(frame: &[u8], records: impl FnMut(&[u8])) -> wire::Result<()> {
         ApiKey::CreateTopics => discard::<CreateTopicsRequest<'_>>(body, version),
         ApiKey::DeleteTopics => discard::<DeleteTopicsRequest<'_>>(body, version),
         ApiKey::InitProducerId => discard::<InitProducerIdRequest<'_>>(body, version),
+        ApiKey::OffsetForLeaderEpoch => discard::<OffsetForLeaderEpochRequest<'_>>(body, version),
         _ => Ok(()),
     }
 }

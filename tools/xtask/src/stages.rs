@@ -206,12 +206,4 @@ pub(crate) const STAGES: &[Stage] = &[
         count: Count::Sum,
         words: &["xtask", "crash", "--rig", "powerblk", "--driver", "sync", "--cycles", "10"],
     },
-    Stage {
-        name: "mutants",
-        room: "crates/sim/src/main.rs",
-        needs: &[],
-        privilege: Privilege::Anybody,
-        count: Count::Last,
-        words: &["xtask", "mutants"],
-    },
 ];
