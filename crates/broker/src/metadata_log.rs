@@ -147,8 +147,7 @@ pub(crate) async fn read_log(log: &Log, contents: &mut Contents) -> Result<(), E
     Ok(())
 }
 
-/// The snapshot in `directory` with the highest end offset, if there is one: its name's end offset
-/// and its content.
+/// Reads the snapshot in `directory` with the highest end offset, if there is one.
 ///
 /// # Errors
 /// The operating system's.
@@ -156,7 +155,7 @@ pub(crate) async fn read_snapshot(
     runtime: &Runtime,
     directory: &Path,
     contents: &mut Contents,
-) -> Result<Option<Offset>, Error> {
+) -> Result<(), Error> {
     let entries = runtime.list_directory(directory).await.map_err(Error::io(directory))?;
     let newest = entries
         .iter()
@@ -166,7 +165,7 @@ pub(crate) async fn read_snapshot(
             Some((offset.parse::<i64>().ok()?, epoch.parse::<i32>().ok()?, &entry.name))
         })
         .max();
-    let Some((offset, epoch, name)) = newest else { return Ok(None) };
+    let Some((offset, epoch, name)) = newest else { return Ok(()) };
     let path = directory.join(name);
     let bytes = runtime.read_file(&path, SNAPSHOT_BYTES_MAX).await.map_err(Error::io(&path))?;
     contents.add(&bytes)?;
@@ -175,7 +174,7 @@ pub(crate) async fn read_snapshot(
     let batches = std::mem::take(&mut contents.metadata.batches);
     let records = batches.into_iter().flat_map(|(_, records)| records).collect();
     contents.metadata.snapshot = Some((Offset(offset), records));
-    Ok(Some(Offset(offset)))
+    Ok(())
 }
 
 /// Writes the first snapshot of a new directory: who votes, and the features.

@@ -306,12 +306,7 @@ pub(crate) fn encode(record: &MetadataRecord, metadata_version: i16) -> Result<V
         }
         MetadataRecord::ClearElr { topic_name } => to_wire(&ClearElrRecord { topic_name }, version),
         MetadataRecord::Other { api_key, version, bytes } => {
-            let mut writer = wire::Writer::new();
-            writer.uvarint(1);
-            writer.uvarint(u32::from(*api_key));
-            writer.uvarint(u32::from(*version));
-            writer.raw(bytes);
-            Ok(writer.finish()?.into_bytes().to_vec())
+            metadata_frame::encode_opaque_record(*api_key, *version, bytes)
         }
     }
 }

@@ -244,12 +244,10 @@ async fn start_metadata(
     let voter = Voter { id: shard.node(), directory_id: identity.directory_id };
     let known = directory.partitions().iter().find(|one| one.topic == CLUSTER_METADATA);
     let mut contents = Contents::default();
-    let mut snapshot_end = None;
     let config = Rc::new(TopicConfig::default());
     let log = match known {
         Some(known) => {
-            snapshot_end =
-                Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;
+            Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;
             let id = known.topic_id.unwrap_or(Uuid::METADATA_TOPIC);
             let start = known.start;
             let opened = Box::pin(shard.storage.open_log(&path, id, config, start)).await;
@@ -267,7 +265,7 @@ async fn start_metadata(
             Box::pin(created).await.map_err(Error::Storage)?
         }
     };
-    if snapshot_end.is_none() && log.log_end_offset() == Offset::ZERO {
+    if contents.metadata.snapshot.is_none() && log.log_end_offset() == Offset::ZERO {
         // New, or a first start that did not get further than this.
         Box::pin(metadata_log::write_first_snapshot(runtime, &path, voter)).await?;
         Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;

@@ -37,13 +37,25 @@ impl MetadataRecord<'_> {
     }
 }
 
+/// Puts a record that is kept as bytes, without being understood, back into its frame.
+pub fn encode_opaque_record(key: u16, version: u16, body: &[u8]) -> Result<Vec<u8>> {
+    let mut writer = framed_writer(key, version);
+    writer.raw(body);
+    Ok(writer.finish()?.into_bytes().into())
+}
+
 fn framed(record: &impl Encode, key: i16, version: i16) -> Result<Vec<u8>> {
-    let mut writer = Writer::new();
-    writer.uvarint(FRAME_VERSION);
-    writer.uvarint(u32::from(key.unsigned_abs()));
-    writer.uvarint(u32::from(version.unsigned_abs()));
+    let mut writer = framed_writer(key.unsigned_abs(), version.unsigned_abs());
     record.encode(&mut writer, version);
     Ok(writer.finish()?.into_bytes().into())
+}
+
+fn framed_writer(key: u16, version: u16) -> Writer {
+    let mut writer = Writer::new();
+    writer.uvarint(FRAME_VERSION);
+    writer.uvarint(u32::from(key));
+    writer.uvarint(u32::from(version));
+    writer
 }
 
 fn small(value: u32) -> Result<i16> {
