@@ -16,6 +16,8 @@ class Session:
         self.role, self.bootstrap, self.topic = sys.argv[1:4]
         self.group = sys.argv[4] if self.role == CONSUME else None
         self._commands = queue.Queue()
+        # Several threads of one client may have something to say, and a line longer than a buffer is not written in one go.
+        self._saying = threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -33,8 +35,10 @@ class Session:
             return None
 
     def say(self, event, **fields):
-        sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-        sys.stdout.flush()
+        line = json.dumps({"event": event, **fields}) + "\n"
+        with self._saying:
+            sys.stdout.write(line)
+            sys.stdout.flush()
 
     def say_record(self, partition, offset, key, value, headers, timestamp):
         self.say(
