@@ -8,7 +8,7 @@ use tests::random::Random;
 use super::samples;
 
 /// How many broken frames, unless `ODRADEK_MUTATIONS` says otherwise.
-const MUTATIONS: u64 = 100_000;
+const MUTATIONS: u64 = 1_000_000;
 
 #[derive(Default)]
 struct Seen {
