@@ -25,6 +25,7 @@ mod leader_epochs;
 mod log;
 mod producers;
 mod read;
+mod read_ahead;
 mod recovery;
 mod retention;
 mod scan;

@@ -17,6 +17,7 @@ use crate::{
     Log, ReadError,
     index::{IndexedBatch, Indexes},
     log::{State, Status},
+    read_ahead::Place,
     scan::{Scanned, Scanner},
     segment::{Phase, segment_path},
     storage::read_small_file,
@@ -138,11 +139,21 @@ impl Log {
         up_to: Offset,
     ) -> Result<Option<ReadResult>, ReadError> {
         let file = self.readable_file(base_offset).await?;
-        let mut start = self.indexes(base_offset).await?.position_before(from);
+        let ahead = self.0.storage.take_ahead(&file, from).await;
+        let is_in_sequence = ahead.is_some();
+        let (mut start, mut ahead) = match ahead {
+            Some(found) => (found.position, found.bytes),
+            None => (self.indexes(base_offset).await?.position_before(from), Bytes::new()),
+        };
         let interval_bytes = 8 << 10;
         let mut wanted = max_bytes.saturating_add(interval_bytes).min(COLD_READ_BYTES_MAX);
         while start < limit {
-            let bytes = self.read_range(&file, start, limit, wanted).await?;
+            let was_ahead = !ahead.is_empty();
+            let bytes = if was_ahead {
+                std::mem::take(&mut ahead)
+            } else {
+                self.read_range(&file, start, limit, wanted).await?
+            };
             let mut range = Range::default();
             let mut at = 0;
             let mut is_over = false;
@@ -165,6 +176,10 @@ impl Log {
                 at += batch.size();
             }
             if !range.is_empty() {
+                let position = start + position_of(range.end);
+                let next = Place { file: &file, from: range.next_offset, position, limit };
+                let rest = if was_ahead { bytes.slice(range.end..) } else { Bytes::new() };
+                self.0.storage.read_on(&next, rest, is_in_sequence);
                 return Ok(Some(range.result(&bytes)));
             }
             if is_over {

@@ -15,6 +15,7 @@ use crate::{
     Error, Log,
     commit::{Joined, Unsynced},
     log::{LogInner, State},
+    read_ahead::ReadAhead,
     segment::{Phase, Segment},
 };
 
@@ -136,6 +137,7 @@ pub(crate) struct StorageInner {
     /// Finished segments whose file or indexes readers have loaded, oldest first.
     loaded: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     zeros: RefCell<Bytes>,
+    pub(crate) read_ahead: ReadAhead,
 }
 
 impl Storage {
@@ -157,6 +159,7 @@ impl Storage {
             tails: RefCell::default(),
             loaded: RefCell::default(),
             zeros: RefCell::new(Bytes::new()),
+            read_ahead: ReadAhead::new(),
         })))
     }
 

@@ -1,5 +1,6 @@
 //! The promises of the room, on the tests' disk.
 
+mod ahead;
 mod crashes;
 mod damage;
 mod life;
