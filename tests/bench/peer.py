@@ -110,7 +110,7 @@ def main():
     servers = []
     try:
         bench = Bench(arguments, common.build_kload(work))
-        servers = _servers(arguments, folder)
+        servers = servers_of(arguments, folder)
         for server in servers:
             server.start()
         for server in servers:
@@ -146,7 +146,7 @@ def _arguments():
     return parser.parse_args()
 
 
-def _servers(arguments, folder):
+def servers_of(arguments, folder):
     servers = []
     if arguments.only != "kafka":
         shards = os.cpu_count()
