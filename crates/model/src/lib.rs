@@ -1,8 +1,10 @@
-//! The words everybody uses: ids, offsets, epochs, the record batch layout, error codes, settings.
+//! The words everybody uses: ids, offsets, epochs, the record batch layout and its codecs, error
+//! codes, settings.
 //!
 //! No I/O, no clock, no unsafe. Every other room may name this one; it names none of ours.
 
 pub mod collections;
+pub mod compression;
 pub mod error_code;
 pub mod ids;
 pub mod record_batch;

@@ -16,6 +16,7 @@
 
 mod builder;
 mod records;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use std::fmt;
 
 pub use builder::{BatchOptions, NewRecord, RecordBatchBuilder};
 pub use records::{ControlType, Header, Headers, Record, Records};
+pub use rewrite::Rewrite;
 
 use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
@@ -332,6 +334,37 @@ impl<'a> RecordBatch<'a> {
     #[must_use]
     pub fn records(&self) -> Records<'a> {
         Records::new(&self.bytes[HEADER_BYTES..], self.record_count())
+    }
+
+    /// What lies behind the header: the records, compressed as the attributes say.
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
+    /// The timestamp of one of its records.
+    #[must_use]
+    pub fn timestamp_of(&self, record: &Record<'_>) -> TimestampMs {
+        match self.timestamp_type() {
+            TimestampType::CreateTime => {
+                TimestampMs(self.base_timestamp().0.wrapping_add(record.timestamp_delta))
+            }
+            TimestampType::LogAppendTime => self.max_timestamp(),
+        }
+    }
+
+    /// The offset of one of its records.
+    #[must_use]
+    pub fn offset_of(&self, record: &Record<'_>) -> Offset {
+        self.base_offset().plus(i64::from(record.offset_delta))
+    }
+
+    /// From when on its tombstones, or its marker, may be dropped (KIP-534); `None` where nobody
+    /// has set it yet.
+    #[must_use]
+    pub fn delete_horizon(&self) -> Option<TimestampMs> {
+        let is_set = self.attributes() & attribute::DELETE_HORIZON != 0;
+        is_set.then(|| self.base_timestamp())
     }
 
     /// All of its bytes.

@@ -155,7 +155,7 @@ impl RecordBatchBuilder {
     }
 }
 
-fn put_varlong(target: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varlong(target: &mut Vec<u8>, value: i64) {
     let mut rest = (value << 1 ^ value >> 63).cast_unsigned();
     while rest >= 0x80 {
         target.push(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
@@ -164,7 +164,7 @@ fn put_varlong(target: &mut Vec<u8>, value: i64) {
     target.push(u8::try_from(rest).expect("seven bits"));
 }
 
-fn put_length(target: &mut Vec<u8>, length: usize) {
+pub(super) fn put_length(target: &mut Vec<u8>, length: usize) {
     put_varlong(target, i64::try_from(length).expect("memory is below 2^63"));
 }
 

@@ -8,7 +8,13 @@
 //! Varints are zigzag encoded. Every length is checked against the bytes that are there before
 //! it is believed; the walk copies nothing and allocates nothing.
 
-use super::BatchError;
+use super::{
+    BatchError,
+    builder::{put_length, put_varlong},
+};
+
+/// The longest varlong.
+const VARLONG_BYTES_MAX: usize = 10;
 
 /// What a control record says: the type in its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +82,30 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     header_count: i32,
     headers: &'a [u8],
+    /// All of it, its length in front included.
+    bytes: &'a [u8],
+    attributes: u8,
+    /// What follows the timestamp delta.
+    behind_timestamp: &'a [u8],
 }
 
 impl<'a> Record<'a> {
+    /// All of its bytes as they lie in the batch.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Appends it to `target` with another timestamp delta, all else as it is.
+    pub fn put_with_timestamp_delta(&self, timestamp_delta: i64, target: &mut Vec<u8>) {
+        let mut head = Vec::with_capacity(VARLONG_BYTES_MAX + 1);
+        head.push(self.attributes);
+        put_varlong(&mut head, timestamp_delta);
+        put_length(target, head.len() + self.behind_timestamp.len());
+        target.extend_from_slice(&head);
+        target.extend_from_slice(self.behind_timestamp);
+    }
+
     /// Its headers, read anew at each call.
     #[must_use]
     pub fn headers(&self) -> Headers<'a> {
@@ -175,11 +202,13 @@ type Read<T> = Result<T, &'static str>;
 
 impl<'a> Cursor<'a> {
     fn record(&mut self) -> Read<Record<'a>> {
+        let all = self.rest;
         let length = usize::try_from(self.varint()?).map_err(|_| "its length is negative")?;
         let body = self.take(length).ok_or("its length is beyond the batch")?;
         let mut body = Cursor { rest: body };
-        body.take(1).ok_or("it ends within its attributes")?;
+        let attributes = body.take(1).ok_or("it ends within its attributes")?[0];
         let timestamp_delta = body.varlong()?;
+        let behind_timestamp = body.rest;
         let offset_delta = body.varint()?;
         let key = body.nullable()?;
         let value = body.nullable()?;
@@ -194,7 +223,18 @@ impl<'a> Cursor<'a> {
         if !body.rest.is_empty() {
             return Err("it is longer than its fields");
         }
-        Ok(Record { timestamp_delta, offset_delta, key, value, header_count, headers })
+        let bytes = &all[..all.len() - self.rest.len()];
+        Ok(Record {
+            timestamp_delta,
+            offset_delta,
+            key,
+            value,
+            header_count,
+            headers,
+            bytes,
+            attributes,
+            behind_timestamp,
+        })
     }
 
     fn header(&mut self) -> Read<Header<'a>> {
