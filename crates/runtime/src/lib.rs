@@ -32,6 +32,7 @@ mod sync;
 mod sys;
 mod timer;
 mod uring;
+mod workers;
 
 pub use buffer::{AppendBuffer, Buffer, BufferPool};
 pub use choose::{DriverPreference, open_driver};

@@ -6,7 +6,6 @@
 
 mod files;
 mod sockets;
-mod workers;
 
 use std::time::Duration;
 

@@ -11,14 +11,18 @@ use std::{
 use bytes::Bytes;
 use slab::Slab;
 
-use super::{Completions, workers::Workers};
+use super::Completions;
 use crate::{
     Errno, FileInfo, Op, Output,
     alignment::Alignments,
     driver::{FileId, Token},
     overlap::WritesInFlight,
     sys::files,
+    workers::Workers,
 };
+
+/// File operations of one shard that run at the same time: a sync, a write and two cold reads.
+const WORKERS_MAX: usize = 4;
 
 pub(super) struct Files {
     workers: Workers<Job, Outcome>,
@@ -65,7 +69,7 @@ enum Done {
 impl Files {
     pub(super) fn new() -> std::io::Result<Files> {
         Ok(Files {
-            workers: Workers::new(perform)?,
+            workers: Workers::new(WORKERS_MAX, perform)?,
             open: Slab::new(),
             alignments: Alignments::default(),
             writes: WritesInFlight::default(),

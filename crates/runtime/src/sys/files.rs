@@ -23,6 +23,9 @@ use crate::{
 
 /// Slices that one system call takes (the kernel's `IOV_MAX` is 1,024).
 const SLICES_MAX: usize = 64;
+/// Permissions of files and directories, less the process's mask.
+pub(crate) const FILE_MODE: libc::mode_t = 0o644;
+pub(crate) const DIRECTORY_MODE: libc::mode_t = 0o755;
 /// What `statfs` calls the file systems whose direct I/O is known.
 const EXT4_MAGIC: u64 = 0xef53;
 const XFS_MAGIC: u64 = 0x5846_5342;
@@ -30,6 +33,13 @@ const XFS_MAGIC: u64 = 0x5846_5342;
 /// Opens a file. Where direct I/O is wanted but the file system does not offer it, the file is
 /// open through the page cache, and [`FileInfo::direct`] says so.
 pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<(OwnedFd, FileInfo), Errno> {
+    let file = open_with_flags(path, open_flags(options))?;
+    let info = opened(file.as_fd(), options)?;
+    Ok((file, info))
+}
+
+/// What an open of these options asks of the kernel first; [`opened`] does the rest.
+pub(crate) fn open_flags(options: OpenOptions) -> libc::c_int {
     let access = match options.access {
         Access::Read => libc::O_RDONLY,
         Access::ReadWrite => libc::O_RDWR,
@@ -40,25 +50,28 @@ pub(crate) fn open(path: &Path, options: OpenOptions) -> Result<(OwnedFd, FileIn
         Create::New => libc::O_CREAT | libc::O_EXCL,
         Create::Truncate => libc::O_CREAT | libc::O_TRUNC,
     };
-    let file = open_with_flags(path, access | create)?;
+    access | create | libc::O_CLOEXEC
+}
+
+/// The second half of an open: direct I/O where it is wanted, and what the file is like.
+pub(crate) fn opened(file: BorrowedFd<'_>, options: OpenOptions) -> Result<FileInfo, Errno> {
     if options.cache == Cache::Direct {
-        try_direct(file.as_fd())?;
+        try_direct(file)?;
     }
-    let info = describe(file.as_fd())?;
-    Ok((file, info))
+    describe(file)
 }
 
 fn open_with_flags(path: &Path, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     let path = c_path(path)?;
     let descriptor = check_retrying(|| {
         // SAFETY: a string with its end, which lives through the call.
-        unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o644) }
+        unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, FILE_MODE) }
     })?;
     // SAFETY: just made, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-fn c_path(path: &Path) -> Result<CString, Errno> {
+pub(crate) fn c_path(path: &Path) -> Result<CString, Errno> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVALID)
 }
 
@@ -276,12 +289,16 @@ pub(crate) fn remove_directory(path: &Path) -> Result<(), Errno> {
 
 /// Creates a directory; its parent has to be there.
 pub(crate) fn create_directory(path: &Path) -> Result<(), Errno> {
-    std::fs::DirBuilder::new().mode(0o755).create(path).map_err(|error| Errno::of(&error))
+    std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path).map_err(|error| Errno::of(&error))
 }
+
+/// How a directory is opened for its sync.
+pub(crate) const DIRECTORY_FLAGS: libc::c_int =
+    libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), Errno> {
-    let directory = open_with_flags(path, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let directory = open_with_flags(path, DIRECTORY_FLAGS)?;
     sync(directory.as_fd(), SyncKind::All)
 }
 

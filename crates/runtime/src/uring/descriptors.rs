@@ -11,7 +11,14 @@ use crate::driver::Token;
 #[derive(Clone, Copy, Default)]
 struct Use {
     in_flight: u32,
-    closing: Option<Token>,
+    closing: Option<Close>,
+}
+
+/// A close that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    File(Token),
+    Socket(Token),
 }
 
 /// Uses by descriptor.
@@ -35,19 +42,19 @@ impl Descriptors {
     }
 
     /// An operation ended. Gives the close that waited for it, if it was the last.
-    pub(super) fn ended(&mut self, descriptor: RawFd) -> Option<Token> {
+    pub(super) fn ended(&mut self, descriptor: RawFd) -> Option<Close> {
         let known = self.of(descriptor);
         known.in_flight -= 1;
         if known.in_flight == 0 { known.closing.take() } else { None }
     }
 
     /// A close is asked for. False if it has to wait.
-    pub(super) fn may_close(&mut self, descriptor: RawFd, token: Token) -> bool {
+    pub(super) fn may_close(&mut self, descriptor: RawFd, close: Close) -> bool {
         let known = self.of(descriptor);
         if known.in_flight == 0 {
             return true;
         }
-        known.closing = Some(token);
+        known.closing = Some(close);
         false
     }
 }
@@ -59,12 +66,12 @@ mod tests {
     #[test]
     fn close_waits_for_the_last_operation() {
         let mut descriptors = Descriptors::default();
-        assert!(descriptors.may_close(5, Token(1)));
+        assert!(descriptors.may_close(5, Close::File(Token(1))));
         descriptors.started(5);
         descriptors.started(5);
-        assert!(!descriptors.may_close(5, Token(2)));
+        assert!(!descriptors.may_close(5, Close::Socket(Token(2))));
         assert_eq!(descriptors.ended(5), None);
-        assert_eq!(descriptors.ended(5), Some(Token(2)));
+        assert_eq!(descriptors.ended(5), Some(Close::Socket(Token(2))));
         // The number is reused.
         descriptors.started(5);
         assert_eq!(descriptors.ended(5), None);

@@ -6,20 +6,17 @@
 #![expect(unsafe_code, reason = "operations hand pointers to the kernel")]
 
 use std::{
-    ffi::CString,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
-    os::unix::ffi::OsStrExt,
-    path::Path,
     ptr,
 };
 
 use bytes::Bytes;
 use io_uring::{opcode, squeue::Entry, squeue::Flags, types};
 
-use super::provided;
+use super::{names::NameWork, provided};
 use crate::{
-    Buffer, BufferPool, Errno, Op, OpenOptions,
+    Buffer, BufferPool, Errno, Op,
     buffer::BLOCK_ALIGNMENT,
     driver::{FileId, Output, SocketId, SyncKind, Token},
     sys::{
@@ -41,12 +38,10 @@ enum Work {
     Read { file: RawFd, position: u64, wanted: usize, done: usize, buffer: Option<Buffer> },
     Write { file: RawFd, position: u64, done: usize, slices: Vec<Bytes>, vectors: Vec<libc::iovec> },
     Sync { file: RawFd, kind: SyncKind },
-    SyncDirectory { directory: OwnedFd },
     Allocate { file: RawFd, position: u64, length: u64 },
     SetLength { file: RawFd, length: u64 },
     Close { descriptor: RawFd },
-    Rename { from: CString, to: CString },
-    Remove { path: CString },
+    Name(NameWork),
     Accept { listener: RawFd },
     Connect { socket: Option<OwnedFd>, address: KernelAddress },
     Receive { socket: RawFd, length: usize, polling: bool },
@@ -71,6 +66,13 @@ pub(super) fn id(descriptor: OwnedFd) -> u32 {
     u32::try_from(descriptor.into_raw_fd()).expect("descriptors are not negative")
 }
 
+/// The descriptor that an operation made.
+pub(super) fn made(result: i32) -> OwnedFd {
+    // SAFETY: the kernel just made it for this operation, or gave it up with its last use: nobody
+    // else has it.
+    unsafe { OwnedFd::from_raw_fd(result) }
+}
+
 /// The descriptor of an id, for a system call.
 pub(super) fn borrowed(id: u32) -> BorrowedFd<'static> {
     // SAFETY: ids are open descriptors until their close operation, which comes after all others:
@@ -84,11 +86,6 @@ fn connected(socket: OwnedFd) -> Result<Output, Errno> {
     let local = sys::sockets::local_address(socket.as_fd())?;
     let peer = sys::sockets::peer_address(socket.as_fd())?;
     Ok(Output::Connected { socket: SocketId(id(socket)), local, peer })
-}
-
-/// A directory, for its sync.
-fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
-    sys::files::open(path, OpenOptions::READ).map(|(directory, _)| directory)
 }
 
 /// What lies in a socket's buffer now.
@@ -115,10 +112,6 @@ fn socket(id: SocketId) -> RawFd {
     raw(id.0)
 }
 
-fn c_path(path: &Path) -> Result<CString, Errno> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVALID)
-}
-
 fn length_of(length: usize) -> u32 {
     u32::try_from(length).expect("one operation moves less than 4 GiB")
 }
@@ -140,13 +133,16 @@ impl InFlight {
                 Work::Write { file: file(id), position, done: 0, slices, vectors: Vec::new() }
             }
             Op::Sync { file: id, kind } => Work::Sync { file: file(id), kind },
-            Op::SyncDirectory { path } => Work::SyncDirectory { directory: open_directory(&path)? },
             Op::Allocate { file: id, position, length } => {
                 Work::Allocate { file: file(id), position, length }
             }
             Op::SetLength { file: id, length } => Work::SetLength { file: file(id), length },
-            Op::Rename { from, to } => Work::Rename { from: c_path(&from)?, to: c_path(&to)? },
-            Op::Remove { path } => Work::Remove { path: c_path(&path)? },
+            Op::Open { .. }
+            | Op::SyncDirectory { .. }
+            | Op::Rename { .. }
+            | Op::Remove { .. }
+            | Op::RemoveDirectory { .. }
+            | Op::CreateDirectory { .. } => Work::Name(NameWork::new(op)?),
             Op::Accept { listener } => Work::Accept { listener: socket(listener) },
             Op::Connect { address } => Work::connect(address)?,
             Op::Receive { socket: id, length } => {
@@ -162,11 +158,8 @@ impl InFlight {
                 // SAFETY: a message header of zeros is valid: no name, no vectors, no control.
                 header: Box::new(unsafe { std::mem::zeroed() }),
             },
-            Op::Open { .. }
-            | Op::Describe { .. }
+            Op::Describe { .. }
             | Op::Lock { .. }
-            | Op::CreateDirectory { .. }
-            | Op::RemoveDirectory { .. }
             | Op::ListDirectory { .. }
             | Op::Listen { .. }
             | Op::CloseFile { .. }
@@ -199,11 +192,7 @@ impl InFlight {
             | Work::ReceiveExact { socket, .. }
             | Work::Send { socket, .. } => Some(*socket),
             Work::Accept { listener } => Some(*listener),
-            Work::SyncDirectory { .. }
-            | Work::Close { .. }
-            | Work::Rename { .. }
-            | Work::Remove { .. }
-            | Work::Connect { .. } => None,
+            Work::Close { .. } | Work::Name(_) | Work::Connect { .. } => None,
         }
     }
 
@@ -231,9 +220,6 @@ impl InFlight {
                 };
                 opcode::Fsync::new(types::Fd(*file)).flags(flags).build()
             }
-            Work::SyncDirectory { directory } => {
-                opcode::Fsync::new(types::Fd(directory.as_raw_fd())).build()
-            }
             Work::Allocate { file, position, length } => {
                 opcode::Fallocate::new(types::Fd(*file), *length).offset(*position).build()
             }
@@ -241,13 +227,7 @@ impl InFlight {
                 opcode::Ftruncate::new(types::Fd(*file), *length).build()
             }
             Work::Close { descriptor } => opcode::Close::new(types::Fd(*descriptor)).build(),
-            Work::Rename { from, to } => {
-                let here = types::Fd(libc::AT_FDCWD);
-                opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build()
-            }
-            Work::Remove { path } => {
-                opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build()
-            }
+            Work::Name(work) => work.entry(),
             Work::Accept { listener } => {
                 opcode::Accept::new(types::Fd(*listener), ptr::null_mut(), ptr::null_mut())
                     .flags(libc::SOCK_CLOEXEC)
@@ -320,17 +300,11 @@ impl InFlight {
         match &mut self.work {
             Work::Read { .. } | Work::Write { .. } => self.transferred(count),
             Work::Sync { .. }
-            | Work::SyncDirectory { .. }
             | Work::Allocate { .. }
             | Work::SetLength { .. }
-            | Work::Close { .. }
-            | Work::Rename { .. }
-            | Work::Remove { .. } => Ended::With(Ok(Output::Done)),
-            Work::Accept { .. } => {
-                // SAFETY: the kernel just made it for this operation, and nobody else has it.
-                let socket = unsafe { OwnedFd::from_raw_fd(result) };
-                Ended::With(connected(socket))
-            }
+            | Work::Close { .. } => Ended::With(Ok(Output::Done)),
+            Work::Name(work) => work.completed(result),
+            Work::Accept { .. } => Ended::With(connected(made(result))),
             Work::Connect { socket, .. } => {
                 let socket = socket.take().expect("completed once");
                 Ended::With(connected(socket))

@@ -1,8 +1,9 @@
 //! The driver on `io_uring`.
 //!
 //! A turn is one `io_uring_enter`: it submits everything that the shard's tasks asked for and
-//! collects what has completed. Reads, writes, syncs and all socket traffic go through the ring.
-//! Operations that only touch names and descriptors (open, list, lock) are made at once.
+//! collects what has completed. Files, names and all socket traffic go through the ring, so that
+//! what has to wait for the disk waits in the kernel; a [helper thread](helper) has what the ring
+//! cannot do. Made at once is only what no disk delays: descriptions, locks, new sockets.
 //!
 //! Receives are one-shot and bounded. A multishot receive cannot be told where to stop, so the
 //! start of the next large frame would land in a small buffer and its record bytes would have to be
@@ -11,7 +12,7 @@
 //! where the kernel has no such ring, a poll goes before it.
 //!
 //! Ladder down for older kernels: SINGLE_ISSUER + DEFER_TASKRUN (6.1), COOP_TASKRUN (5.19), plain;
-//! provided buffer ring (5.19) or poll; FTRUNCATE (6.9) or the system call. `ENOMEM` (a small
+//! provided buffer ring (5.19) or poll; FTRUNCATE (6.9) and MKDIRAT (5.15) or the helper. `ENOMEM` (a small
 //! memlock limit) asks again for a smaller ring.
 //!
 //! Cost of a request of one frame: a receive and a send, submitted with others in one system call.
@@ -19,7 +20,9 @@
 #![expect(unsafe_code, reason = "operations hand pointers to the kernel")]
 
 mod descriptors;
+mod helper;
 mod in_flight;
+mod names;
 mod provided;
 
 use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
@@ -28,7 +31,8 @@ use io_uring::{IoUring, Probe, cqueue, opcode, squeue::Entry, types};
 use slab::Slab;
 
 use self::{
-    descriptors::Descriptors,
+    descriptors::{Close, Descriptors},
+    helper::{Helper, Outcome, Task},
     in_flight::{Ended, InFlight},
     provided::ProvidedBuffers,
 };
@@ -48,6 +52,7 @@ const COMPLETIONS_PER_ENTRY: u32 = 4;
 /// `user_data` of operations that belong to no task.
 const USER_DATA_EVENT: u64 = u64::MAX;
 const USER_DATA_IGNORED: u64 = u64::MAX - 1;
+const USER_DATA_HELPER: u64 = u64::MAX - 2;
 /// How long a driver that is dropped waits for the kernel to give its buffers back.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -55,6 +60,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 struct Features {
     truncate: bool,
+    make_directory: bool,
 }
 
 /// A ring that has what a driver needs.
@@ -80,7 +86,10 @@ impl Ring {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, text));
             }
         }
-        let features = Features { truncate: probe.is_supported(opcode::Ftruncate::CODE) };
+        let features = Features {
+            truncate: probe.is_supported(opcode::Ftruncate::CODE),
+            make_directory: probe.is_supported(opcode::MkDirAt::CODE),
+        };
         Ok(Ring { ring, features })
     }
 }
@@ -99,10 +108,13 @@ pub struct UringDriver {
     /// Operations that ended without the ring.
     ended: Vec<Event>,
     provided: Option<ProvidedBuffers>,
+    helper: Helper,
+    helped: Vec<Outcome>,
     alignments: Alignments,
     descriptors: Descriptors,
     writes: WritesInFlight,
     event_armed: bool,
+    helper_armed: bool,
     events_pending: bool,
 }
 
@@ -135,10 +147,13 @@ impl UringDriver {
             backlog: VecDeque::new(),
             ended: Vec::new(),
             provided,
+            helper: Helper::default(),
+            helped: Vec::new(),
             alignments: Alignments::default(),
             descriptors: Descriptors::default(),
             writes: WritesInFlight::default(),
             event_armed: false,
+            helper_armed: false,
             events_pending: false,
         }
     }
@@ -221,8 +236,51 @@ impl UringDriver {
                     self.event_armed = cqueue::more(flags) && result >= 0;
                     self.events_pending = true;
                 }
+                USER_DATA_HELPER => {
+                    if let Some(event) = self.helper.event() {
+                        sys::drain_eventfd(event);
+                    }
+                    self.helper_armed = cqueue::more(flags) && result >= 0;
+                }
                 _ => self.complete(data, result, flags, events),
             }
+        }
+    }
+
+    /// Takes what the helper has done.
+    fn collect_helped(&mut self, events: &mut Vec<Event>) {
+        let mut helped = std::mem::take(&mut self.helped);
+        self.helper.collect(&mut helped);
+        for Outcome { token, uses, result } in helped.drain(..) {
+            if let Some(descriptor) = uses {
+                self.no_longer_used(descriptor);
+            }
+            events.push(Event::Completed { token, result });
+        }
+        self.helped = helped;
+    }
+
+    fn no_longer_used(&mut self, descriptor: RawFd) {
+        match self.descriptors.ended(descriptor) {
+            Some(Close::Socket(token)) => self.start(token, InFlight::close(token, descriptor)),
+            Some(Close::File(token)) => self.close_unused_file(token, descriptor),
+            None => {}
+        }
+    }
+
+    fn close_unused_file(&mut self, token: Token, descriptor: RawFd) {
+        self.help(token, None, Task::Close(in_flight::made(descriptor)));
+    }
+
+    /// Hands a task to the helper.
+    fn help(&mut self, token: Token, uses: Option<RawFd>, task: Task) {
+        match self.helper.start(token, uses, task) {
+            Ok(()) => {
+                if let Some(descriptor) = uses {
+                    self.descriptors.started(descriptor);
+                }
+            }
+            Err(error) => self.end_at_once(token, Err(Errno::of(&error))),
         }
     }
 
@@ -240,25 +298,49 @@ impl UringDriver {
                 if let Some((file, position, _)) = in_flight.writes() {
                     self.writes.end(file, position);
                 }
-                if let Some(descriptor) = in_flight.uses()
-                    && let Some(close) = self.descriptors.ended(descriptor)
-                {
-                    self.start(close, InFlight::close(close, descriptor));
+                if let Some(descriptor) = in_flight.uses() {
+                    self.no_longer_used(descriptor);
+                }
+                if let Ok(Output::Opened(file, info)) = &result {
+                    self.alignments.opened(*file, *info);
                 }
                 events.push(Event::Completed { token: in_flight.token, result });
             }
         }
     }
 
-    fn arm_event(&mut self) {
+    /// Has the ring tell of messages from other shards and of the helper's ends.
+    fn arm_events(&mut self) {
+        let watch = |event| opcode::PollAdd::new(types::Fd(event), POLL_IN).multi(true).build();
         if !self.event_armed {
             self.event_armed = true;
-            let entry = opcode::PollAdd::new(types::Fd(self.endpoint.event()), POLL_IN)
-                .multi(true)
-                .build()
-                .user_data(USER_DATA_EVENT);
+            let entry = watch(self.endpoint.event()).user_data(USER_DATA_EVENT);
             self.backlog.push_back(entry);
         }
+        if !self.helper_armed
+            && let Some(event) = self.helper.event()
+        {
+            self.helper_armed = true;
+            self.backlog.push_back(watch(event).user_data(USER_DATA_HELPER));
+        }
+    }
+
+    /// Announces that the shard is about to sleep. False if it must not: something has come in.
+    /// [`UringDriver::woke`] has to follow a true.
+    fn may_sleep(&mut self) -> bool {
+        if !self.endpoint.may_sleep() {
+            return false;
+        }
+        if !self.helper.may_sleep() {
+            self.endpoint.woke();
+            return false;
+        }
+        true
+    }
+
+    fn woke(&mut self) {
+        self.endpoint.woke();
+        self.helper.woke();
     }
 
     fn end_at_once(&mut self, token: Token, result: Result<Output, Errno>) {
@@ -267,7 +349,7 @@ impl UringDriver {
 
     /// Cancels whatever is in flight on a socket and closes it after the last of them.
     fn close_socket(&mut self, token: Token, descriptor: RawFd) {
-        if self.descriptors.may_close(descriptor, token) {
+        if self.descriptors.may_close(descriptor, Close::Socket(token)) {
             self.start(token, InFlight::close(token, descriptor));
             return;
         }
@@ -283,8 +365,8 @@ impl UringDriver {
 
     /// Closes a file after the last operation on it.
     fn close_file(&mut self, token: Token, descriptor: RawFd) {
-        if self.descriptors.may_close(descriptor, token) {
-            self.start(token, InFlight::close(token, descriptor));
+        if self.descriptors.may_close(descriptor, Close::File(token)) {
+            self.close_unused_file(token, descriptor);
         }
     }
 }
@@ -333,15 +415,6 @@ impl Driver for UringDriver {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the rest goes through the ring")]
     fn submit(&mut self, token: Token, op: Op) {
         match op {
-            Op::Open { path, options } => {
-                let result = sys::files::open(&path, options);
-                let output = result.map(|(file, info)| {
-                    let file = FileId(in_flight::id(file));
-                    self.alignments.opened(file, info);
-                    Output::Opened(file, info)
-                });
-                self.end_at_once(token, output);
-            }
             Op::Describe { file } => {
                 let result = sys::files::describe(in_flight::borrowed(file.0));
                 self.end_at_once(token, result.map(|info| Output::Opened(file, info)));
@@ -350,21 +423,13 @@ impl Driver for UringDriver {
                 let result = sys::files::lock(in_flight::borrowed(file.0));
                 self.end_at_once(token, result.map(|()| Output::Done));
             }
-            Op::ListDirectory { path } => {
-                let result = sys::files::list_directory(&path);
-                self.end_at_once(token, result.map(Output::Listing));
-            }
-            Op::CreateDirectory { path } => {
-                let result = sys::files::create_directory(&path);
-                self.end_at_once(token, result.map(|()| Output::Done));
-            }
-            Op::RemoveDirectory { path } => {
-                let result = sys::files::remove_directory(&path);
-                self.end_at_once(token, result.map(|()| Output::Done));
+            Op::ListDirectory { path } => self.help(token, None, Task::ListDirectory(path)),
+            Op::CreateDirectory { path } if !self.features.make_directory => {
+                self.help(token, None, Task::CreateDirectory(path));
             }
             Op::SetLength { file, length } if !self.features.truncate => {
-                let result = sys::files::set_length(in_flight::borrowed(file.0), length);
-                self.end_at_once(token, result.map(|()| Output::Done));
+                let task = Task::SetLength(in_flight::borrowed(file.0), length);
+                self.help(token, Some(in_flight::raw(file.0)), task);
             }
             Op::Listen { address } => {
                 let result = sys::sockets::listen(address, Blocking::Yes);
@@ -406,17 +471,19 @@ impl Driver for UringDriver {
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) {
         events.append(&mut self.ended);
+        self.collect_helped(events);
         self.endpoint.drain(events);
-        self.arm_event();
+        self.arm_events();
         // A ring that cannot be entered is a broken program or machine: nothing can go on.
         self.push_backlog().expect("io_uring takes submissions");
         let idle = events.is_empty() && self.ring.completion().is_empty();
-        let sleeps = idle && wait != Wait::No && self.endpoint.may_sleep();
+        let sleeps = idle && wait != Wait::No && self.may_sleep();
         self.enter(if sleeps { wait } else { Wait::No }).expect("io_uring can be entered");
         if sleeps {
-            self.endpoint.woke();
+            self.woke();
         }
         self.reap(events);
+        self.collect_helped(events);
         if std::mem::take(&mut self.events_pending) || sleeps {
             self.endpoint.drain(events);
         }
@@ -464,10 +531,46 @@ impl Drop for UringDriver {
             // Among what follows are the closes that waited for operations.
             entered = entered.and_then(|()| self.push_backlog());
         }
+        for event in events {
+            // What was opened for nobody.
+            if let Event::Completed { result: Ok(output), .. } = event
+                && let Output::Opened(FileId(id), _)
+                | Output::Connected { socket: SocketId(id), .. } = output
+            {
+                drop(in_flight::made(in_flight::raw(id)));
+            }
+        }
         if !self.in_flight.is_empty() {
             tracing::error!(count = self.in_flight.len(), "operations never came back");
             std::mem::forget(std::mem::take(&mut self.in_flight));
             std::mem::forget(self.provided.take());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Executor, File, OpenOptions, mesh};
+
+    #[test]
+    fn what_an_older_kernel_s_ring_lacks_the_helper_does() {
+        let Ok(mut ring) = Ring::set_up() else { return };
+        ring.features = Features { truncate: false, make_directory: false };
+        let (mut endpoints, _) = mesh(1).unwrap();
+        let driver = UringDriver::with_ring(ring, endpoints.remove(0), BufferPool::new(1 << 20));
+        let mut executor = Executor::new(ShardIndex(0), 1, Box::new(driver));
+        let runtime = executor.runtime();
+        executor.block_on(async move {
+            let directory = tempfile::tempdir().unwrap();
+            let below = directory.path().join("below");
+            assert_eq!(runtime.create_directory(&below).await, Ok(()));
+            assert_eq!(runtime.create_directory(&below).await, Err(Errno::EXISTS));
+            let file = File::open(&runtime, below.join("f"), OpenOptions::REPLACE).await.unwrap();
+            assert_eq!(file.set_length(5000).await, Ok(()));
+            assert_eq!(file.describe().await.unwrap().length, 5000);
+            file.close().await;
+            assert_eq!(runtime.list_directory(&below).await.unwrap().len(), 1);
+        });
     }
 }

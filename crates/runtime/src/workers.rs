@@ -1,6 +1,6 @@
-//! The threads that file operations of one shard run on: they block, the shard does not.
+//! The threads that blocking operations of one shard run on: they block, the shard does not.
 //!
-//! A thread is started when an operation finds none idle, up to [`WORKERS_MAX`], and stays. Its
+//! A thread is started when an operation finds none idle, up to a bound, and stays. Its
 //! job owns the operation with its buffers. Dropping the workers lets running jobs end, forgets
 //! the waiting ones, and waits for the threads: nothing is written after that.
 
@@ -13,16 +13,14 @@ use std::{
 
 use crate::sys;
 
-/// File operations of one shard that run at the same time: a sync, a write and two cold reads.
-const WORKERS_MAX: usize = 4;
-
 /// Does a job. A plain function: workers share nothing but the queues.
 type Perform<Job, Outcome> = fn(Job) -> Outcome;
 
-pub(super) struct Workers<Job, Outcome> {
+pub(crate) struct Workers<Job, Outcome> {
     shared: Arc<Shared<Job, Outcome>>,
     perform: Perform<Job, Outcome>,
     threads: Vec<JoinHandle<()>>,
+    threads_max: usize,
 }
 
 struct Shared<Job, Outcome> {
@@ -47,30 +45,31 @@ struct Ended<Outcome> {
 }
 
 impl<Job: Send + 'static, Outcome: Send + 'static> Workers<Job, Outcome> {
-    pub(super) fn new(perform: Perform<Job, Outcome>) -> std::io::Result<Self> {
+    /// At most `threads_max` jobs run at the same time.
+    pub(crate) fn new(threads_max: usize, perform: Perform<Job, Outcome>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             todo: Mutex::new(Todo { jobs: VecDeque::new(), idle: 0, closed: false }),
             todo_changed: Condvar::new(),
             ended: Mutex::new(Ended { outcomes: Vec::new(), sleeping: false }),
             event: sys::eventfd()?,
         });
-        Ok(Workers { shared, perform, threads: Vec::new() })
+        Ok(Workers { shared, perform, threads: Vec::new(), threads_max })
     }
 
     /// What becomes readable when an outcome comes while the shard sleeps.
-    pub(super) fn event(&self) -> RawFd {
+    pub(crate) fn event(&self) -> RawFd {
         self.shared.event.as_raw_fd()
     }
 
     /// Hands a job to a thread.
-    pub(super) fn start(&mut self, job: Job) {
+    pub(crate) fn start(&mut self, job: Job) {
         let all_have_a_thread = {
             let mut todo = self.shared.todo();
             todo.jobs.push_back(job);
             todo.jobs.len() <= todo.idle
         };
         self.shared.todo_changed.notify_one();
-        if !all_have_a_thread && self.threads.len() < WORKERS_MAX {
+        if !all_have_a_thread && self.threads.len() < self.threads_max {
             self.add_thread();
         }
     }
@@ -91,20 +90,20 @@ impl<Job: Send + 'static, Outcome: Send + 'static> Workers<Job, Outcome> {
     }
 
     /// Takes the outcomes so far.
-    pub(super) fn take_outcomes(&self, into: &mut Vec<Outcome>) {
+    pub(crate) fn take_outcomes(&self, into: &mut Vec<Outcome>) {
         into.append(&mut self.shared.ended().outcomes);
     }
 
     /// Announces that the shard is about to wait for the event. False if an outcome is there
     /// already: then it must not.
-    pub(super) fn may_sleep(&self) -> bool {
+    pub(crate) fn may_sleep(&self) -> bool {
         let mut ended = self.shared.ended();
         ended.sleeping = ended.outcomes.is_empty();
         ended.sleeping
     }
 
     /// The shard runs again.
-    pub(super) fn woke(&self) {
+    pub(crate) fn woke(&self) {
         self.shared.ended().sleeping = false;
     }
 }
