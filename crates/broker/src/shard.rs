@@ -19,7 +19,7 @@ use storage::{Log, Storage};
 use crate::{
     api::fetch_session::Slots, config::BrokerConfig, connection::Connection,
     controller::ControllerHost, groups::Groups, metadata_log::Metadata, peers::Peers,
-    placement::Placement, start::StartPlan,
+    placement::Placement, start::StartPlan, stop::CheckpointsAsked,
 };
 
 /// What a node is called.
@@ -64,6 +64,7 @@ pub(crate) struct Shard {
     /// Told when a stop is asked for and when the shard is to end.
     pub(crate) stopping: Notify,
     pub(crate) stop_asked: Cell<bool>,
+    pub(crate) checkpoints_asked: CheckpointsAsked,
     partitions: RefCell<HashMap<TopicPartition, Rc<Partition>>>,
     placement: RefCell<Placement>,
     identity: OnceCell<Identity>,
@@ -86,6 +87,7 @@ impl Shard {
             stopped: Cell::new(false),
             stopping: Notify::new(),
             stop_asked: Cell::new(false),
+            checkpoints_asked: CheckpointsAsked::default(),
             partitions: RefCell::default(),
             placement: RefCell::new(Placement::new(shard_count)),
             identity: OnceCell::new(),

@@ -123,6 +123,7 @@ pub async fn run_shard(
     let storage = Storage::new(&runtime, options);
     let shard = Rc::new(Shard::new(runtime.clone(), config, storage));
     runtime.spawn("mesh", TaskQueue::Foreground, Rc::clone(&shard).receive_messages());
+    runtime.spawn("marks", TaskQueue::Background, Rc::clone(&shard).ask_for_checkpoints());
     match role {
         Role::First { on_ready } => {
             let result = Box::pin(run_first(&shard, on_ready)).await;

@@ -1,38 +1,60 @@
 //! How a node stops: leadership is given up, every log is closed at its true length, the
-//! checkpoints are written, and the clean-shutdown marker comes last.
+//! checkpoints are written, and the clean-shutdown marker comes last. Until then it moves the
+//! durable marks, so that the next start has little to read, however this process ends.
+//!
+//! A round of marks is one call to every shard and up to three small files. It comes when a shard
+//! asks for it: nothing happens on a node on which nothing is appended.
 
-use std::{future::Future, rc::Rc, time::Duration};
+use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
 
-use runtime::{ShardIndex, TaskQueue};
-use storage::{LogDirectory, RecoveryPoint};
+use runtime::{ShardIndex, TaskQueue, local::Notify};
+use storage::{CheckpointNeed, LogDirectory, RecoveryPoint};
 
 use crate::{
     Error, connection::first_of, peers::Call, shard::Shard, topic_settings::CLUSTER_METADATA,
 };
 
-/// How often the checkpoints are written: Kafka's `log.flush.offset.checkpoint.interval.ms`.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after an append the durable mark may stay behind it, where it is worth a round; less
+/// than Kafka's `log.flush.offset.checkpoint.interval.ms`, as recovery here reads what lies above.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// An ended shard still sends its last answer.
 const LAST_ANSWER_TIME: Duration = Duration::from_millis(1);
 
+/// On shard 0: what the shards have asked for since the last round.
+#[derive(Default)]
+pub(crate) struct CheckpointsAsked {
+    need: Cell<CheckpointNeed>,
+    changed: Notify,
+}
+
+impl CheckpointsAsked {
+    fn raise(&self, need: CheckpointNeed) {
+        if need > self.need.get() {
+            self.need.set(need);
+            self.changed.notify_all();
+        }
+    }
+
+    async fn wait_for(&self, need: CheckpointNeed) {
+        self.changed.wait_until(|| self.need.get() >= need).await;
+    }
+}
+
 impl Shard {
-    /// Shard 0 while the node serves: writes checkpoints now and then, until a stop is asked for;
-    /// then stops the node cleanly.
+    /// Shard 0 while the node serves: moves the durable marks when that is asked for, until a stop
+    /// is; then stops the node cleanly.
     pub(crate) async fn serve_until_stopped(
         self: &Rc<Self>,
         directory: &LogDirectory,
     ) -> Result<(), Error> {
+        let mut last = Round::Recorded;
         loop {
             let asked = self.stopping.wait_until(|| self.stop_asked.get());
-            if first_of(self.runtime.sleep(CHECKPOINT_INTERVAL), asked).await.is_none() {
+            if first_of(self.until_checkpoint(last), asked).await.is_none() {
                 break;
             }
-            let points = self.gather(Checkpoint).await;
-            match points {
-                Ok(points) => directory.write_checkpoints(&points).await.map_err(Error::Storage)?,
-                // A log that cannot be checkpointed keeps its older recovery point.
-                Err(error) => tracing::error!(error, "no checkpoint"),
-            }
+            let need = self.checkpoints_asked.need.take();
+            last = self.checkpoint(directory, need, last).await;
         }
         let (node, epoch) = {
             let host = self.controller.get().expect("the node has started");
@@ -46,6 +68,54 @@ impl Shard {
         directory.write_clean_shutdown(epoch).await.map_err(Error::Storage)
     }
 
+    /// Until a round is due: at once where a log has passed its window and the last round did what
+    /// it should.
+    async fn until_checkpoint(&self, last: Round) {
+        let asked = &self.checkpoints_asked;
+        asked.wait_for(CheckpointNeed::Later).await;
+        let interval = self.runtime.sleep(CHECKPOINT_INTERVAL);
+        match last {
+            Round::Recorded => {
+                // Either end of the wait is as good.
+                let _ = first_of(interval, asked.wait_for(CheckpointNeed::Now)).await;
+            }
+            Round::Failed => interval.await,
+        }
+    }
+
+    async fn checkpoint(
+        self: &Rc<Self>,
+        directory: &LogDirectory,
+        need: CheckpointNeed,
+        last: Round,
+    ) -> Round {
+        let mut points: Vec<RecoveryPoint> =
+            self.call_all(Checkpoint(last)).await.into_iter().flatten().collect();
+        without_metadata_log(&mut points);
+        let written = if need == CheckpointNeed::Now {
+            directory.write_recovery_points(&points).await
+        } else {
+            directory.write_checkpoints(&points).await
+        };
+        match written {
+            Ok(()) => Round::Recorded,
+            // The marks of before still stand; a full disk is no reason to stop.
+            Err(error) => {
+                tracing::error!(%error, "the durable marks were not written");
+                self.checkpoints_asked.raise(CheckpointNeed::Later);
+                Round::Failed
+            }
+        }
+    }
+
+    /// Tells shard 0 when this one wants a checkpoint; runs for as long as the shard does.
+    pub(crate) async fn ask_for_checkpoints(self: Rc<Self>) {
+        loop {
+            let need = self.storage.checkpoint_wanted().await;
+            self.call(ShardIndex(0), AskForCheckpoint(need)).await.answer().await;
+        }
+    }
+
     async fn gather<C>(self: &Rc<Self>, call: C) -> Result<Vec<RecoveryPoint>, String>
     where
         C: Call<Answer = Result<Vec<RecoveryPoint>, String>> + Clone,
@@ -54,8 +124,7 @@ impl Shard {
         for some in self.call_all(call).await {
             points.extend(some?);
         }
-        // Apache Kafka keeps the metadata log out of these files.
-        points.retain(|point| point.topic != CLUSTER_METADATA);
+        without_metadata_log(&mut points);
         Ok(points)
     }
 
@@ -67,15 +136,46 @@ impl Shard {
     }
 }
 
+/// Apache Kafka keeps the metadata log out of these files.
+fn without_metadata_log(points: &mut Vec<RecoveryPoint>) {
+    points.retain(|point| point.topic != CLUSTER_METADATA);
+}
+
+/// What became of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Its marks are durable in the directory's files.
+    Recorded,
+    /// Those of an earlier one may still be there.
+    Failed,
+}
+
+/// A round on one shard, which is told what became of the last one.
 #[derive(Clone)]
-struct Checkpoint;
+struct Checkpoint(Round);
 
 impl Call for Checkpoint {
-    type Answer = Result<Vec<RecoveryPoint>, String>;
+    type Answer = Vec<RecoveryPoint>;
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let storage = Rc::clone(&shard.storage);
-        async move { storage.checkpoint().await.map_err(|error| error.to_string()) }
+        async move {
+            if self.0 == Round::Recorded {
+                storage.marks_recorded();
+            }
+            storage.checkpoint_due().await
+        }
+    }
+}
+
+struct AskForCheckpoint(CheckpointNeed);
+
+impl Call for AskForCheckpoint {
+    type Answer = ();
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        shard.checkpoints_asked.raise(self.0);
+        std::future::ready(())
     }
 }
 

@@ -106,7 +106,9 @@ impl Log {
         };
         let active = state.segments.last().expect("just appended to").base_offset;
         let starts_writing = !std::mem::replace(&mut state.is_writing, true);
+        let need = state.need_after(position_of(bytes.len()));
         drop(state);
+        self.0.storage.needs.raise(need);
         if taken > 0 {
             self.0.storage.note_chunk(self, active, taken);
         }

@@ -182,27 +182,33 @@ impl LogDirectory {
     }
 
     /// Replaces the three checkpoint files: the recovery points, the log start offsets that are not
-    /// 0, the high watermarks.
+    /// 0, the high watermarks. One that is as it was is left alone: an idle node writes nothing.
     ///
     /// # Errors
     /// The operating system's.
     pub async fn write_checkpoints(&self, points: &[RecoveryPoint]) -> Result<(), Error> {
-        let files = [
-            (RECOVERY_POINTS, text(points, |point| Some(point.recovery_point))),
-            (
-                LOG_STARTS,
-                text(points, |point| Some(point.log_start_offset).filter(|start| start.0 > 0)),
-            ),
-            (HIGH_WATERMARKS, text(points, |point| Some(point.high_watermark))),
-        ];
-        for (name, content) in files {
-            // An idle node writes nothing.
-            if self.checkpoints.borrow().get(name) == Some(&content) {
-                continue;
-            }
-            replace_file(&self.runtime, self.path.join(name), content.clone()).await?;
-            self.checkpoints.borrow_mut().insert(name, content);
+        self.write_recovery_points(points).await?;
+        self.write_checkpoint(HIGH_WATERMARKS, text(points, |point| Some(point.high_watermark)))
+            .await
+    }
+
+    /// Replaces what recovery reads: the log start offsets that are not 0 and the recovery points.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn write_recovery_points(&self, points: &[RecoveryPoint]) -> Result<(), Error> {
+        let starts = text(points, |point| Some(point.log_start_offset).filter(|at| at.0 > 0));
+        self.write_checkpoint(LOG_STARTS, starts).await?;
+        self.write_checkpoint(RECOVERY_POINTS, text(points, |point| Some(point.recovery_point)))
+            .await
+    }
+
+    async fn write_checkpoint(&self, name: &'static str, content: Vec<u8>) -> Result<(), Error> {
+        if self.checkpoints.borrow().get(name) == Some(&content) {
+            return Ok(());
         }
+        replace_file(&self.runtime, self.path.join(name), content.clone()).await?;
+        self.checkpoints.borrow_mut().insert(name, content);
         Ok(())
     }
 

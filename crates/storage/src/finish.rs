@@ -17,15 +17,15 @@ use crate::{
     tail::BLOCK_BYTES,
 };
 
-/// How many producer snapshots are kept: Kafka, too, keeps more than the newest.
-const SNAPSHOTS_KEPT: usize = 2;
 /// How much of the active segment the indexes on disk may leave out: recovery reads that much more
-/// than it must, a hundredth of a second; rewriting them at every checkpoint would cost more.
-const UNINDEXED_BYTES_MAX: u64 = 8 << 20;
+/// than it must, some hundredths of a second; rewriting them at every checkpoint would cost more.
+const UNINDEXED_BYTES_MAX: u64 = 16 << 20;
 
 /// What a checkpoint has to write.
 struct CheckpointDue {
     end: Offset,
+    /// Bytes between the recovery point and the end.
+    bytes_above: u64,
     producers: Vec<u8>,
     epochs: Option<Vec<u8>>,
     /// Of the segment that starts here, when it had so many bytes.
@@ -91,6 +91,9 @@ impl Log {
             file.sync().await.map_err(Error::io(&path))?;
         }
         if let Some(indexes) = indexes {
+            // A checkpoint may be writing them as they were before: both use the same names.
+            let progress = &self.0.progress;
+            progress.wait_until(|| self.0.state.borrow().indexing != Some(base_offset)).await;
             self.write_indexes(base_offset, &indexes).await?;
         }
         Ok(())
@@ -124,14 +127,35 @@ impl Log {
         }
         // Recovery does not look below its start: what lies there has its final form.
         self.finish_rolled(due.end).await?;
-        if let Some((base_offset, size, indexes)) = due.indexes {
-            self.write_indexes(base_offset, &indexes).await?;
+        if let Some((base_offset, size, indexes)) = due.indexes
+            && self.begin_indexing(base_offset)
+        {
+            let outcome = self.write_indexes(base_offset, &indexes).await;
+            self.0.state.borrow_mut().indexing = None;
+            self.0.progress.notify_all();
+            outcome?;
             self.0.state.borrow_mut().indexed = (base_offset, size);
         }
         self.write_epochs_and_producers(due.end, due.epochs, due.producers).await?;
+        let now = self.runtime().now();
         let mut state = self.0.state.borrow_mut();
         state.recovery_point = state.recovery_point.max(due.end);
+        state.mark.bytes_above -= due.bytes_above;
+        state.mark.since = now;
         Ok(())
+    }
+
+    /// Claims the index files of the active segment. One that was rolled in the meantime has them
+    /// written, or is about to: in full.
+    fn begin_indexing(&self, base_offset: Offset) -> bool {
+        let mut state = self.0.state.borrow_mut();
+        let is_active = state
+            .segment(base_offset)
+            .is_some_and(|segment| matches!(segment.phase, Phase::Active | Phase::Rolled));
+        if is_active {
+            state.indexing = Some(base_offset);
+        }
+        is_active
     }
 
     /// What a checkpoint has to write now; a snapshot can be taken of the appended end alone.
@@ -153,6 +177,7 @@ impl Log {
         let indexes = active.indexes.clone().filter(|_| is_far);
         let due = CheckpointDue {
             end,
+            bytes_above: state.mark.bytes_above,
             producers: state.producers.file(),
             epochs: (!state.are_epochs_written).then(|| state.epochs.file()),
             indexes: indexes.map(|indexes| (active.base_offset, active.size(), indexes)),
@@ -201,13 +226,12 @@ impl Log {
     async fn remove_old_snapshots(&self, directory: &std::path::Path) -> Result<(), Error> {
         let entries = self.runtime().list_directory(directory).await;
         let entries = entries.map_err(Error::io(directory))?;
-        let snapshots: Vec<_> = entries
-            .iter()
-            .filter(|entry| offset_of_name(&entry.name, "snapshot").is_some())
-            .collect();
-        let old = snapshots.len().saturating_sub(SNAPSHOTS_KEPT);
-        for entry in &snapshots[..old] {
-            let path = directory.join(&entry.name);
+        let recorded = self.0.state.borrow().mark.recorded;
+        let mut snapshots =
+            entries.iter().filter_map(|entry| offset_of_name(&entry.name, "snapshot"));
+        // Those behind it are newer than what the directory's file may still name.
+        while let Some(offset) = snapshots.next().filter(|offset| *offset < recorded) {
+            let path = segment_path(directory, offset, "snapshot");
             self.runtime().remove_file(&path).await.map_err(Error::io(path))?;
         }
         Ok(())

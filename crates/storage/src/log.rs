@@ -16,6 +16,7 @@ use runtime::{Instant, Runtime, local::Notify};
 use crate::{
     FenceReason, ProducerStatus, WaitError,
     leader_epochs::LeaderEpochs,
+    marks::Mark,
     producers::Producers,
     segment::{Phase, Segment},
     storage::StorageInner,
@@ -88,10 +89,13 @@ pub(crate) struct State {
     pub(crate) is_space_low: bool,
     /// Up to where a producer snapshot is on disk: what the recovery point may be.
     pub(crate) recovery_point: Offset,
+    pub(crate) mark: Mark,
     /// The leader epochs are on disk as they are.
     pub(crate) are_epochs_written: bool,
     /// The active segment and how much of it the indexes on disk cover.
     pub(crate) indexed: (Offset, u64),
+    /// The segment whose indexes a checkpoint is writing.
+    pub(crate) indexing: Option<Offset>,
     pub(crate) traffic: Traffic,
     /// How often appends were taken back, and to which offset each time.
     generation: u64,
@@ -125,8 +129,10 @@ impl State {
             is_securing: false,
             is_space_low: false,
             recovery_point: start,
+            mark: Mark { bytes_above: 0, since: now, recorded: start },
             are_epochs_written: false,
             indexed: (start, 0),
+            indexing: None,
             traffic: Traffic { since: now, bytes: 0, is_hot: false },
             generation: 0,
             cuts: Vec::new(),

@@ -116,6 +116,9 @@ impl Storage {
                 report.cut_bytes
             );
         }
+        if state.end > state.recovery_point {
+            self.0.needs.raise(state.need());
+        }
         let name = (topic.as_str(), partition, topic_id);
         Ok((Log::new(Rc::clone(&self.0), name, directory.to_owned(), state), report))
     }
@@ -549,6 +552,8 @@ impl Recovery {
         state.written_end = state.end;
         state.durable_end = state.end;
         state.recovery_point = self.mark;
+        state.mark.recorded = self.mark;
+        state.mark.bytes_above = self.report.checked_bytes;
         state.is_as_closed = self.known.stop == CleanStop::Clean
             && self.mark == state.end
             && self.report.rebuilt_indexes == 0

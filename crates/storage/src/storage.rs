@@ -15,6 +15,7 @@ use crate::{
     Error, Log,
     commit::{Joined, Unsynced},
     log::{LogInner, State},
+    marks::Needs,
     read_ahead::ReadAhead,
     segment::{Phase, Segment},
 };
@@ -138,6 +139,7 @@ pub(crate) struct StorageInner {
     loaded: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     zeros: RefCell<Bytes>,
     pub(crate) read_ahead: ReadAhead,
+    pub(crate) needs: Needs,
 }
 
 impl Storage {
@@ -160,6 +162,7 @@ impl Storage {
             loaded: RefCell::default(),
             zeros: RefCell::new(Bytes::new()),
             read_ahead: ReadAhead::new(),
+            needs: Needs::default(),
         })))
     }
 
@@ -197,23 +200,6 @@ impl Storage {
     #[must_use]
     pub fn recovery_points(&self) -> Vec<RecoveryPoint> {
         self.logs().iter().map(Log::checkpoint_entry).collect()
-    }
-
-    /// Writes a producer snapshot and indexes at the durable end of every log that has grown since
-    /// the last time, and gives the recovery points for the checkpoint files.
-    ///
-    /// # Errors
-    /// The first of the operating system's; the other logs are still tried.
-    pub async fn checkpoint(&self) -> Result<Vec<RecoveryPoint>, Error> {
-        let mut failure = None;
-        for log in self.logs() {
-            if let Err(error) = log.checkpoint().await
-                && !log.is_closed()
-            {
-                failure.get_or_insert(error);
-            }
-        }
-        failure.map_or_else(|| Ok(self.recovery_points()), Err)
     }
 
     /// Clean stop: everything durable, files at their true length, indexes, leader epochs and

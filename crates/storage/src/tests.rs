@@ -4,6 +4,7 @@ mod ahead;
 mod crashes;
 mod damage;
 mod life;
+mod marks;
 
 use std::{cell::RefCell, path::Path, rc::Rc};
 

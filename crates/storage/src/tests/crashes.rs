@@ -103,7 +103,9 @@ async fn step(opened: &Opened, world: &Shared, chance: &mut Chance, is_hot: bool
         0 => {
             if let Ok(points) = opened.storage.checkpoint().await {
                 // Derived: where it fails, the next start checks more.
-                drop(opened.directory.write_checkpoints(&points).await);
+                if opened.directory.write_checkpoints(&points).await.is_ok() {
+                    opened.storage.marks_recorded();
+                }
             }
         }
         // Large segments stay for long enough to be zeroed ahead.

@@ -1,0 +1,118 @@
+//! The durable marks: when they are moved, and that moving them disturbs nothing else.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{CheckpointNeed, index::Indexes, testing::Chance};
+
+fn large_config() -> Rc<TopicConfig> {
+    Rc::new(TopicConfig { max_message_bytes: 4 << 20, ..TopicConfig::default() })
+}
+
+async fn append_durably(log: &Log, bytes: usize) {
+    let appended = log.append(&batch_of(&[vec![3; bytes]]), &options(NOW)).unwrap();
+    log.wait_durable(appended.end()).await.unwrap();
+}
+
+#[test]
+fn a_log_that_passes_its_window_asks_for_a_checkpoint_at_once_and_an_idle_one_never() {
+    let disk = SharedDisk::new(1);
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, large_config(), StorageOptions::default()).await.unwrap();
+        let storage = &opened.storage;
+        let a_day = Duration::from_secs(86_400);
+        let wanted = async || {
+            let limit = runtime.now() + a_day;
+            runtime.deadline(limit, storage.checkpoint_wanted()).await.ok()
+        };
+        assert_eq!(wanted().await, None, "nothing was appended");
+        append_durably(&opened.log, 1000).await;
+        assert_eq!(wanted().await, Some(CheckpointNeed::Later));
+        assert_eq!(wanted().await, None, "asked once for a round");
+        let mut appended = 0;
+        while appended < 64 {
+            append_durably(&opened.log, 3 << 20).await;
+            appended += 3;
+        }
+        assert_eq!(wanted().await, Some(CheckpointNeed::Now));
+        let points = storage.checkpoint_due().await;
+        assert_eq!(points[0].recovery_point, opened.log.durable_end());
+        assert_eq!(wanted().await, None, "everything is marked");
+        let names = opened.directory.path().to_owned();
+        let before = runtime.list_directory(&names.join("topic-0")).await.unwrap();
+        storage.checkpoint_due().await;
+        let after = runtime.list_directory(&names.join("topic-0")).await.unwrap();
+        assert_eq!(before, after, "a round without news writes nothing");
+    });
+}
+
+#[test]
+fn the_snapshot_of_a_mark_that_may_still_be_named_is_kept() {
+    let disk = SharedDisk::new(1);
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, large_config(), StorageOptions::default()).await.unwrap();
+        append_durably(&opened.log, 1000).await;
+        let points = opened.storage.checkpoint().await.unwrap();
+        opened.directory.write_checkpoints(&points).await.unwrap();
+        opened.storage.marks_recorded();
+        // Marks that never come into the directory's file.
+        for _ in 0..5 {
+            append_durably(&opened.log, 1000).await;
+            opened.storage.checkpoint().await.unwrap();
+        }
+    });
+    let opened = disk.run(|runtime| async move {
+        let opened = open(&runtime, large_config(), StorageOptions::default()).await.unwrap();
+        (opened.log.recovery_point(), opened.log.log_end_offset())
+    });
+    assert_eq!(opened, (Offset(1), Offset(6)));
+}
+
+/// Once a checkpoint and the end of a segment wrote the same temporary file: one of them failed,
+/// or the indexes were half one and half the other.
+#[test]
+fn a_checkpoint_and_the_end_of_a_segment_do_not_share_a_temporary_file() {
+    for seed in 0..100 {
+        let disk = SharedDisk::new(seed);
+        let bases = disk.run(|runtime| async move {
+            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+            let mut chance = Chance::new(seed);
+            for round in 0..6 {
+                for _ in 0..25 + chance.below(10) {
+                    opened.log.append(&batch_of(&[vec![1; 900]]), &options(NOW + round)).unwrap();
+                }
+                opened.log.wait_durable(opened.log.log_end_offset()).await.unwrap();
+                let log = opened.log.clone();
+                let outcome = Rc::new(RefCell::new(None));
+                let told = Rc::clone(&outcome);
+                runtime.spawn("checkpoint", runtime::TaskQueue::Foreground, async move {
+                    let result = log.checkpoint().await;
+                    *told.borrow_mut() = Some(result);
+                });
+                let pause = u64::try_from(chance.below(200)).unwrap();
+                runtime.sleep(Duration::from_micros(pause)).await;
+                opened.log.roll();
+                while outcome.borrow().is_none() {
+                    runtime.sleep(Duration::from_millis(1)).await;
+                }
+                outcome.borrow_mut().take().unwrap().unwrap();
+            }
+            opened.log.wait_durable(opened.log.log_end_offset()).await.unwrap();
+            runtime.sleep(Duration::from_secs(1)).await;
+            let state = opened.log.0.state.borrow();
+            let finished = &state.segments[..state.segments.len() - 1];
+            finished.iter().map(|segment| segment.base_offset).collect::<Vec<_>>()
+        });
+        for pair in bases.windows(2) {
+            let file = |suffix: &str| {
+                disk.content(&format!("/data/topic-0/{:020}.{suffix}", pair[0].0)).unwrap()
+            };
+            let indexes =
+                Indexes::parse(pair[0], &file("index"), &file("timeindex"), 1 << 20, pair[1]);
+            let whole = file("log").len();
+            let indexes = indexes.unwrap_or_else(|| panic!("seed {seed}: {pair:?}"));
+            let left_out = u64::try_from(whole).unwrap() - indexes.last_position();
+            assert!(left_out < 3100, "seed {seed}: {pair:?} {left_out}");
+        }
+    }
+}
