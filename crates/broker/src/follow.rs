@@ -127,7 +127,10 @@ impl Shard {
                         if topic == CONSUMER_OFFSETS {
                             let partition = shard.partition(id.topic, id.partition);
                             let partition = partition.expect("just added");
-                            shard.host_groups(id, partition).await?;
+                            // The node serves without it; its groups have no coordinator.
+                            if let Err(error) = shard.host_groups(id, partition).await {
+                                tracing::error!(error, "the groups of a partition were not loaded");
+                            }
                         }
                         Ok(())
                     });

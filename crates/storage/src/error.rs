@@ -5,6 +5,8 @@ use std::{fmt, path::PathBuf};
 use model::{LeaderEpoch, Offset, ProducerEpoch, Sequence, record_batch::BatchError};
 use runtime::Errno;
 
+use crate::Damage;
+
 /// A log or a log directory that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -76,6 +78,8 @@ pub enum FenceReason {
     Sync(Errno),
     /// A segment could not be created.
     Create(Errno),
+    /// The log's end is damaged: which offsets were given out is not known.
+    Damaged,
 }
 
 impl fmt::Display for FenceReason {
@@ -84,6 +88,7 @@ impl fmt::Display for FenceReason {
             FenceReason::Write(errno) => write!(formatter, "a write failed: {errno}"),
             FenceReason::Sync(errno) => write!(formatter, "a sync failed: {errno}"),
             FenceReason::Create(errno) => write!(formatter, "no new segment: {errno}"),
+            FenceReason::Damaged => formatter.write_str("its end is damaged"),
         }
     }
 }
@@ -229,7 +234,7 @@ pub enum ReadError {
     /// The disk failed to give the bytes.
     Io(Errno),
     /// The bytes on disk are not what was written.
-    Damaged(BatchError),
+    Damaged(Box<Damage>),
     /// A segment is gone that held these offsets.
     Missing {
         /// The first offset that is missing.
@@ -241,6 +246,17 @@ pub enum ReadError {
     Closed,
 }
 
+impl ReadError {
+    /// Why an offset in a damaged range is not served.
+    pub(crate) fn of(damage: &Damage) -> ReadError {
+        if damage.is_missing() {
+            ReadError::Missing { from: damage.from, to: damage.to }
+        } else {
+            ReadError::Damaged(Box::new(damage.clone()))
+        }
+    }
+}
+
 impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -248,7 +264,7 @@ impl fmt::Display for ReadError {
                 write!(formatter, "the log has offsets {log_start} to {log_end}")
             }
             ReadError::Io(errno) => errno.fmt(formatter),
-            ReadError::Damaged(error) => error.fmt(formatter),
+            ReadError::Damaged(damage) => damage.fmt(formatter),
             ReadError::Missing { from, to } => {
                 write!(formatter, "offsets {from} to {to} are missing")
             }

@@ -8,7 +8,7 @@ use model::{Offset, TimestampMs};
 use runtime::{Errno, FileKind, TaskQueue};
 
 use crate::{
-    Error, Log, RecoveryPoint,
+    Error, FenceReason, Log, RecoveryPoint,
     index::Indexes,
     leader_epochs,
     log::Status,
@@ -246,6 +246,11 @@ impl Log {
             let mut state = self.0.state.borrow_mut();
             match state.status {
                 Status::Closed => return Ok(()),
+                // It was never written to, and its files stay as they are.
+                Status::Fenced(FenceReason::Damaged) => {
+                    state.status = Status::Closed;
+                    return Ok(());
+                }
                 Status::Fenced(reason) => return Err(Error::Fenced(reason)),
                 Status::Open => {}
             }

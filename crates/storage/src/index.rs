@@ -106,16 +106,25 @@ impl Indexes {
         self.offsets.len() * OFFSET_ENTRY_BYTES
     }
 
-    /// A position at or before the batch that contains `offset`.
-    pub(crate) fn position_before(&self, offset: Offset) -> u64 {
+    /// Where to start to read for `offset`, so many entries further back, and the last offset of
+    /// the batch that has to be there; none at the segment's start.
+    pub(crate) fn anchor(&self, offset: Offset, back: usize) -> (u64, Option<Offset>) {
         let after = self.offsets.partition_point(|entry| self.offset(entry.delta) <= offset);
-        if after == 0 { 0 } else { u64::from(self.offsets[after - 1].position) }
+        match after.checked_sub(back + 1).map(|index| self.offsets[index]) {
+            Some(entry) => (u64::from(entry.position), Some(self.offset(entry.delta))),
+            None => (0, None),
+        }
     }
 
-    /// An offset at or before the first batch whose timestamp reaches `timestamp`.
-    pub(crate) fn offset_before(&self, timestamp: TimestampMs) -> Offset {
+    /// The last entry below `timestamp`: nothing up to its offset is as new. `None` where the
+    /// search has to begin at the segment's start.
+    pub(crate) fn time_entry_before(
+        &self,
+        timestamp: TimestampMs,
+    ) -> Option<(TimestampMs, Offset)> {
         let after = self.times.partition_point(|entry| entry.timestamp < timestamp);
-        if after == 0 { self.base_offset } else { self.offset(self.times[after - 1].delta) }
+        let entry = self.times[after.checked_sub(1)?];
+        Some((entry.timestamp, self.offset(entry.delta)))
     }
 
     fn offset(&self, delta: u32) -> Offset {
@@ -303,10 +312,10 @@ mod tests {
         let indexes = built();
         for offset in 100..200i64 {
             let batch_start = u64::try_from((offset - 100) / 2).unwrap() * 1000;
-            let position = indexes.position_before(Offset(offset));
+            let position = indexes.anchor(Offset(offset), 0).0;
             assert!(position <= batch_start && batch_start - position <= 6000, "{offset}");
         }
-        assert_eq!(indexes.position_before(Offset(100)), 0);
+        assert_eq!(indexes.anchor(Offset(100), 0).0, 0);
     }
 
     #[test]

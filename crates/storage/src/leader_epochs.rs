@@ -59,6 +59,19 @@ impl LeaderEpochs {
         self.entries.retain(|(_, start)| *start < end);
     }
 
+    /// These, and what `later` has from `start` on.
+    pub(crate) fn followed_by(mut self, later: &LeaderEpochs, start: Offset) -> LeaderEpochs {
+        for (epoch, at) in later.entries.iter().filter(|(_, at)| *at >= start) {
+            self.assign(*epoch, *at);
+        }
+        self
+    }
+
+    /// Where the first known epoch starts.
+    pub(crate) fn first_start(&self) -> Option<Offset> {
+        self.entries.first().map(|(_, start)| *start)
+    }
+
     /// The file's content.
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut text = format!("0\n{}\n", self.entries.len());
@@ -84,6 +97,42 @@ impl LeaderEpochs {
     }
 }
 
+/// The epochs of a log's batches, as they are met from its start to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    /// Epoch, first offset, how many batches.
+    runs: Vec<(LeaderEpoch, Offset, u64)>,
+}
+
+impl Runs {
+    pub(crate) fn add(&mut self, epoch: LeaderEpoch, base_offset: Offset) {
+        match self.runs.last_mut() {
+            Some((latest, _, count)) if *latest == epoch => *count += 1,
+            Some(_) | None => self.runs.push((epoch, base_offset, 1)),
+        }
+    }
+
+    /// What the batches say. One that stands alone against `known`, or against the order of the
+    /// others, is damaged itself.
+    pub(crate) fn into_epochs(mut self, known: &LeaderEpochs) -> LeaderEpochs {
+        self.runs.retain(|(epoch, start, count)| {
+            let expected = known.epoch_at(*start);
+            *count > 1 || expected == LeaderEpoch(-1) || expected == *epoch
+        });
+        while let Some(index) =
+            (1..self.runs.len()).find(|at| self.runs[*at - 1].0 > self.runs[*at].0)
+        {
+            let is_first_odd = self.runs[index - 1].2 < self.runs[index].2;
+            self.runs.remove(if is_first_odd { index - 1 } else { index });
+        }
+        let mut epochs = LeaderEpochs::default();
+        for (epoch, start, _) in self.runs {
+            epochs.assign(epoch, start);
+        }
+        epochs
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +154,38 @@ mod tests {
         assert_eq!(end(9), Some((3, 30)));
         assert_eq!(epochs.epoch_at(Offset(19)), LeaderEpoch(2));
         assert_eq!(LeaderEpochs::parse(&epochs.file()), Some(epochs));
+    }
+
+    #[test]
+    fn a_batch_that_stands_alone_says_nothing_of_the_epochs() {
+        let known = LeaderEpochs::parse(b"0\n2\n1 0\n3 40\n").unwrap();
+        let wrong = LeaderEpochs::parse(b"0\n2\n1 0\n3 48\n").unwrap();
+        // (which batch's epoch is changed, to what, what was known)
+        for (at, epoch, known) in [
+            (0, 1, &known),
+            (0, 9, &known),
+            (20, 5, &known),
+            (20, 0, &known),
+            (40, 7, &known),
+            (78, 11, &known),
+            (0, 1, &wrong),
+        ] {
+            let mut runs = Runs::default();
+            for offset in (0..80).step_by(2) {
+                let right = if offset < 40 { 1 } else { 3 };
+                let found = if offset == at { epoch } else { right };
+                runs.add(LeaderEpoch(found), Offset(offset));
+            }
+            let epochs = runs.into_epochs(known);
+            let expect = |offset| if offset < 40 { 1 } else { 3 };
+            for offset in [10, 30, 44, 60, 79] {
+                assert_eq!(
+                    epochs.epoch_at(Offset(offset)).0,
+                    expect(offset),
+                    "{at} {epoch} {offset}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -16,11 +16,15 @@
 
 mod append;
 mod checkpoint;
+mod cold;
 mod commit;
+mod damage;
 mod directory;
 mod error;
 mod finish;
 mod index;
+mod inspect;
+mod judge;
 mod leader_epochs;
 mod log;
 mod marks;
@@ -28,6 +32,7 @@ mod producers;
 mod read;
 mod read_ahead;
 mod recovery;
+mod resync;
 mod retention;
 mod scan;
 mod segment;
@@ -41,6 +46,7 @@ mod testing;
 mod tests;
 
 pub use append::{AppendOptions, AppendOrigin, Appended};
+pub use damage::Damage;
 pub use directory::{LogDirectory, OpenMode, PartitionDirectory};
 pub use error::{AppendError, Error, FenceReason, ReadError, WaitError};
 pub use log::Log;

@@ -15,6 +15,7 @@ use runtime::{Instant, Runtime, local::Notify};
 
 use crate::{
     FenceReason, ProducerStatus, WaitError,
+    damage::Damages,
     leader_epochs::LeaderEpochs,
     marks::Mark,
     producers::Producers,
@@ -75,6 +76,9 @@ pub(crate) struct State {
     pub(crate) segments: Vec<Segment>,
     pub(crate) producers: Producers,
     pub(crate) epochs: LeaderEpochs,
+    /// The leader epochs are the log's for sure: one that differs in a batch is damage.
+    pub(crate) are_epochs_sure: bool,
+    pub(crate) damages: Damages,
     /// No more appends are taken, what is there still becomes durable.
     pub(crate) is_stopping: bool,
     /// Its files are as a clean stop left them.
@@ -122,6 +126,8 @@ impl State {
             segments: Vec::new(),
             producers: Producers::default(),
             epochs: LeaderEpochs::default(),
+            are_epochs_sure: true,
+            damages: Damages::default(),
             is_stopping: false,
             is_as_closed: false,
             is_checkpointing: false,

@@ -9,25 +9,23 @@ use std::rc::Rc;
 use bytes::Bytes;
 use model::{
     LeaderEpoch, Offset, TimestampMs,
-    record_batch::{BatchError, Compression, RecordBatch, TimestampType},
+    record_batch::{Compression, RecordBatch, TimestampType},
 };
-use runtime::{Errno, File, OpenOptions};
+use runtime::{File, OpenOptions};
 
 use crate::{
     Log, ReadError,
-    index::{IndexedBatch, Indexes},
+    cold::Extent,
+    index::Indexes,
+    inspect::inspect,
     log::{State, Status},
-    read_ahead::Place,
-    scan::{Scanned, Scanner},
     segment::{Phase, segment_path},
     storage::read_small_file,
-    tail::{block_ceil, block_floor, length_of, position_of},
+    tail::length_of,
 };
 
 /// One read of a file: the largest pooled buffer that is common.
-const COLD_READ_BYTES_MAX: usize = 1 << 20;
-/// The largest batch that is read into memory, whatever its header claims.
-const BATCH_BYTES_MAX: usize = 128 << 20;
+pub(crate) const COLD_READ_BYTES_MAX: usize = 1 << 20;
 /// The largest index file that is loaded.
 const INDEX_BYTES_MAX: usize = 64 << 20;
 
@@ -64,12 +62,20 @@ pub struct TimestampOffset {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// What is read.
+pub(crate) struct Wanted {
+    pub(crate) from: Offset,
+    pub(crate) max_bytes: usize,
+    pub(crate) first: FirstBatch,
+    pub(crate) up_to: Offset,
+}
+
 /// Where the answer to a read lies.
 enum Plan {
     /// It is complete.
     Ready(ReadResult),
-    /// In the file of this segment, below a position.
-    Cold { base_offset: Offset, limit: u64 },
+    /// In what this segment has on disk alone.
+    Cold(Extent),
 }
 
 impl Log {
@@ -87,7 +93,7 @@ impl Log {
     ) -> Result<Option<ReadResult>, ReadError> {
         match self.0.state.borrow().plan_read(from, max_bytes, first, up_to)? {
             Plan::Ready(result) => Ok(Some(result)),
-            Plan::Cold { .. } => Ok(None),
+            Plan::Cold(_) => Ok(None),
         }
     }
 
@@ -106,17 +112,19 @@ impl Log {
         let mut at = from;
         loop {
             let plan = self.0.state.borrow().plan_read(at, max_bytes, first, up_to)?;
-            let (base_offset, limit) = match plan {
+            let extent = match plan {
                 Plan::Ready(result) => return Ok(result),
-                Plan::Cold { base_offset, limit } => (base_offset, limit),
+                Plan::Cold(extent) => extent,
             };
-            let found = self.read_cold(base_offset, limit, at, max_bytes, first, up_to).await?;
+            let base_offset = extent.base_offset;
+            let wanted = Wanted { from: at, max_bytes, first, up_to };
+            let found = self.read_cold(extent, &wanted).await?;
             match found {
                 Some(result) => return Ok(result),
                 None => match self.next_segment(base_offset) {
                     // Compaction has left nothing from there to the segment's end.
                     Some(next) if next == at || self.config().cleanup_policy.compact => at = next,
-                    Some(next) => return Err(ReadError::Missing { from: at, to: next }),
+                    Some(next) => return Err(self.note_missing(base_offset, at, next)),
                     None => return Ok(ReadResult::empty(from)),
                 },
             }
@@ -129,109 +137,9 @@ impl Log {
         state.segments.get(index).map(|segment| segment.base_offset)
     }
 
-    async fn read_cold(
-        &self,
-        base_offset: Offset,
-        limit: u64,
-        from: Offset,
-        max_bytes: usize,
-        first: FirstBatch,
-        up_to: Offset,
-    ) -> Result<Option<ReadResult>, ReadError> {
-        let file = self.readable_file(base_offset).await?;
-        let ahead = self.0.storage.take_ahead(&file, from).await;
-        let is_in_sequence = ahead.is_some();
-        let (mut start, mut ahead) = match ahead {
-            Some(found) => (found.position, found.bytes),
-            None => (self.indexes(base_offset).await?.position_before(from), Bytes::new()),
-        };
-        let interval_bytes = 8 << 10;
-        let mut wanted = max_bytes.saturating_add(interval_bytes).min(COLD_READ_BYTES_MAX);
-        while start < limit {
-            let was_ahead = !ahead.is_empty();
-            let bytes = if was_ahead {
-                std::mem::take(&mut ahead)
-            } else {
-                self.read_range(&file, start, limit, wanted).await?
-            };
-            let mut range = Range::default();
-            let mut at = 0;
-            let mut is_over = false;
-            while at < bytes.len() {
-                let rest = &bytes[at..];
-                let batch = match RecordBatch::first(rest) {
-                    Ok(batch) => batch,
-                    Err(BatchError::Truncated { .. }) => break,
-                    Err(error) => return Err(ReadError::Damaged(error)),
-                };
-                if batch.last_offset() >= from {
-                    batch.verify_crc().map_err(ReadError::Damaged)?;
-                    is_over =
-                        batch.last_offset() >= up_to || !range.takes(at, &batch, max_bytes, first);
-                    if is_over {
-                        break;
-                    }
-                    range.add(at, &batch);
-                }
-                at += batch.size();
-            }
-            if !range.is_empty() {
-                let position = start + position_of(range.end);
-                let next = Place { file: &file, from: range.next_offset, position, limit };
-                let rest = if was_ahead { bytes.slice(range.end..) } else { Bytes::new() };
-                self.0.storage.read_on(&next, rest, is_in_sequence);
-                return Ok(Some(range.result(&bytes)));
-            }
-            if is_over {
-                return Ok(Some(ReadResult::empty(from)));
-            }
-            let rest = &bytes[at..];
-            start += position_of(at);
-            if start == limit {
-                break;
-            }
-            wanted = match RecordBatch::size_of_first(rest) {
-                Ok(size) if size > BATCH_BYTES_MAX => {
-                    let max = BATCH_BYTES_MAX;
-                    return Err(ReadError::Damaged(BatchError::TooLarge { size, max }));
-                }
-                Ok(size) => size.max(COLD_READ_BYTES_MAX),
-                Err(BatchError::Truncated { .. }) => COLD_READ_BYTES_MAX,
-                Err(error) => return Err(ReadError::Damaged(error)),
-            };
-            if start + position_of(wanted.min(rest.len() + 1)) > limit {
-                let (needed, available) = (wanted, rest.len());
-                return Err(ReadError::Damaged(BatchError::Truncated { needed, available }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The bytes of a file from `start` on, about `wanted` of them, none at `limit` or behind.
-    async fn read_range(
-        &self,
-        file: &File,
-        start: u64,
-        limit: u64,
-        wanted: usize,
-    ) -> Result<Bytes, ReadError> {
-        let block = block_floor(start);
-        let stop = block_ceil(limit.min(start + position_of(wanted)));
-        let length = length_of(stop - block);
-        let buffer = self.0.storage.pool.take(length);
-        let buffer = file.read(block, length, buffer).await.map_err(ReadError::Io)?;
-        let bytes = buffer.freeze();
-        let skip = length_of(start - block);
-        let end = length_of(limit.min(stop) - block).min(bytes.len());
-        if end <= skip {
-            return Err(ReadError::Io(Errno::IO));
-        }
-        Ok(bytes.slice(skip..end))
-    }
-
     /// The file of a segment. A finished one is opened again, through the page cache, and stays
     /// open for the next reader.
-    async fn readable_file(&self, base_offset: Offset) -> Result<Rc<File>, ReadError> {
+    pub(crate) async fn readable_file(&self, base_offset: Offset) -> Result<Rc<File>, ReadError> {
         {
             let state = self.0.state.borrow();
             let segment = state.segment(base_offset).ok_or(ReadError::Closed)?;
@@ -256,14 +164,16 @@ impl Log {
     /// The indexes of a segment; those of a finished one are loaded, and rebuilt where they make
     /// no sense.
     pub(crate) async fn indexes(&self, base_offset: Offset) -> Result<Rc<Indexes>, ReadError> {
-        let (size, end) = {
+        let extent = {
             let state = self.0.state.borrow();
             let segment = state.segment(base_offset).ok_or(ReadError::Closed)?;
             if let Some(indexes) = &segment.indexes {
                 return Ok(Rc::clone(indexes));
             }
-            (segment.size(), state.end)
+            let index = state.segment_index_of(base_offset).ok_or(ReadError::Closed)?;
+            state.whole_extent(index)
         };
+        let (size, end) = (extent.limit, extent.end);
         let directory = self.0.directory.borrow().clone();
         let load = async |suffix: &str| {
             let path = segment_path(&directory, base_offset, suffix);
@@ -275,7 +185,7 @@ impl Log {
             .and_then(|(offsets, times)| Indexes::parse(base_offset, &offsets, &times, size, end));
         let indexes = match loaded {
             Some(indexes) => indexes,
-            None => self.rebuild_indexes(base_offset, size).await?,
+            None => Box::pin(self.rebuild_indexes(&extent)).await?,
         };
         let indexes = Rc::new(indexes);
         let mut state = self.0.state.borrow_mut();
@@ -287,28 +197,15 @@ impl Log {
         Ok(indexes)
     }
 
-    async fn rebuild_indexes(&self, base_offset: Offset, size: u64) -> Result<Indexes, ReadError> {
-        let file = self.readable_file(base_offset).await?;
-        let config = self.config();
-        let interval_bytes = u64::try_from(config.index_interval_bytes).unwrap_or(0);
-        let pool = self.0.storage.pool.clone();
-        let mut scanner = Scanner::new(file, pool, 0, size, BATCH_BYTES_MAX);
-        let mut indexes = Indexes::new(base_offset);
-        loop {
-            match scanner.next().await.map_err(ReadError::Io)? {
-                Scanned::End => break,
-                Scanned::Bad(error) => return Err(ReadError::Damaged(error)),
-                Scanned::Batch { position, batch } => indexes.add(
-                    &IndexedBatch {
-                        last_offset: batch.last_offset(),
-                        max_timestamp: batch.max_timestamp(),
-                        position,
-                        size: position_of(batch.size()),
-                    },
-                    interval_bytes,
-                ),
-            }
+    async fn rebuild_indexes(&self, extent: &Extent) -> Result<Indexes, ReadError> {
+        let interval_bytes = u64::try_from(self.config().index_interval_bytes).unwrap_or(0);
+        let inspector = self.inspector(extent).await?;
+        let found = inspect(inspector, extent.base_offset, interval_bytes).await;
+        let found = found.map_err(ReadError::Io)?;
+        for damage in found.damages {
+            self.note_damage(damage);
         }
+        let mut indexes = found.indexes;
         indexes.finish();
         Ok(indexes)
     }
@@ -325,17 +222,26 @@ impl Log {
         let bases: Vec<Offset> =
             self.0.state.borrow().segments.iter().map(|segment| segment.base_offset).collect();
         for base_offset in bases {
-            let mut from = {
-                // Not held any longer: an append would have to copy them.
-                let indexes = self.indexes(base_offset).await?;
-                if indexes.max_timestamp().0 < timestamp {
-                    continue;
-                }
-                indexes.offset_before(timestamp).max(self.log_start_offset())
-            };
+            if Box::pin(self.newest_of(base_offset)).await?.0 < timestamp {
+                continue;
+            }
+            let mut from = Box::pin(self.search_from(base_offset, timestamp)).await?;
             loop {
                 let up_to = self.high_watermark();
-                let found = self.read(from, COLD_READ_BYTES_MAX, FirstBatch::Whole, up_to).await?;
+                let found = self.read(from, COLD_READ_BYTES_MAX, FirstBatch::Whole, up_to).await;
+                let found = match found {
+                    Ok(found) => found,
+                    // What is damaged has no time; what follows has.
+                    Err(ReadError::Damaged(damage)) => {
+                        from = damage.to;
+                        continue;
+                    }
+                    Err(ReadError::Missing { to, .. }) => {
+                        from = to;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 if found.batches.is_empty() {
                     break;
                 }
@@ -349,6 +255,67 @@ impl Log {
         Ok(None)
     }
 
+    /// Where in a segment to look for the first record of a time. A time index that says what the
+    /// log does not is of no use: the search then begins at the segment's start.
+    async fn search_from(
+        &self,
+        base_offset: Offset,
+        timestamp: TimestampMs,
+    ) -> Result<Offset, ReadError> {
+        // Not held any longer: an append would have to copy them.
+        let entry = self.indexes(base_offset).await?.time_entry_before(timestamp);
+        let from = match entry {
+            Some((time, offset)) if Box::pin(self.batch_time(offset)).await? == Some(time) => {
+                offset
+            }
+            Some(_) | None => base_offset,
+        };
+        Ok(from.max(self.log_start_offset()))
+    }
+
+    /// The largest timestamp of a segment and its offset, as the log has it.
+    pub(crate) async fn newest_of(
+        &self,
+        base_offset: Offset,
+    ) -> Result<(TimestampMs, Offset), ReadError> {
+        let newest = self.indexes(base_offset).await?.max_timestamp();
+        if newest.0.0 < 0 || Box::pin(self.batch_time(newest.1)).await? == Some(newest.0) {
+            return Ok(newest);
+        }
+        let (extent, in_memory) = {
+            let state = self.0.state.borrow();
+            let index = state.segment_index_of(base_offset).ok_or(ReadError::Closed)?;
+            let batches = state.segments[index].tail.batches();
+            let in_memory = batches.iter().map(|batch| (batch.max_timestamp, batch.last_offset));
+            (state.extent(index), in_memory.max_by_key(|(time, _)| *time))
+        };
+        let rebuilt = Box::pin(self.rebuild_indexes(&extent)).await?;
+        let newest = [Some(rebuilt.max_timestamp()), in_memory];
+        if in_memory.is_none() {
+            let mut state = self.0.state.borrow_mut();
+            if let Some(segment) = state.segment_mut(base_offset)
+                && segment.phase == Phase::Finished
+            {
+                segment.indexes = Some(Rc::new(rebuilt));
+            }
+        }
+        let newest = newest.into_iter().flatten().max_by_key(|(time, _)| *time);
+        Ok(newest.unwrap_or((TimestampMs::NONE, base_offset)))
+    }
+
+    /// The largest timestamp of the batch that holds `offset`; `None` where it cannot be read.
+    async fn batch_time(&self, offset: Offset) -> Result<Option<TimestampMs>, ReadError> {
+        let end = self.log_end_offset();
+        match self.read(offset, 1, FirstBatch::Whole, end).await {
+            Ok(found) => {
+                let bytes = found.batches.concat();
+                Ok(RecordBatch::first(&bytes).ok().map(|batch| batch.max_timestamp()))
+            }
+            Err(ReadError::Closed) => Err(ReadError::Closed),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// The largest timestamp in the log and the last offset of the batch that has it.
     ///
     /// # Errors
@@ -358,7 +325,7 @@ impl Log {
             self.0.state.borrow().segments.iter().map(|segment| segment.base_offset).collect();
         let mut newest: Option<TimestampOffset> = None;
         for base_offset in bases {
-            let (timestamp, offset) = self.indexes(base_offset).await?.max_timestamp();
+            let (timestamp, offset) = Box::pin(self.newest_of(base_offset)).await?;
             let is_newer = newest.is_none_or(|newest| timestamp > newest.timestamp);
             if timestamp.0 >= 0 && is_newer {
                 let leader_epoch = self.leader_epoch_at(offset);
@@ -384,16 +351,20 @@ impl State {
             let (log_start, log_end) = (self.log_start, self.end);
             return Err(ReadError::OffsetOutOfRange { log_start, log_end });
         }
+        if from < up_to
+            && let Some(damage) = self.damages.at(from)
+        {
+            return Err(ReadError::of(damage));
+        }
         let Some(index) = self.segment_index_of(from).filter(|_| from < up_to) else {
             return Ok(Plan::Ready(ReadResult::empty(from)));
         };
         let segment = &self.segments[index];
         let batches = segment.tail.batches();
-        let limit = segment.tail.first_position();
         let begin = batches.partition_point(|batch| batch.last_offset < from);
         let is_hot = batches.front().is_some_and(|oldest| oldest.base_offset <= from);
         if !is_hot || begin == batches.len() {
-            return Ok(Plan::Cold { base_offset: segment.base_offset, limit });
+            return Ok(Plan::Cold(self.extent(index)));
         }
         let end_of = |index: usize| {
             batches.get(index + 1).map_or_else(|| segment.size(), |next| next.position)
@@ -435,32 +406,38 @@ fn partition_point(count: usize, holds: impl Fn(usize) -> bool) -> usize {
 }
 
 impl ReadResult {
-    fn empty(from: Offset) -> ReadResult {
+    pub(crate) fn empty(from: Offset) -> ReadResult {
         ReadResult { batches: Vec::new(), size: 0, first_offset: from, next_offset: from }
     }
 }
 
 /// The batches of a buffer that go into an answer.
 #[derive(Default)]
-struct Range {
-    start: usize,
-    end: usize,
+pub(crate) struct Range {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
     first_offset: Offset,
-    next_offset: Offset,
+    pub(crate) next_offset: Offset,
 }
 
 impl Range {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    fn takes(&self, at: usize, batch: &RecordBatch<'_>, max: usize, first: FirstBatch) -> bool {
+    pub(crate) fn takes(
+        &self,
+        at: usize,
+        batch: &RecordBatch<'_>,
+        max: usize,
+        first: FirstBatch,
+    ) -> bool {
         let start = if self.is_empty() { at } else { self.start };
         let is_first = self.is_empty() && first == FirstBatch::Whole;
         is_first || at + batch.size() - start <= max
     }
 
-    fn add(&mut self, at: usize, batch: &RecordBatch<'_>) {
+    pub(crate) fn add(&mut self, at: usize, batch: &RecordBatch<'_>) {
         if self.is_empty() {
             self.start = at;
             self.first_offset = batch.base_offset();
@@ -469,7 +446,7 @@ impl Range {
         self.next_offset = batch.next_offset();
     }
 
-    fn result(&self, bytes: &Bytes) -> ReadResult {
+    pub(crate) fn result(&self, bytes: &Bytes) -> ReadResult {
         ReadResult {
             batches: vec![bytes.slice(self.start..self.end)],
             size: self.end - self.start,

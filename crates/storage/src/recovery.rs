@@ -3,8 +3,9 @@
 //! The durable mark is the recovery point of the checkpoint file, believed only where a producer
 //! snapshot at it is in the partition's directory (so the mark of a deleted topic of the same name
 //! is not); else an older snapshot's offset, else 0. What lies below it is damage where it cannot
-//! be read: never cut off, never served. What lies above is a torn tail where it cannot be read,
-//! and is cut, unless valid batches follow beyond what may have been in flight.
+//! be read: never cut off, never served, while the rest of the log is (`judge` has the rules).
+//! What lies above is a torn tail where it cannot be read, and is cut, unless valid batches follow
+//! beyond what may have been in flight.
 //!
 //! A killed process's direct writes may land after it is gone: an allocation in a file waits for
 //! all that are in flight on it, and is the first thing done to every file that may have some.
@@ -17,20 +18,23 @@ use std::{
 
 use model::{
     LeaderEpoch, Offset, PartitionId, TimestampMs, TopicId,
-    record_batch::{BatchError, Counts, RecordBatch, position},
+    record_batch::{Counts, RecordBatch, position},
     topic_config::TopicConfig,
 };
 use runtime::{Access, Cache, Create, Errno, File, OpenOptions, Runtime};
 
 use crate::{
-    Error, Log, Storage,
+    Damage, Error, FenceReason, Log, Storage,
+    damage::Fault,
     index::{IndexedBatch, Indexes},
+    judge::Verdict,
     leader_epochs::{self, LeaderEpochs},
-    log::State,
+    log::{State, Status},
     producers::Producers,
-    scan::{Scanned, Scanner},
+    resync::Searched,
+    scan::Scanned,
     segment::{Phase, Segment, offset_of_name, segment_path},
-    storage::{UNSYNCED_BYTES_MAX, read_small_file},
+    storage::read_small_file,
     tail::{BLOCK_BYTES, block_floor, length_of, position_of},
 };
 
@@ -40,9 +44,6 @@ const INDEX_BYTES_MAX: usize = 64 << 20;
 const SNAPSHOT_BYTES_MAX: usize = 64 << 20;
 /// The largest leader epoch checkpoint that is read.
 const EPOCHS_BYTES_MAX: usize = 16 << 20;
-/// The largest batch that is believed where the topic's setting is lower (it may have been higher
-/// before).
-const BATCH_BYTES_MIN: usize = 64 << 20;
 
 /// Whether the clean-shutdown marker was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +76,19 @@ pub struct RecoveryReport {
     pub cut_segments: usize,
     /// Segments whose indexes were missing or wrong.
     pub rebuilt_indexes: usize,
+    /// Damaged ranges, which are neither served nor cut off.
+    pub damaged_ranges: usize,
 }
 
 impl Storage {
     /// Opens the partition in `directory`, which is called `<topic>-<partition>`.
     ///
+    /// What was durable and cannot be read is left as it is: [`Log::damages`] tells of it. Where
+    /// that is the log's end, the log takes no appends: which offsets were given out behind it is
+    /// not known.
+    ///
     /// # Errors
-    /// [`Error::Damaged`] when something durable cannot be read: nothing was changed then.
+    /// The operating system's.
     pub async fn open_log(
         &self,
         directory: &Path,
@@ -102,9 +109,15 @@ impl Storage {
             state: State::new(config, Offset::ZERO, now),
             report: RecoveryReport::default(),
             has_epochs: false,
+            bases: Vec::new(),
+            latest_epoch: None,
+            end_is_damaged: false,
+            doubts_epochs: false,
         };
-        let bases = recovery.list_segments().await?;
-        Box::pin(recovery.recover(&bases)).await?;
+        recovery.bases = recovery.list_segments().await?;
+        Box::pin(recovery.recover()).await?;
+        recovery.report.damaged_ranges = recovery.state.damages.ranges().len();
+        let doubts_epochs = recovery.doubts_epochs;
         let (state, report) = (recovery.state, recovery.report);
         if report.cut_bytes > 0 || report.cut_segments > 0 {
             tracing::warn!(
@@ -119,21 +132,50 @@ impl Storage {
         if state.end > state.recovery_point {
             self.0.needs.raise(state.need());
         }
+        for damage in state.damages.ranges() {
+            tracing::error!(
+                topic,
+                partition = partition.0,
+                offset = damage.from.0,
+                position = damage.positions.start,
+                "damaged: {damage}; everything else is served"
+            );
+        }
+        if state.status != Status::Open {
+            tracing::error!(
+                topic,
+                partition = partition.0,
+                offset = state.end.0,
+                "the end of the log is damaged: it takes no records until the loss is accepted"
+            );
+        }
         let name = (topic.as_str(), partition, topic_id);
-        Ok((Log::new(Rc::clone(&self.0), name, directory.to_owned(), state), report))
+        let log = Log::new(Rc::clone(&self.0), name, directory.to_owned(), state);
+        if doubts_epochs && let Err(error) = Box::pin(log.rebuild_epochs()).await {
+            tracing::warn!(topic, partition = partition.0, %error, "the leader epochs stay as on disk");
+        }
+        Ok((log, report))
     }
 }
 
-struct Recovery {
-    runtime: Runtime,
-    directory: PathBuf,
+pub(crate) struct Recovery {
+    pub(crate) runtime: Runtime,
+    pub(crate) directory: PathBuf,
     known: RecoveryStart,
     /// Below it everything is durable.
-    mark: Offset,
-    state: State,
+    pub(crate) mark: Offset,
+    pub(crate) state: State,
     report: RecoveryReport,
     /// The leader epochs were on disk.
     has_epochs: bool,
+    /// The segments that are there, by their first offsets.
+    pub(crate) bases: Vec<Offset>,
+    /// Of the last batch that was checked.
+    latest_epoch: Option<LeaderEpoch>,
+    /// Nobody knows which offsets were given out behind the damage.
+    pub(crate) end_is_damaged: bool,
+    /// A batch has another leader epoch than the file of them says.
+    doubts_epochs: bool,
 }
 
 /// How the scan of a segment ended.
@@ -166,34 +208,38 @@ impl Recovery {
         Ok(bases)
     }
 
-    async fn recover(&mut self, bases: &[Offset]) -> Result<(), Error> {
+    async fn recover(&mut self) -> Result<(), Error> {
+        let bases = self.bases.clone();
         let snapshots = self.snapshots().await?;
         let point = self.known.recovery_point.unwrap_or_default();
         self.mark = snapshots.iter().copied().filter(|at| *at <= point).max().unwrap_or_default();
         let Some(first) = bases.first().copied() else {
-            return self.open_empty();
+            self.open_empty();
+            return Ok(());
         };
         self.state.end = first;
-        let produced = self.load_producers(&snapshots).await?;
-        self.has_epochs = self.load_epochs().await?;
+        let produced = Box::pin(self.load_producers(&snapshots)).await?;
+        self.has_epochs = Box::pin(self.load_epochs()).await?;
+        self.miss_start(first);
         let scan_from =
             if self.has_epochs { produced.unwrap_or(first).min(self.mark) } else { first };
         // The segment that ends at the mark may not have been cut to its content yet.
         let start = bases.partition_point(|base| *base < scan_from).saturating_sub(1);
         for (index, base) in bases.iter().enumerate().take(start) {
-            let segment = self.finished(*base).await?;
-            self.state.segments.push(segment);
+            let segment = Box::pin(self.finished(*base)).await?;
             self.state.end = bases[index + 1];
+            Box::pin(self.check_end_of(&segment, bases[index + 1])).await?;
+            self.state.segments.push(segment);
         }
         let mut removed = Vec::new();
         for (index, base) in bases.iter().enumerate().skip(start) {
-            let is_last = index + 1 == bases.len();
-            if !removed.is_empty() || !self.continues(*base, index == start)? {
-                removed.push(*base);
-                continue;
+            if !Box::pin(self.continues(*base, index, index == start)).await? {
+                removed.extend_from_slice(&bases[index..]);
+                break;
             }
-            let scanned = Box::pin(self.scan(*base, scan_from, produced)).await?;
+            let scanned = Box::pin(self.scan(index, scan_from, produced)).await?;
             let is_cut = scanned.is_cut;
+            let is_last = index + 1 == bases.len();
             Box::pin(self.keep(*base, scanned, is_last)).await?;
             if is_cut {
                 removed.extend_from_slice(&bases[index + 1..]);
@@ -201,36 +247,77 @@ impl Recovery {
             }
         }
         if self.state.end < self.mark {
-            let what = "the log ends before its durable mark";
-            return Err(self.damaged(bases[bases.len() - 1], 0, what.to_owned()));
+            self.miss(self.mark, "the log ends before its durable mark");
+            self.end_is_damaged = true;
         }
-        self.remove_segments(&removed).await?;
-        self.settle(first).await
+        Box::pin(self.remove_segments(&removed)).await?;
+        Box::pin(self.settle(first)).await
     }
 
-    fn open_empty(&mut self) -> Result<(), Error> {
+    fn open_empty(&mut self) {
         let start = self.log_start().unwrap_or_default();
-        if self.mark > start {
-            return Err(self.damaged(start, 0, "the segments are missing".to_owned()));
-        }
         let config = Rc::clone(&self.state.config);
         self.state = State::new(config, start, self.runtime.now());
-        Ok(())
+        if self.mark > start {
+            self.bases.push(start);
+            self.miss(self.mark, "the segments are missing");
+            let state = &mut self.state;
+            (state.written_end, state.durable_end) = (state.end, state.end);
+            state.recovery_point = self.mark;
+            state.status = Status::Fenced(FenceReason::Damaged);
+        }
+    }
+
+    /// After a clean stop it is known where the log starts: by the checkpoint file, which names
+    /// every start that is not 0, or is Apache Kafka's, which then cuts the leader epochs there.
+    fn miss_start(&mut self, first: Offset) {
+        if self.known.stop != CleanStop::Clean || self.known.recovery_point != Some(self.mark) {
+            return;
+        }
+        let by_epochs = self.state.epochs.first_start().filter(|start| *start < first);
+        let start = match self.known.log_start_offset {
+            Some(start) => Some(start),
+            None => by_epochs.filter(|start| *start == Offset::ZERO),
+        };
+        if let Some(start) = start.filter(|start| *start < first) {
+            self.state.end = start;
+            self.miss(first, "the segments before it are missing");
+        }
     }
 
     /// Whether a segment that starts at `base` may follow what was found so far.
-    fn continues(&mut self, base: Offset, is_first: bool) -> Result<bool, Error> {
+    async fn continues(
+        &mut self,
+        base: Offset,
+        index: usize,
+        is_first: bool,
+    ) -> Result<bool, Error> {
         let end = self.state.end;
         // Compaction may have emptied the end of the segment before.
         if is_first || base == end || (base > end && self.state.config.cleanup_policy.compact) {
             self.state.end = base;
             return Ok(true);
         }
-        if end < self.mark {
-            let what = format!("the next segment starts at {base}");
-            return Err(self.damaged(base, 0, what));
+        if base > end && (end < self.mark || self.is_followed(index, 0, end).await?) {
+            self.miss(base, "the records before the next segment are missing");
+            return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Notes that there is nothing from the end so far to `to`, where the log goes on.
+    fn miss(&mut self, to: Offset, what: &str) {
+        let before = self.bases.partition_point(|base| *base <= self.state.end);
+        let base = self.bases[before.saturating_sub(1)];
+        let at = self.state.segments.last().map_or(0, Segment::size);
+        self.state.damages.add(Damage {
+            from: self.state.end,
+            to,
+            path: segment_path(&self.directory, base, "log"),
+            positions: at..at,
+            what: what.to_owned(),
+        });
+        self.state.end = to;
     }
 
     async fn snapshots(&self) -> Result<Vec<Offset>, Error> {
@@ -284,58 +371,90 @@ impl Recovery {
     /// Checks a segment from `scan_from` on.
     async fn scan(
         &mut self,
-        base: Offset,
+        index: usize,
         scan_from: Offset,
         produced: Option<Offset>,
     ) -> Result<ScannedSegment, Error> {
+        let base = self.bases[index];
         let path = segment_path(&self.directory, base, "log");
         let (file, length) = self.open_settled(&path).await?;
+        let searched = Searched { file: Rc::clone(&file), pool: self.runtime.pool(), end: length };
         let loaded = self.load_indexes(base, length).await?;
         let mut indexes = loaded.unwrap_or_else(|| Indexes::new(base));
-        let start = match self.known.stop {
-            // Everything is known to be whole: only the end has to be found.
-            CleanStop::Clean if scan_from == self.mark => indexes.last_position(),
-            CleanStop::Clean | CleanStop::Unclean => {
-                let start = indexes.position_before(scan_from);
-                indexes.cut_behind(start);
-                start
-            }
-        };
+        // After a clean stop everything is known to be whole: only the end has to be found.
+        let is_whole = self.known.stop == CleanStop::Clean && scan_from == self.mark;
+        let from = if is_whole { Offset(i64::MAX) } else { scan_from };
+        let (start, entry) = indexes.anchor(from, 0);
+        indexes.cut_behind(start);
         indexes.set_size(start);
-        let batch_bytes_max =
-            usize::try_from(self.state.config.max_message_bytes).unwrap_or(0).max(BATCH_BYTES_MIN);
-        let pool = self.runtime.pool();
-        let mut scanner = Scanner::new(Rc::clone(&file), pool, start, length, batch_bytes_max);
-        let mut first_timestamp = None;
-        let mut is_first = true;
-        let bad = loop {
-            match scanner.next().await.map_err(Error::io(&path))? {
-                Scanned::End => break None,
-                Scanned::Bad(error) => break Some(error),
-                Scanned::Batch { position, batch } => {
-                    if let Err(error) = self.check(&batch, is_first && start > 0) {
-                        // It is judged as one that is not there.
-                        scanner.step_back(position);
-                        break Some(error);
-                    }
-                    is_first = false;
-                    self.report.checked_bytes += position_of(batch.size());
-                    first_timestamp.get_or_insert_with(|| batch.max_timestamp());
-                    self.take(&batch, position, &mut indexes, produced);
-                }
-            }
+        let mut segment = SegmentScan {
+            index,
+            limit: self.bases.get(index + 1).copied().unwrap_or(Offset(i64::MAX)),
+            entry,
+            searched,
+            indexes,
+            produced,
+            first_timestamp: None,
         };
-        let size = scanner.position();
-        let mut is_cut = false;
-        if let Some(error) = bad {
-            let garbage = self.judge_tail(base, &mut scanner, error).await?;
-            self.report.cut_bytes += garbage;
-            is_cut = garbage > 0;
+        let mut tail = self.scan_batches(&mut segment, start).await;
+        if matches!(tail, Ok(Tail::Adrift)) {
+            // The index leads to no batch: it is dropped, and all of the segment looked at.
+            self.report.rebuilt_indexes += 1;
+            self.state.end = base;
+            segment.entry = None;
+            segment.indexes = Indexes::new(base);
+            tail = self.scan_batches(&mut segment, 0).await;
         }
+        let (size, garbage) = match tail.map_err(Error::io(&path))? {
+            Tail::Ended(size) => (size, 0),
+            Tail::Torn { size, garbage } => (size, garbage),
+            Tail::Adrift => unreachable!("without an index there is nothing to be adrift from"),
+        };
+        self.report.cut_bytes += garbage;
+        let mut first_timestamp = segment.first_timestamp;
         if start > 0 {
             first_timestamp = self.first_timestamp(&file).await.map_err(Error::io(&path))?;
         }
-        Ok(ScannedSegment { file, indexes, first_timestamp, size, is_cut })
+        let indexes = segment.indexes;
+        Ok(ScannedSegment { file, indexes, first_timestamp, size, is_cut: garbage > 0 })
+    }
+
+    /// Checks the batches of a segment from a position on, and judges what is none.
+    async fn scan_batches(&mut self, segment: &mut SegmentScan, start: u64) -> Result<Tail, Errno> {
+        let mut scanner = segment.searched.scanner(start);
+        loop {
+            let fault = match scanner.next().await? {
+                Scanned::End => return Ok(Tail::Ended(scanner.position())),
+                Scanned::Bad(error) => Fault::Batch(error),
+                Scanned::Batch { position, batch } => match self.check(&batch, segment) {
+                    Ok(()) => {
+                        segment.entry = None;
+                        self.report.checked_bytes += position_of(batch.size());
+                        segment.first_timestamp.get_or_insert_with(|| batch.max_timestamp());
+                        self.take(&batch, position, segment);
+                        continue;
+                    }
+                    Err(fault) => {
+                        // It is judged as one that is not there.
+                        scanner.step_back(position);
+                        fault
+                    }
+                },
+            };
+            if segment.entry.is_some() {
+                return Ok(Tail::Adrift);
+            }
+            let at = scanner.position();
+            match self.judge(segment.index, &segment.searched, at, &fault).await? {
+                Verdict::Ended => return Ok(Tail::Ended(at)),
+                Verdict::Torn(garbage) => return Ok(Tail::Torn { size: at, garbage }),
+                Verdict::DamagedToEnd => return Ok(Tail::Ended(segment.searched.end)),
+                Verdict::Damaged(sound) => {
+                    self.state.end = sound.base_offset;
+                    scanner = segment.searched.scanner(sound.position);
+                }
+            }
+        }
     }
 
     /// Opens a segment and waits for what a dead process may still be writing to it. Gives its
@@ -388,29 +507,30 @@ impl Recovery {
     }
 
     /// What a batch has to be to follow the one before it. The first one after an index's entry
-    /// may lie anywhere: only the log tells which offset it has.
-    fn check(&self, batch: &RecordBatch<'_>, is_after_index: bool) -> Result<(), BatchError> {
+    /// has to end where the entry says.
+    fn check(&mut self, batch: &RecordBatch<'_>, segment: &SegmentScan) -> Result<(), Fault> {
         batch.verify_crc()?;
         batch.check_counts(Counts::Sparse)?;
-        if is_after_index {
-            return Ok(());
+        if let Some(expected) = segment.entry {
+            let found = batch.last_offset();
+            return if found == expected { Ok(()) } else { Err(Fault::Offset { expected, found }) };
         }
         let (found, expected) = (batch.base_offset(), self.state.end);
-        let may_skip = self.state.config.cleanup_policy.compact || expected < self.mark;
+        let may_skip = self.state.config.cleanup_policy.compact;
         let continues = found == expected || (may_skip && found > expected);
-        let epoch = batch.leader_epoch();
-        let latest = self.state.epochs.latest();
-        let is_stale = epoch != LeaderEpoch(-1) && expected >= self.mark && epoch < latest;
-        if continues && !is_stale { Ok(()) } else { Err(BatchError::InvalidOffsets) }
+        if !continues || batch.next_offset() > segment.limit {
+            return Err(Fault::Offset { expected, found });
+        }
+        let (epoch, latest) = (batch.leader_epoch(), self.latest_epoch);
+        let latest = latest.filter(|latest| *latest > epoch && epoch != LeaderEpoch(-1));
+        match latest {
+            Some(expected) if found >= self.mark => Err(Fault::Epoch { expected, found: epoch }),
+            Some(_) | None => Ok(()),
+        }
     }
 
-    fn take(
-        &mut self,
-        batch: &RecordBatch<'_>,
-        position: u64,
-        indexes: &mut Indexes,
-        produced: Option<Offset>,
-    ) {
+    fn take(&mut self, batch: &RecordBatch<'_>, position: u64, segment: &mut SegmentScan) {
+        let indexes = &mut segment.indexes;
         let interval_bytes = u64::try_from(self.state.config.index_interval_bytes).unwrap_or(0);
         let size = position_of(batch.size());
         let max_timestamp = batch.max_timestamp();
@@ -421,47 +541,14 @@ impl Recovery {
         } else {
             indexes.note_size(size);
         }
-        if produced.is_none_or(|at| batch.base_offset() >= at) {
+        if segment.produced.is_none_or(|at| batch.base_offset() >= at) {
             self.state.producers.note(batch, batch.base_offset(), max_timestamp);
         }
-        self.state.epochs.assign(batch.leader_epoch(), batch.base_offset());
+        let (epoch, base_offset) = (batch.leader_epoch(), batch.base_offset());
+        self.state.epochs.assign(epoch, base_offset);
+        self.doubts_epochs |= epoch.0 >= 0 && self.state.epochs.epoch_at(base_offset) != epoch;
+        self.latest_epoch = Some(epoch);
         self.state.end = batch.next_offset();
-    }
-
-    /// Something that is no batch: gives how many bytes of a torn write lie there; 0 where there
-    /// are only zeros.
-    async fn judge_tail(
-        &self,
-        base: Offset,
-        scanner: &mut Scanner,
-        error: BatchError,
-    ) -> Result<u64, Error> {
-        let path = segment_path(&self.directory, base, "log");
-        let start = scanner.position();
-        let end = self.state.end;
-        let mut garbage = 0;
-        loop {
-            let at = scanner.position();
-            let window = scanner.peek(WINDOW_BYTES).await.map_err(Error::io(&path))?;
-            if window.is_empty() {
-                break;
-            }
-            let last = window.iter().rposition(|byte| *byte != 0);
-            if let Some(last) = last {
-                garbage = at + position_of(last) + 1 - start;
-                let is_beyond = at - start > UNSYNCED_BYTES_MAX;
-                if is_beyond && let Some(found) = later_batch(window, end) {
-                    let what = format!("{error}; offset {found} follows far behind");
-                    return Err(self.damaged(base, start, what));
-                }
-            }
-            let length = window.len();
-            scanner.skip(length);
-        }
-        if garbage > 0 && end < self.mark {
-            return Err(self.damaged(base, start, error.to_string()));
-        }
-        Ok(garbage)
     }
 
     /// Takes a checked segment into the state. What is not the end is brought into its final form.
@@ -474,8 +561,14 @@ impl Recovery {
         let ScannedSegment { file, mut indexes, first_timestamp, size, is_cut } = scanned;
         let path = segment_path(&self.directory, base, "log");
         let length = file.describe().await.map_err(Error::io(&path))?.length;
-        if self.state.end < self.mark {
-            // The caller refuses; nothing may be changed.
+        let mut segment = Segment::new(base, file.info().modified_ms);
+        segment.first_timestamp = first_timestamp;
+        if is_last && (self.end_is_damaged || self.state.end < self.mark) {
+            // Nothing of it is changed.
+            segment.set_size(length, &[]);
+            segment.phase = Phase::Finished;
+            segment.indexes = None;
+            self.state.segments.push(segment);
             return Ok(());
         }
         if length != size {
@@ -484,8 +577,6 @@ impl Recovery {
         if self.known.stop == CleanStop::Unclean || length != size {
             file.sync().await.map_err(Error::io(&path))?;
         }
-        let mut segment = Segment::new(base, file.info().modified_ms);
-        segment.first_timestamp = first_timestamp;
         if is_last || is_cut {
             let partial = self.last_block(&file, size).await.map_err(Error::io(&path))?;
             segment.set_size(size, &partial);
@@ -554,6 +645,10 @@ impl Recovery {
         state.recovery_point = self.mark;
         state.mark.recorded = self.mark;
         state.mark.bytes_above = self.report.checked_bytes;
+        state.are_epochs_sure = false;
+        if self.end_is_damaged {
+            state.status = Status::Fenced(FenceReason::Damaged);
+        }
         state.is_as_closed = self.known.stop == CleanStop::Clean
             && self.mark == state.end
             && self.report.rebuilt_indexes == 0
@@ -566,23 +661,31 @@ impl Recovery {
     fn log_start(&self) -> Option<Offset> {
         self.known.log_start_offset.filter(|_| self.known.recovery_point == Some(self.mark))
     }
-
-    fn damaged(&self, base: Offset, position: u64, what: String) -> Error {
-        let path = segment_path(&self.directory, base, "log");
-        Error::Damaged { path, position, offset: self.state.end, what }
-    }
 }
 
-const WINDOW_BYTES: usize = 1 << 20;
+/// A segment that is being checked.
+struct SegmentScan {
+    /// Its place among all.
+    index: usize,
+    /// Its offsets lie below.
+    limit: Offset,
+    /// Where the first batch has to end, as an index entry says.
+    entry: Option<Offset>,
+    searched: Searched,
+    indexes: Indexes,
+    /// The producers' state is that of this offset.
+    produced: Option<Offset>,
+    first_timestamp: Option<TimestampMs>,
+}
 
-/// The offset of a whole batch in `bytes` that lies behind `end`.
-fn later_batch(bytes: &[u8], end: Offset) -> Option<Offset> {
-    (0..bytes.len()).find_map(|at| {
-        let candidate = &bytes[at..];
-        let batch = RecordBatch::first(candidate).ok()?;
-        let is_later = batch.base_offset() > end && batch.base_offset().0 - end.0 < 1 << 40;
-        (is_later && batch.verify_crc().is_ok()).then(|| batch.base_offset())
-    })
+/// How a segment ends.
+enum Tail {
+    /// With its content, at this position.
+    Ended(u64),
+    /// With bytes of a torn write.
+    Torn { size: u64, garbage: u64 },
+    /// The index leads to no batch.
+    Adrift,
 }
 
 /// The partition that a directory's name tells.

@@ -95,7 +95,7 @@ impl Log {
 
     /// The largest timestamp of a segment; of the file where its records have none.
     async fn newest_timestamp(&self, base_offset: Offset) -> Option<TimestampMs> {
-        let (newest, _) = self.indexes(base_offset).await.ok()?.max_timestamp();
+        let (newest, _) = self.newest_of(base_offset).await.ok()?;
         if newest.0 >= 0 {
             return Some(newest);
         }
@@ -133,6 +133,7 @@ impl State {
             return None;
         }
         self.log_start = self.log_start.max(end);
+        self.damages.raise_start(self.log_start);
         Some(self.segments.remove(0))
     }
 }

@@ -1,10 +1,14 @@
 //! Files that were changed behind the log's back: what is durable is never cut off and never
 //! served wrong, what is derived is rebuilt.
 
+use model::record_batch::RecordBatch;
+
 use super::*;
 use crate::{Error, ReadError};
 
 const LOG: &str = "/data/topic-0/00000000000000000000.log";
+/// The size of a batch of one of the values.
+const BATCH: usize = 271;
 
 fn value(number: usize) -> Vec<u8> {
     let mut value = number.to_be_bytes().to_vec();
@@ -24,6 +28,7 @@ fn disk_with_records(is_clean: bool, config: Rc<TopicConfig>) -> SharedDisk {
         let opened = open(&runtime, config, StorageOptions::default()).await.unwrap();
         for number in 0..40 {
             let batch = produced(&[value(number)], ProducerId(1), i32::try_from(number).unwrap());
+            assert_eq!(batch.len(), BATCH);
             let appended = opened.log.append(&batch, &options(NOW)).unwrap();
             opened.log.wait_durable(appended.end()).await.unwrap();
         }
@@ -79,24 +84,107 @@ fn a_tail_of_zeros_is_no_torn_tail() {
     }
 }
 
-#[test]
-fn damage_below_the_mark_is_neither_cut_nor_served() {
-    for is_clean in [true, false] {
-        for change in ["flip", "truncate", "remove"] {
-            let disk = disk_with_records(is_clean, small_config());
-            let index = "/data/topic-0/00000000000000000000.index";
-            match change {
-                "flip" => disk.damage(LOG, |bytes| bytes[2000] ^= 1),
-                "truncate" => disk.damage(LOG, |bytes| bytes.truncate(3000)),
-                _ => disk.remove(LOG),
+/// What each offset gives: its value, checked, or nothing for one that is reported as damaged.
+pub(super) async fn read_each(log: &Log) -> Vec<Option<Vec<u8>>> {
+    let (start, end) = (log.log_start_offset(), log.high_watermark());
+    let mut found = Vec::new();
+    for from in (start.0..end.0).map(Offset) {
+        match log.read(from, 1, FirstBatch::Whole, end).await {
+            Ok(read) => {
+                let bytes = read.batches.concat();
+                let batch = RecordBatch::first(&bytes).unwrap();
+                batch.verify_crc().unwrap();
+                assert_eq!(batch.leader_epoch(), LeaderEpoch(1));
+                assert!(batch.base_offset() <= from && from <= batch.last_offset(), "{from}");
+                let place = usize::try_from(from.0 - batch.base_offset().0).unwrap();
+                let record = batch.records().nth(place).unwrap().unwrap();
+                found.push(Some(record.value.unwrap().to_vec()));
             }
-            // Without the index all of it is looked at.
-            disk.remove(index);
-            let before = disk.content(LOG);
-            let outcome = start(&disk, small_config());
-            assert!(matches!(outcome, Err(Error::Damaged { .. })), "{change}: {outcome:?}");
-            assert!(disk.content(LOG) == before, "{change}");
+            Err(ReadError::Damaged(_) | ReadError::Missing { .. }) => found.push(None),
+            Err(error) => panic!("at {from}: {error}"),
         }
+    }
+    found
+}
+
+/// The offsets that are not served; all others have their values.
+async fn damaged_offsets(log: &Log) -> Vec<i64> {
+    let found = read_each(log).await;
+    let checked = found.into_iter().enumerate().filter_map(|(number, found)| match found {
+        Some(found) => {
+            assert_eq!(found, value(number));
+            None
+        }
+        None => Some(i64::try_from(number).unwrap()),
+    });
+    checked.collect()
+}
+
+#[test]
+fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
+    let end: Vec<i64> = (38..40).collect();
+    let all: Vec<i64> = (0..40).collect();
+    // (what is done, which offsets are lost by it, whether the end of the log is still known)
+    type Change = (&'static str, fn(&mut Vec<u8>), Vec<i64>, bool);
+    let changes: [Change; 9] = [
+        ("flip in a record", |bytes| bytes[7 * BATCH + 200] ^= 1, vec![7], true),
+        ("flip in an offset", |bytes| bytes[7 * BATCH + 6] ^= 1, vec![7], true),
+        ("flip in a length", |bytes| bytes[7 * BATCH + 10] ^= 1, vec![7], true),
+        ("two apart", |bytes| (bytes[90], bytes[9 * BATCH + 90]) = (3, 3), vec![0, 9], true),
+        ("zeros", |bytes| bytes[7 * BATCH..9 * BATCH].fill(0), vec![7, 8], true),
+        (
+            "a batch over another",
+            |bytes| bytes.copy_within(BATCH..2 * BATCH, 5 * BATCH),
+            vec![5],
+            true,
+        ),
+        ("a batch is gone", |bytes| drop(bytes.drain(5 * BATCH..6 * BATCH)), vec![5], true),
+        (
+            "flip at the end",
+            |bytes| bytes[38 * BATCH + 100..39 * BATCH + 70].fill(9),
+            end.clone(),
+            false,
+        ),
+        ("cut", |bytes| bytes.truncate(38 * BATCH + 100), end, false),
+    ];
+    for is_clean in [true, false] {
+        for (what, change, lost, knows_end) in &changes {
+            for has_index in [true, false] {
+                let disk = disk_with_records(is_clean, small_config());
+                disk.damage(LOG, *change);
+                if !has_index {
+                    // All of it is looked at.
+                    disk.remove("/data/topic-0/00000000000000000000.index");
+                }
+                let before = disk.content(LOG).unwrap();
+                let (what, lost, knows_end) = (*what, lost.clone(), *knows_end);
+                println!("{what}, clean {is_clean}, index {has_index}");
+                disk.run(move |runtime| async move {
+                    let opened =
+                        open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+                    assert_eq!(damaged_offsets(&opened.log).await, lost, "{what} {is_clean}");
+                    assert_eq!(opened.log.damages().is_empty(), lost.is_empty(), "{what}");
+                    let append = opened.log.append(&batch_of(&[vec![1]]), &options(NOW));
+                    assert_eq!(append.is_ok(), knows_end, "{what} {is_clean}: {append:?}");
+                    if let Ok(appended) = append {
+                        assert_eq!(appended.base_offset, Offset(40));
+                        opened.log.wait_durable(appended.end()).await.unwrap();
+                    }
+                    stop(opened).await;
+                });
+                let after = disk.content(LOG).unwrap();
+                let kept = end_of(&before).min(after.len());
+                assert!(after[..kept] == before[..kept], "{what} {is_clean}");
+            }
+        }
+        let disk = disk_with_records(is_clean, small_config());
+        disk.remove(LOG);
+        let all = all.clone();
+        disk.run(move |runtime| async move {
+            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+            assert_eq!(damaged_offsets(&opened.log).await, all);
+            assert!(opened.log.append(&batch_of(&[vec![1]]), &options(NOW)).is_err());
+        });
     }
 }
 
@@ -106,12 +194,19 @@ fn damage_that_no_start_looked_at_is_found_by_the_reader() {
     disk.damage(LOG, |bytes| bytes[2000] ^= 1);
     disk.run(|runtime| async move {
         let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        assert!(opened.log.damages().is_empty());
         let read = async |from: i64| {
             opened.log.read(Offset(from), 100, FirstBatch::Whole, Offset(40)).await
         };
-        assert!(matches!(read(7).await, Err(ReadError::Damaged(_))));
-        assert_eq!(read(0).await.unwrap().first_offset, Offset(0));
-        assert_eq!(read(30).await.unwrap().first_offset, Offset(30));
+        let position = u64::try_from(2000 / BATCH * BATCH).unwrap();
+        let damaged = i64::try_from(2000 / BATCH).unwrap();
+        assert!(matches!(read(damaged).await, Err(ReadError::Damaged(_))));
+        let known = &opened.log.damages()[0];
+        assert_eq!((known.from.0, known.to.0), (damaged, damaged + 1));
+        assert_eq!(known.positions.start, position);
+        for offset in [0, damaged - 1, damaged + 1, 30] {
+            assert_eq!(read(offset).await.unwrap().first_offset, Offset(offset));
+        }
     });
 }
 

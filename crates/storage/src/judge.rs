@@ -1,0 +1,219 @@
+//! Judges what a start finds where a batch should be: the end, a torn write, or damage.
+//!
+//! ```text
+//!   zeros to the end                                   the log ends there
+//!   below the mark                                     damage
+//!   above it, a sound batch more than the window on    damage: so much was never in flight
+//!   above it                                           a torn write: it is cut off
+//! ```
+//! Damage is neither cut off nor served; the scan goes on with the first sound batch behind it.
+
+use std::rc::Rc;
+
+use model::Offset;
+use runtime::{Access, Cache, Create, Errno, File, OpenOptions};
+
+use crate::{
+    Damage, Error,
+    damage::Fault,
+    inspect::{Gaps, Inspector, Rules, Step, find_extent},
+    recovery::Recovery,
+    resync::{Searched, Sound},
+    scan::Scanned,
+    segment::{Segment, segment_path},
+    storage::UNSYNCED_BYTES_MAX,
+    tail::position_of,
+};
+
+/// How much is looked at at once.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// What something is that is no batch.
+pub(crate) enum Verdict {
+    /// Nothing: zeros to the end.
+    Ended,
+    /// A torn write with so many bytes.
+    Torn(u64),
+    /// Damage, behind which the log goes on here.
+    Damaged(Sound),
+    /// Damage to the end of the segment.
+    DamagedToEnd,
+}
+
+impl Recovery {
+    pub(crate) async fn judge(
+        &mut self,
+        index: usize,
+        searched: &Searched,
+        start: u64,
+        fault: &Fault,
+    ) -> Result<Verdict, Errno> {
+        let garbage = garbage(searched, start).await?;
+        if garbage == 0 {
+            return Ok(Verdict::Ended);
+        }
+        let end = self.state.end;
+        let is_damage = end < self.mark
+            || self.is_followed(index, start, end).await.map_err(|error| errno_of(&error))?;
+        if !is_damage {
+            return Ok(Verdict::Torn(garbage));
+        }
+        let next = self.bases.get(index + 1).copied();
+        let gaps = Gaps::None;
+        let rules = Rules { limit: next.unwrap_or(Offset(i64::MAX)), gaps, epochs: None };
+        let mut damage = find_extent(searched, &rules, start, end, fault).await?;
+        damage.path = segment_path(&self.directory, self.bases[index], "log");
+        if damage.positions.end < searched.end {
+            let sound = Sound { position: damage.positions.end, base_offset: damage.to };
+            self.state.damages.add(damage);
+            return Ok(Verdict::Damaged(sound));
+        }
+        // Where nothing follows, it is not known which offsets were given out.
+        self.end_is_damaged = next.is_none();
+        let to = next.unwrap_or_else(|| self.mark.max(end.next()));
+        self.state.damages.add(Damage { to, ..damage });
+        self.state.end = to;
+        Ok(Verdict::DamagedToEnd)
+    }
+
+    /// True if a sound batch of a later offset lies further on than what may have been in flight,
+    /// in this segment or in a later one.
+    pub(crate) async fn is_followed(
+        &self,
+        index: usize,
+        start: u64,
+        end: Offset,
+    ) -> Result<bool, Error> {
+        let mut window = UNSYNCED_BYTES_MAX;
+        let mut from = start;
+        for base in &self.bases[index..] {
+            let path = segment_path(&self.directory, *base, "log");
+            let options =
+                OpenOptions { create: Create::Never, access: Access::Read, cache: Cache::Direct };
+            let file = File::open(&self.runtime, &path, options).await.map_err(Error::io(&path))?;
+            let length = file.info().length;
+            let searched = Searched { file: Rc::new(file), pool: self.runtime.pool(), end: length };
+            let rest = length.saturating_sub(from);
+            if rest > window {
+                let offsets = end.next()..Offset(i64::MAX);
+                let found = searched.search(from + window, &offsets).await;
+                if found.map_err(Error::io(&path))?.is_some() {
+                    return Ok(true);
+                }
+            }
+            window = window.saturating_sub(rest);
+            from = 0;
+        }
+        Ok(false)
+    }
+}
+
+impl Recovery {
+    /// Whether a segment that the scan does not reach ends where the next one begins: what its last
+    /// index entry points to is read, some KiB. Where that is not what it has to be, all of the
+    /// segment is looked at. One without an index is left to its first reader and to the scrub.
+    pub(crate) async fn check_end_of(
+        &mut self,
+        segment: &Segment,
+        next: Offset,
+    ) -> Result<(), Error> {
+        let (base, length) = (segment.base_offset, segment.size());
+        if self.state.config.cleanup_policy.compact {
+            return Ok(());
+        }
+        let path = segment_path(&self.directory, base, "log");
+        let Some((position, entry)) = self.last_entry(base).await? else { return Ok(()) };
+        let file = File::open(&self.runtime, &path, OpenOptions::READ).await;
+        let file = Rc::new(file.map_err(Error::io(&path))?);
+        let searched = Searched { file: Rc::clone(&file), pool: self.runtime.pool(), end: length };
+        let rules = Rules { limit: next, gaps: Gaps::None, epochs: None };
+        let reached = reach(&searched, position, entry, &rules).await.map_err(Error::io(&path))?;
+        if reached == Some(next) {
+            return Ok(());
+        }
+        let pool = self.runtime.pool();
+        let mut inspector = Inspector::new(file, path.clone(), pool, 0..length, base, rules);
+        loop {
+            match inspector.step().await.map_err(Error::io(&path))? {
+                Step::Sound { .. } => {}
+                Step::Damaged(damage) => {
+                    self.state.damages.add(damage);
+                }
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    /// The last entry of a segment's index: where the batch starts, and its last offset.
+    async fn last_entry(&self, base: Offset) -> Result<Option<(u64, Offset)>, Error> {
+        let path = segment_path(&self.directory, base, "index");
+        let file = match File::open(&self.runtime, &path, OpenOptions::READ).await {
+            Ok(file) => file,
+            Err(Errno::NOT_FOUND) => return Ok(None),
+            Err(errno) => return Err(Error::Io { path, errno }),
+        };
+        let Some(start) = file.info().length.checked_sub(8) else { return Ok(None) };
+        let buffer = file.read(start, 8, self.runtime.pool().take(8)).await;
+        let buffer = buffer.map_err(Error::io(&path))?;
+        file.close().await;
+        let Ok(entry) = <[u8; 8]>::try_from(&buffer[..]) else { return Ok(None) };
+        let [delta, position] = [&entry[..4], &entry[4..]]
+            .map(|part| part.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte)));
+        // One that was never cut to its length ends with zeros.
+        Ok((delta > 0).then(|| (u64::from(position), base.plus(i64::from(delta)))))
+    }
+}
+
+/// Walks from an index entry to the end of a segment; gives the offset behind it, if all is sound.
+async fn reach(
+    searched: &Searched,
+    position: u64,
+    entry: Offset,
+    rules: &Rules,
+) -> Result<Option<Offset>, Errno> {
+    if position >= searched.end {
+        return Ok(None);
+    }
+    let mut scanner = searched.scanner(position);
+    let mut expected = None;
+    loop {
+        match scanner.next().await? {
+            Scanned::End => return Ok(expected),
+            Scanned::Batch { batch, .. } => {
+                let is_entry = expected.is_some() || batch.last_offset() == entry;
+                if !is_entry || rules.check(&batch, expected).is_err() {
+                    return Ok(None);
+                }
+                expected = Some(batch.next_offset());
+            }
+            Scanned::Bad(_) => return Ok(None),
+        }
+    }
+}
+
+fn errno_of(error: &Error) -> Errno {
+    match error {
+        Error::Io { errno, .. } => *errno,
+        Error::Locked(_) | Error::Malformed { .. } | Error::Damaged { .. } | Error::Fenced(_) => {
+            Errno::IO
+        }
+    }
+}
+
+/// How many bytes from `start` on are not the zeros at the end.
+async fn garbage(searched: &Searched, start: u64) -> Result<u64, Errno> {
+    let mut scanner = searched.scanner(start);
+    let mut garbage = 0;
+    loop {
+        let at = scanner.position();
+        let window = scanner.peek(WINDOW_BYTES).await?;
+        if window.is_empty() {
+            return Ok(garbage);
+        }
+        if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+            garbage = at + position_of(last) + 1 - start;
+        }
+        let length = window.len();
+        scanner.skip(length);
+    }
+}
