@@ -1,7 +1,9 @@
 //! The binary `odradek` as a process of its own, as a user starts it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -16,12 +18,36 @@ use tempfile::TempDir;
 /// How long anything that has to happen may take, on a machine with much else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How a broker is started.
+#[derive(Clone, Debug, Default)]
+pub struct Launch<'a> {
+    /// `uring` or `sync`.
+    pub driver: &'a str,
+    /// `name=value`.
+    pub settings: &'a [&'a str],
+    /// A command of the shell that limits what it may use: `ulimit -n 256`.
+    pub limit: Option<&'a str>,
+}
+
+/// How a broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is asked to stop, and has to do so cleanly.
+    Stop,
+    /// SIGKILL.
+    Kill,
+}
+
 /// A broker in a directory of its own; killed when dropped.
 #[derive(Debug)]
 pub struct BrokerProcess {
     child: Child,
     address: SocketAddr,
     directory: TempDir,
+    program: String,
+    arguments: Vec<OsString>,
+    /// From the start of the process to its ready line.
+    started_in: Duration,
 }
 
 impl BrokerProcess {
@@ -31,23 +57,64 @@ impl BrokerProcess {
     /// When it does not get ready.
     #[must_use]
     pub fn start(driver: &str, settings: &[&str]) -> BrokerProcess {
+        BrokerProcess::launch(&Launch { driver, settings, limit: None })
+    }
+
+    /// Starts one with two shards, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn launch(launch: &Launch<'_>) -> BrokerProcess {
         let directory = TempDir::new().expect("a directory");
-        let log = fs::File::create(directory.path().join("stderr")).expect("a file");
-        let mut command = Command::new(binary());
-        command.args(["start", "--listen", "127.0.0.1:0", "--shards", "2", "--driver", driver]);
-        command.arg("--data-dir").arg(directory.path().join("data")).env_clear();
-        for setting in settings {
-            command.args(["--set", setting]);
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut program = binary().to_str().expect("a plain name").to_owned();
+        if let Some(limit) = launch.limit {
+            // The shell becomes the broker: its id is the broker's.
+            arguments.extend(["-c".into(), format!("{limit} && exec \"$0\" \"$@\"").into()]);
+            arguments.push(program.into());
+            program = "/bin/sh".to_owned();
         }
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
-        let mut ready = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut ready).expect("a line");
-        let address = ready.split_whitespace().find_map(|word| word.strip_prefix("listen="));
-        let address = address.unwrap_or_else(|| panic!("{driver}: not ready: {ready:?}"));
-        let address = address.parse().expect("an address");
-        BrokerProcess { child, address, directory }
+        let words = ["start", "--listen", "127.0.0.1:0", "--shards", "2", "--driver"];
+        arguments.extend(words.map(OsString::from));
+        arguments.extend([launch.driver.into(), "--data-dir".into()]);
+        arguments.push(directory.path().join("data").into());
+        for setting in launch.settings {
+            arguments.extend(["--set".into(), setting.into()]);
+        }
+        let (child, address, started_in) = spawn(&program, &arguments, directory.path());
+        BrokerProcess { child, address, directory, program, arguments, started_in }
+    }
+
+    /// Ends it, and starts it again on the same directory.
+    ///
+    /// # Panics
+    /// When it does not end cleanly where it is asked to, or does not get ready.
+    pub fn restart(&mut self, end: End) {
+        match end {
+            End::Kill => self.child.kill().expect("it runs"),
+            End::Stop => {
+                let id = self.child.id().to_string();
+                let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+                assert!(sent.success(), "the broker runs");
+            }
+        }
+        let ended = self.child.wait().expect("a child");
+        assert!(end == End::Kill || ended.success(), "a clean stop: {ended}");
+        (self.child, self.address, self.started_in) =
+            spawn(&self.program, &self.arguments, self.directory.path());
+    }
+
+    /// From the start of the process to its ready line.
+    #[must_use]
+    pub fn started_in(&self) -> Duration {
+        self.started_in
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// Where it listens.
@@ -75,10 +142,24 @@ impl BrokerProcess {
     /// When it is gone.
     #[must_use]
     pub fn socket_count(&self) -> usize {
+        self.handles(|target| target.starts_with("socket:"))
+    }
+
+    /// How many files of its data directory it has open.
+    ///
+    /// # Panics
+    /// When it is gone.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        let data = self.data_dir();
+        self.handles(|target| Path::new(target).starts_with(&data))
+    }
+
+    fn handles(&self, counts: impl Fn(&str) -> bool) -> usize {
         let path = format!("/proc/{}/fd", self.child.id());
         let all = fs::read_dir(path).expect("the broker runs");
         all.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .filter(|target| target.to_str().is_some_and(&counts))
             .count()
     }
 
@@ -120,6 +201,25 @@ impl Drop for BrokerProcess {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Starts the process and waits for its ready line: where it listens, and after what time.
+fn spawn(program: &str, arguments: &[OsString], folder: &Path) -> (Child, SocketAddr, Duration) {
+    let log = fs::File::options().create(true).append(true).open(folder.join("stderr"));
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().stdout(Stdio::piped()).stderr(log.expect("a file"));
+    let began = Instant::now();
+    let mut child = command.spawn().expect("the binary starts");
+    let mut ready = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut ready).expect("a line");
+    let took = began.elapsed();
+    let address = ready.split_whitespace().find_map(|word| word.strip_prefix("listen="));
+    let address = address.unwrap_or_else(|| {
+        let log = fs::read_to_string(folder.join("stderr")).unwrap_or_default();
+        panic!("not ready: {ready:?}: {log}")
+    });
+    (child, address.parse().expect("an address"), took)
 }
 
 /// The binary: `ODRADEK_BIN`, or what `cargo build` makes.

@@ -223,7 +223,12 @@ pub fn framed<R: Request>(version: i16, request: &R) -> Vec<u8> {
     encoded.into_bytes().to_vec()
 }
 
-fn decoded<'a, R: Request, M: wire::Message + wire::Decode<'a>>(
+/// An answer as what it says.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn decoded<'a, R: Request, M: wire::Message + wire::Decode<'a>>(
     answer: &'a [u8],
     version: i16,
 ) -> M {

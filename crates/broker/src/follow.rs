@@ -3,15 +3,19 @@
 use std::{cell::Cell, future::Future, pin::Pin, rc::Rc};
 
 use cluster::{Delta, MetadataImage, MetadataRecord};
-use model::{TopicId, TopicPartition, collections::BTreeMap};
+use model::{TopicId, TopicPartition, collections::BTreeMap, topic_config::TopicConfig};
 use runtime::{Runtime, TaskQueue, local::Notify};
-use storage::{Log, RecoveryStart};
+use storage::Log;
 
 use crate::{shard::Shard, topic_settings::CONSUMER_OFFSETS};
 
-/// Partitions that are created or opened at the same time: enough to keep a disk busy with their
+/// Partitions that are opened at the same time: enough to keep a disk busy with their
 /// syncs, few enough for the file handles and buffers of recovery.
 const CONCURRENT_MAX: usize = 64;
+
+/// Partitions that are deleted at the same time: one sync serves so many renames, and those who
+/// use the disk beside it wait for no more.
+const DELETED_MAX: usize = 16;
 
 /// What a shard that has seen nothing has to do: all of it.
 pub(crate) fn delta_of_everything(image: &MetadataImage) -> Delta {
@@ -34,18 +38,21 @@ impl Shard {
     /// # Errors
     /// When a log cannot be created or opened: the shard must not serve what it does not have.
     pub(crate) async fn follow(self: &Rc<Self>, delta: Delta) -> Result<(), String> {
+        let mut deleting: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
         for (id, topic) in &delta.topics_removed {
             for partition in topic.partitions.keys() {
                 let id = TopicPartition { topic: *id, partition: *partition };
                 if let Some(removed) = self.remove_partition(id) {
                     self.groups.partition_removed(id);
-                    let name = removed.name();
-                    if let Err(error) = removed.log.delete().await {
-                        tracing::error!(partition = %name, %error, "not deleted");
-                    }
+                    deleting.push(Box::pin(async move {
+                        if let Err(error) = removed.log.delete().await {
+                            tracing::error!(partition = %removed.name(), %error, "not deleted");
+                        }
+                    }));
                 }
             }
         }
+        concurrently(&self.runtime, DELETED_MAX, deleting).await;
         let removed: Vec<&str> =
             delta.topics_removed.values().map(|topic| topic.name.as_str()).collect();
         if !removed.is_empty() {
@@ -113,7 +120,22 @@ impl Shard {
         self: &Rc<Self>,
         missing: Vec<(TopicPartition, String)>,
     ) -> Result<(), String> {
-        let obtaining = missing
+        let (found, new): (Vec<_>, Vec<_>) =
+            missing.into_iter().partition(|(id, topic)| self.is_in_directory(*id, topic));
+        let mut configs: BTreeMap<&str, Rc<TopicConfig>> = BTreeMap::new();
+        for (id, topic) in &new {
+            let config = configs.entry(topic).or_insert_with(|| self.topic_config(topic));
+            let (parent, config) = (&self.config.data_dir, Rc::clone(config));
+            let log = self.storage.new_log(parent, topic, id.partition, id.topic, config);
+            self.add_partition(*id, log);
+        }
+        for (id, topic) in new {
+            if topic == CONSUMER_OFFSETS {
+                let partition = self.partition(id.topic, id.partition).expect("just added");
+                self.host_groups(id, partition).await?;
+            }
+        }
+        let obtaining = found
             .into_iter()
             .map(|(id, topic)| {
                 let shard = Rc::clone(self);
@@ -143,20 +165,19 @@ impl Shard {
         Ok(())
     }
 
-    /// Opens a partition's log where the directory has it, and creates it where not.
+    /// Whether the directory had the partition's log when the node started. One that it had not is
+    /// new, or nothing was appended to it yet.
+    fn is_in_directory(&self, id: TopicPartition, topic: &str) -> bool {
+        self.start_plan.borrow().as_ref().is_some_and(|plan| plan.find(topic, id).is_some())
+    }
+
+    /// Opens a partition's log, which the directory has.
     async fn obtain(&self, id: TopicPartition, topic: &str) -> Result<Log, storage::Error> {
         let config = self.topic_config(topic);
-        let plan = self.start_plan.borrow().clone();
-        let known = plan.as_ref().and_then(|plan| plan.find(topic, id));
-        let Some((directory, start)) = known else {
-            let parent = &self.config.data_dir;
-            return self.storage.create_log(parent, topic, id.partition, id.topic, config).await;
-        };
-        let start: RecoveryStart = start;
+        let plan = self.start_plan.borrow().clone().expect("it told of the partition");
+        let (directory, start) = plan.find(topic, id).expect("it told of the partition");
         let (log, report) = self.storage.open_log(&directory, id.topic, config, start).await?;
-        if let Some(plan) = plan {
-            plan.recovered(&report);
-        }
+        plan.recovered(&report);
         Ok(log)
     }
 }

@@ -157,7 +157,7 @@ async fn run_first(
     for begun in shard.call_all(begin).await {
         begun.map_err(Error::Partition)?;
     }
-    directory.remove_deleted().await.map_err(Error::Storage)?;
+    directory.remove_deleted();
     let address = shard.config.listen;
     let listener = Listener::bind(&shard.runtime, address)
         .await

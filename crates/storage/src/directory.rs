@@ -14,6 +14,7 @@ use runtime::{Access, Cache, Create, Errno, File, FileKind, OpenOptions, Runtime
 use crate::{
     Error, RecoveryPoint, checkpoint,
     recovery::{CleanStop, RecoveryStart, parse_partition_name},
+    removal::{Removals, remove_tree},
     storage::{read_small_file, replace_file},
 };
 
@@ -23,7 +24,7 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
-const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 const DELETED_SUFFIX: &str = "-delete";
 /// Files and directories of Apache Kafka's that hold nothing that is needed here.
 const KNOWN_NAMES: &[&str] = &[
@@ -160,16 +161,12 @@ impl LogDirectory {
         &self.unknown
     }
 
-    /// Removes what [`LogDirectory::deleted`] tells of.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub async fn remove_deleted(&self) -> Result<(), Error> {
+    /// Removes what [`LogDirectory::deleted`] tells of, in the background.
+    pub fn remove_deleted(&self) {
+        let removals = Removals::default();
         for path in &self.deleted {
-            let outcome = crate::finish::remove_tree(&self.runtime, path.clone()).await;
-            outcome.map_err(Error::io(path))?;
+            removals.add(&self.runtime, path.clone());
         }
-        Ok(())
     }
 
     /// Replaces `meta.properties`.
@@ -287,6 +284,10 @@ impl LogDirectory {
                 continue;
             };
             let topic_id = self.read_topic_id(&path).await?;
+            if topic_id.is_none() && self.is_unfinished(&path).await? {
+                remove_tree(&self.runtime, &path).await.map_err(Error::io(&path))?;
+                continue;
+            }
             let key = (topic.clone(), partition);
             let start = RecoveryStart {
                 recovery_point: recovery_points.get(&key).copied(),
@@ -302,6 +303,14 @@ impl LogDirectory {
         let path = partition.join(PARTITION_METADATA);
         let content = read_small_file(&self.runtime, &path, PROPERTIES_BYTES_MAX).await?;
         Ok(content.as_deref().and_then(topic_id_of))
+    }
+
+    /// True for a directory whose process ended between making it and the topic's id in it.
+    async fn is_unfinished(&self, partition: &Path) -> Result<bool, Error> {
+        let entries = self.runtime.list_directory(partition).await;
+        let entries = entries.map_err(Error::io(partition))?;
+        let temporary = |name: &str| name.strip_suffix(".tmp") == Some(PARTITION_METADATA);
+        Ok(entries.iter().all(|entry| temporary(&entry.name)))
     }
 
     async fn read_checkpoint(
@@ -342,8 +351,13 @@ pub(crate) async fn write_partition_metadata(
     directory: &Path,
     topic_id: TopicId,
 ) -> Result<(), Error> {
-    let content = format!("version: 0\ntopic_id: {topic_id}\n");
-    replace_file(runtime, directory.join(PARTITION_METADATA), content.into_bytes()).await
+    let path = directory.join(PARTITION_METADATA);
+    replace_file(runtime, path, partition_metadata(topic_id)).await
+}
+
+/// The content of `partition.metadata`.
+pub(crate) fn partition_metadata(topic_id: TopicId) -> Vec<u8> {
+    format!("version: 0\ntopic_id: {topic_id}\n").into_bytes()
 }
 
 /// The partition that a directory's path tells.

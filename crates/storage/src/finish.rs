@@ -5,13 +5,13 @@
 use std::{path::PathBuf, rc::Rc};
 
 use model::{Offset, TimestampMs};
-use runtime::{Errno, FileKind, TaskQueue};
+use runtime::TaskQueue;
 
 use crate::{
     Error, FenceReason, Log, RecoveryPoint,
     index::Indexes,
     leader_epochs,
-    log::Status,
+    log::{Names, Status},
     segment::{Phase, offset_of_name, segment_path},
     storage::replace_file,
     tail::BLOCK_BYTES,
@@ -340,6 +340,10 @@ impl Log {
     pub async fn delete(&self) -> Result<(), Error> {
         self.set_closed();
         self.wait_until_quiet().await;
+        if self.0.state.borrow().names == Names::None {
+            self.0.storage.unregister(self);
+            return Ok(());
+        }
         let from = self.0.directory.borrow().clone();
         let random = self.runtime().random();
         let id = model::Uuid::from_random(random, self.runtime().random());
@@ -349,16 +353,11 @@ impl Log {
         let to = from.with_file_name(name);
         self.runtime().rename(&from, &to).await.map_err(Error::io(&from))?;
         let parent = to.parent().map(PathBuf::from).unwrap_or_default();
-        self.0.storage.sync_directory(&parent).await.map_err(Error::io(&parent))?;
+        self.0.storage.sync_names(&parent).await.map_err(Error::io(&parent))?;
         *self.0.directory.borrow_mut() = to.clone();
         self.release_tails();
         self.0.storage.unregister(self);
-        let runtime = self.runtime().clone();
-        self.runtime().spawn("log deletion", TaskQueue::Background, async move {
-            if let Err(errno) = remove_tree(&runtime, to.clone()).await {
-                tracing::warn!(path = %to.display(), %errno, "a deleted log was not removed");
-            }
-        });
+        self.0.storage.removals.add(self.runtime(), to);
         Ok(())
     }
 
@@ -377,14 +376,4 @@ impl Log {
             self.finish_in_background(base_offset);
         }
     }
-}
-
-/// Removes a directory of files, and the directory.
-pub(crate) async fn remove_tree(runtime: &runtime::Runtime, path: PathBuf) -> Result<(), Errno> {
-    for entry in runtime.list_directory(&path).await? {
-        if entry.kind == FileKind::File {
-            runtime.remove_file(&path.join(&entry.name)).await?;
-        }
-    }
-    runtime.remove_directory(&path).await
 }

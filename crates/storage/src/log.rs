@@ -55,6 +55,17 @@ pub(crate) enum Status {
     Closed,
 }
 
+/// Whether the log's directory is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Nothing was appended yet: nothing is on disk.
+    None,
+    /// The directory was made; whether the topic's id is in it is not known.
+    Begun,
+    /// The directory has the topic's id, and both are durable.
+    Durable,
+}
+
 /// Who moves the high watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HighWatermark {
@@ -67,6 +78,7 @@ pub(crate) enum HighWatermark {
 pub(crate) struct State {
     pub(crate) config: Rc<TopicConfig>,
     pub(crate) status: Status,
+    pub(crate) names: Names,
     pub(crate) log_start: Offset,
     pub(crate) end: Offset,
     pub(crate) written_end: Offset,
@@ -118,6 +130,7 @@ impl State {
         State {
             config,
             status: Status::Open,
+            names: Names::None,
             log_start: start,
             end: start,
             written_end: start,

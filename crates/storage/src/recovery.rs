@@ -29,7 +29,7 @@ use crate::{
     index::{IndexedBatch, Indexes},
     judge::Verdict,
     leader_epochs::{self, LeaderEpochs},
-    log::{State, Status},
+    log::{Names, State, Status},
     producers::Producers,
     resync::Searched,
     scan::Scanned,
@@ -118,7 +118,8 @@ impl Storage {
         Box::pin(recovery.recover()).await?;
         recovery.report.damaged_ranges = recovery.state.damages.ranges().len();
         let doubts_epochs = recovery.doubts_epochs;
-        let (state, report) = (recovery.state, recovery.report);
+        let (mut state, report) = (recovery.state, recovery.report);
+        state.names = Names::Durable;
         if report.cut_bytes > 0 || report.cut_segments > 0 {
             tracing::warn!(
                 topic,

@@ -14,9 +14,11 @@ use runtime::{BufferPool, Errno, Runtime, local::Notify};
 use crate::{
     Error, Log,
     commit::{Joined, Unsynced},
-    log::{LogInner, State},
+    log::{LogInner, Names, State},
     marks::Needs,
+    names::NameSyncs,
     read_ahead::ReadAhead,
+    removal::Removals,
     segment::{Phase, Segment},
 };
 
@@ -140,6 +142,8 @@ pub(crate) struct StorageInner {
     zeros: RefCell<Bytes>,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) needs: Needs,
+    pub(crate) name_syncs: NameSyncs,
+    pub(crate) removals: Removals,
 }
 
 impl Storage {
@@ -163,11 +167,13 @@ impl Storage {
             zeros: RefCell::new(Bytes::new()),
             read_ahead: ReadAhead::new(),
             needs: Needs::default(),
+            name_syncs: NameSyncs::default(),
+            removals: Removals::default(),
         })))
     }
 
-    /// Creates a partition's directory, durably, with its topic's id in it. Until the first append
-    /// there is no segment and nothing but a few hundred bytes in memory.
+    /// Creates a partition's directory, durably, with its topic's id in it, for a partition that
+    /// keeps other files there too; any other is a [`Storage::new_log`].
     ///
     /// # Errors
     /// The operating system's; [`Errno::EXISTS`] where the partition is there.
@@ -185,8 +191,25 @@ impl Storage {
         storage.runtime.create_directory(&directory).await.map_err(fail())?;
         crate::directory::write_partition_metadata(&storage.runtime, &directory, topic_id).await?;
         storage.sync_directory(parent).await.map_err(fail())?;
-        let state = State::new(config, Offset::ZERO, storage.runtime.now());
-        Ok(Log::new(Rc::clone(storage), (topic, partition, topic_id), directory.clone(), state))
+        let log = self.new_log(parent, topic, partition, topic_id, config);
+        log.0.state.borrow_mut().names = Names::Durable;
+        Ok(log)
+    }
+
+    /// A partition that is in memory alone: its directory comes with its first segment, durable
+    /// before anything in it is acknowledged. A start that finds no directory makes it so again.
+    #[must_use]
+    pub fn new_log(
+        &self,
+        parent: &Path,
+        topic: &str,
+        partition: PartitionId,
+        topic_id: TopicId,
+        config: Rc<TopicConfig>,
+    ) -> Log {
+        let directory = parent.join(format!("{topic}-{partition}"));
+        let state = State::new(config, Offset::ZERO, self.0.runtime.now());
+        Log::new(Rc::clone(&self.0), (topic, partition, topic_id), directory, state)
     }
 
     /// The logs of this shard that are in use.

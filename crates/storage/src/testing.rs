@@ -147,6 +147,10 @@ pub(crate) struct Disk {
     pub(crate) chance: Chance,
     pub(crate) now: u64,
     pub(crate) completions: usize,
+    /// Syncs of each directory, by path.
+    pub(crate) directory_syncs: BTreeMap<String, usize>,
+    /// The most files that were open at a time.
+    pub(crate) open_max: usize,
     pub(crate) is_direct: bool,
     /// Bytes that allocations may still take.
     pub(crate) space: u64,
@@ -170,6 +174,8 @@ impl SharedDisk {
             chance: Chance::new(seed),
             now: 1_000_000_000,
             completions: 0,
+            directory_syncs: BTreeMap::new(),
+            open_max: 0,
             is_direct: true,
             space: u64::MAX,
             fail_write_in: None,
@@ -447,6 +453,7 @@ impl Disk {
                 self.directory(parent).current.insert(name, node);
             }
             Op::SyncDirectory { path } => {
+                *self.directory_syncs.entry(path.display().to_string()).or_default() += 1;
                 let index = self.find(&path)?;
                 let directory = self.directory(index);
                 directory.durable = directory.current.clone();
@@ -485,6 +492,7 @@ impl Disk {
         let file = FileId(self.next_file);
         self.next_file += 1;
         self.open.insert(file.0, (node, options));
+        self.open_max = self.open_max.max(self.open.len());
         if options.create == Create::Truncate {
             self.inode(file).set_length(0);
         }

@@ -4,6 +4,7 @@ mod ahead;
 mod crashes;
 mod damage;
 mod life;
+mod many;
 mod marks;
 
 use std::{cell::RefCell, path::Path, rc::Rc};
@@ -106,9 +107,9 @@ pub(crate) async fn open_some(
             (half, None) => {
                 // A crash may have left the directory without its metadata.
                 if let Some(half) = half {
-                    crate::finish::remove_tree(runtime, half.path.clone()).await.unwrap();
+                    crate::removal::remove_tree(runtime, &half.path).await.unwrap();
                 }
-                let log = storage.create_log(path, "topic", partition, TOPIC_ID, config).await?;
+                let log = storage.new_log(path, "topic", partition, TOPIC_ID, config);
                 (log, RecoveryReport::default())
             }
         };

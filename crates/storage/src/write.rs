@@ -5,14 +5,14 @@
 //! write is in flight goes out as the next one. Cost: one task and one vectored write for all that
 //! was queued, one copied block where the end is not on a boundary.
 
-use std::{rc::Rc, time::Duration};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use model::Offset;
 use runtime::{Access, Cache, Create, Errno, File, OpenOptions, TaskQueue};
 
 use crate::{
     FenceReason, Log,
-    log::{State, Status},
+    log::{Names, State, Status},
     segment::{Phase, segment_path},
     storage::FileSystem,
     tail::{block_ceil, block_floor, length_of, position_of},
@@ -124,18 +124,24 @@ impl Log {
         }
         let directory = self.0.directory.borrow().clone();
         let path = segment_path(&directory, base_offset, "log");
-        let created = File::open(self.runtime(), path, SEGMENT_OPTIONS).await;
-        let file = match created {
-            Ok(file) => Rc::new(file),
-            Err(Errno::NO_SPACE) => return Err(Failure::NoSpace),
-            Err(errno) => return Err(Failure::Fence(FenceReason::Create(errno))),
+        let refused = |errno| match errno {
+            Errno::NO_SPACE => Failure::NoSpace,
+            errno => Failure::Fence(FenceReason::Create(errno)),
         };
-        self.0
-            .storage
-            .sync_directory(&directory)
-            .await
-            .map_err(|errno| Failure::Fence(FenceReason::Sync(errno)))?;
+        let is_new = self.0.state.borrow().names != Names::Durable;
+        if is_new {
+            self.make_directory(&directory).await.map_err(refused)?;
+        }
+        let created = File::open(self.runtime(), path, SEGMENT_OPTIONS).await;
+        let file = Rc::new(created.map_err(refused)?);
+        let unsynced = |errno| Failure::Fence(FenceReason::Sync(errno));
+        self.0.storage.sync_directory(&directory).await.map_err(unsynced)?;
+        if is_new {
+            let parent = directory.parent().map(PathBuf::from).unwrap_or_default();
+            self.0.storage.sync_names(&parent).await.map_err(unsynced)?;
+        }
         let mut state = self.0.state.borrow_mut();
+        state.names = Names::Durable;
         let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
         segment.file = Some(Rc::clone(&file));
         Ok(file)
