@@ -9,132 +9,26 @@
 
 #![expect(unsafe_code, reason = "aligned memory, and a buffer that grows beside its readers")]
 
+mod block;
+mod pool;
+
 use std::{
-    alloc::Layout,
     ops::{Deref, DerefMut, Range},
-    ptr::NonNull,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use bytes::Bytes;
 
+use self::{block::Block, pool::SMALL_BYTES_MAX};
+
+pub use self::pool::BufferPool;
+pub(crate) use self::pool::RegionUse;
+
 /// Every block starts at a multiple of this: what `O_DIRECT` asks of any device known today.
 pub const BLOCK_ALIGNMENT: usize = 4096;
-/// The sizes that are pooled; a request gets the smallest that holds it. Larger ones are rare
-/// (frames over 4 MiB) and go back to the allocator.
-const CLASSES: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
-
-/// Aligned memory, zeroed when it was first allocated.
-struct Block {
-    pointer: NonNull<u8>,
-    capacity: usize,
-}
-
-// SAFETY: a block owns its memory, and nothing in it is bound to a thread.
-unsafe impl Send for Block {}
-// SAFETY: a shared block is only read, but for the part of an `AppendBuffer` that nobody shares.
-unsafe impl Sync for Block {}
-
-impl Block {
-    fn allocate(capacity: usize) -> Block {
-        let layout = Block::layout(capacity);
-        // SAFETY: the layout's size is not zero.
-        let pointer = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(pointer) = NonNull::new(pointer) else { std::alloc::handle_alloc_error(layout) };
-        Block { pointer, capacity }
-    }
-
-    fn layout(capacity: usize) -> Layout {
-        assert!(capacity > 0, "an empty block");
-        Layout::from_size_align(capacity, BLOCK_ALIGNMENT).expect("sizes are far below isize::MAX")
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `allocate` with this very layout.
-        unsafe { std::alloc::dealloc(self.pointer.as_ptr(), Block::layout(self.capacity)) }
-    }
-}
-
-/// Where a shard's blocks come from and return to. Cheap to clone.
-#[derive(Clone)]
-pub struct BufferPool(Arc<Pool>);
-
-struct Pool {
-    free: [Mutex<Vec<Block>>; CLASSES.len()],
-    cached_bytes: AtomicUsize,
-    cached_bytes_max: usize,
-    allocated_bytes: AtomicUsize,
-}
-
-impl BufferPool {
-    /// A pool that keeps at most `cached_bytes_max` of free memory.
-    #[must_use]
-    pub fn new(cached_bytes_max: usize) -> BufferPool {
-        BufferPool(Arc::new(Pool {
-            free: std::array::from_fn(|_| Mutex::new(Vec::new())),
-            cached_bytes: AtomicUsize::new(0),
-            cached_bytes_max,
-            allocated_bytes: AtomicUsize::new(0),
-        }))
-    }
-
-    /// A buffer of at least `capacity` bytes, its length zero. Its content is arbitrary but
-    /// initialised.
-    #[must_use]
-    pub fn take(&self, capacity: usize) -> Buffer {
-        Buffer { block: Some(self.0.take(capacity)), length: 0, pool: self.clone() }
-    }
-
-    /// An empty append buffer of at least `capacity` bytes.
-    #[must_use]
-    pub fn take_append(&self, capacity: usize) -> AppendBuffer {
-        let block = Some(self.0.take(capacity));
-        AppendBuffer { shared: Arc::new(Shared { block, pool: self.clone() }), length: 0 }
-    }
-
-    /// Bytes of this pool's blocks that are in use or cached.
-    #[must_use]
-    pub fn allocated_bytes(&self) -> usize {
-        self.0.allocated_bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl Pool {
-    fn take(&self, capacity: usize) -> Block {
-        let class = CLASSES.iter().position(|size| *size >= capacity);
-        if let Some(class) = class {
-            let block = self.free[class].lock().expect("no holder panics").pop();
-            if let Some(block) = block {
-                self.cached_bytes.fetch_sub(block.capacity, Ordering::Relaxed);
-                return block;
-            }
-        }
-        let size = class
-            .map_or_else(|| capacity.next_multiple_of(BLOCK_ALIGNMENT), |class| CLASSES[class]);
-        self.allocated_bytes.fetch_add(size, Ordering::Relaxed);
-        Block::allocate(size)
-    }
-
-    fn give_back(&self, block: Block) {
-        let class = CLASSES.iter().position(|size| *size == block.capacity);
-        let cached = self.cached_bytes.load(Ordering::Relaxed);
-        match class {
-            // Two threads may pass the limit together by a block each: it is a goal, not a law.
-            Some(class) if cached + block.capacity <= self.cached_bytes_max => {
-                self.cached_bytes.fetch_add(block.capacity, Ordering::Relaxed);
-                self.free[class].lock().expect("no holder panics").push(block);
-            }
-            Some(_) | None => {
-                self.allocated_bytes.fetch_sub(block.capacity, Ordering::Relaxed);
-            }
-        }
-    }
-}
 
 /// Memory with one owner: `length` bytes of content in `capacity` bytes of initialised memory.
 pub struct Buffer {
@@ -151,7 +45,7 @@ impl Buffer {
     /// How many bytes it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.block().capacity
+        self.block().capacity()
     }
 
     /// Sets how many bytes count as content; those beyond the old length are arbitrary.
@@ -167,12 +61,12 @@ impl Buffer {
     pub fn memory_mut(&mut self) -> &mut [u8] {
         let block = self.block();
         // SAFETY: the block is initialised in full and has this one owner.
-        unsafe { std::slice::from_raw_parts_mut(block.pointer.as_ptr(), block.capacity) }
+        unsafe { std::slice::from_raw_parts_mut(block.pointer(), block.capacity()) }
     }
 
     /// Where its memory starts, for a driver.
     pub(crate) fn pointer(&self) -> *mut u8 {
-        self.block().pointer.as_ptr()
+        self.block().pointer()
     }
 
     /// Adds `bytes` at the end.
@@ -198,7 +92,7 @@ impl Deref for Buffer {
         let block = self.block();
         // SAFETY: the first `length` bytes lie in the block, are initialised, and nobody writes
         // while `self` is borrowed.
-        unsafe { std::slice::from_raw_parts(block.pointer.as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts(block.pointer(), self.length) }
     }
 }
 
@@ -224,7 +118,7 @@ impl std::fmt::Debug for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            self.pool.0.give_back(block);
+            self.pool.give_back(block);
         }
     }
 }
@@ -235,6 +129,7 @@ impl Drop for Buffer {
 /// ```text
 ///   0 .. length        frozen: shared by slices
 ///   length .. capacity private to the one owner
+///   behind it          in a large one, a spare block for [`AppendBuffer::padded_block`]
 /// ```
 pub struct AppendBuffer {
     shared: Arc<Shared>,
@@ -243,10 +138,21 @@ pub struct AppendBuffer {
 
 struct Shared {
     block: Option<Block>,
+    /// How many bytes can be appended; the spare is what the block has beyond them.
+    capacity: usize,
+    spare_in_use: AtomicBool,
     pool: BufferPool,
 }
 
 impl Shared {
+    /// Where byte `position` lies.
+    fn at(&self, position: usize) -> *mut u8 {
+        let block = self.block();
+        assert!(position <= block.capacity(), "a position beyond the block");
+        // SAFETY: the result is in the block or at its end.
+        unsafe { block.pointer().add(position) }
+    }
+
     fn block(&self) -> &Block {
         self.block.as_ref().expect("taken only on drop")
     }
@@ -255,7 +161,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            self.pool.0.give_back(block);
+            self.pool.give_back(block);
         }
     }
 }
@@ -269,14 +175,44 @@ struct Slice {
 
 impl AsRef<[u8]> for Slice {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `AppendBuffer::slice` checked that the range lies in what was appended.
-        let start = unsafe { self.shared.block().pointer.as_ptr().add(self.start) };
-        // SAFETY: what was appended is initialised and never written again while it is shared.
+        let start = self.shared.at(self.start);
+        // SAFETY: `AppendBuffer::slice` checked that the range lies in what was appended, which is
+        // initialised and never written again while it is shared.
         unsafe { std::slice::from_raw_parts(start, self.length) }
     }
 }
 
+/// The spare block of an append buffer, while somebody uses it.
+struct Spare(Arc<Shared>);
+
+impl AsRef<[u8]> for Spare {
+    fn as_ref(&self) -> &[u8] {
+        let start = self.0.at(self.0.capacity);
+        // SAFETY: the spare lies behind the capacity, is initialised, and was written before this
+        // was made, the only one at a time.
+        unsafe { std::slice::from_raw_parts(start, BLOCK_ALIGNMENT) }
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.0.spare_in_use.store(false, Ordering::Release);
+    }
+}
+
 impl AppendBuffer {
+    pub(super) fn new(pool: &BufferPool, capacity: usize) -> AppendBuffer {
+        let spare = if capacity > SMALL_BYTES_MAX { BLOCK_ALIGNMENT } else { 0 };
+        let block = pool.take_block(capacity + spare);
+        let shared = Shared {
+            capacity: block.capacity() - spare,
+            block: Some(block),
+            spare_in_use: AtomicBool::new(false),
+            pool: pool.clone(),
+        };
+        AppendBuffer { shared: Arc::new(shared), length: 0 }
+    }
+
     /// How many bytes were appended.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -292,7 +228,7 @@ impl AppendBuffer {
     /// How many bytes it can hold in all.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shared.block().capacity
+        self.shared.capacity
     }
 
     /// How many more bytes fit.
@@ -328,8 +264,7 @@ impl AppendBuffer {
 
     /// Where the next byte goes.
     fn end(&mut self) -> *mut u8 {
-        // SAFETY: the length is at most the capacity, so the result is in the block or at its end.
-        unsafe { self.shared.block().pointer.as_ptr().add(self.length) }
+        self.shared.at(self.length)
     }
 
     /// Shares a range of what was appended. No byte is copied.
@@ -345,6 +280,36 @@ impl AppendBuffer {
             start: range.start,
             length: range.end - range.start,
         })
+    }
+}
+
+impl AppendBuffer {
+    /// A copy of a range of what was appended, with zeros behind it up to a whole block: in the
+    /// buffer's own memory where its spare block is free, so that the kernel knows it as it knows
+    /// the rest.
+    ///
+    /// # Panics
+    /// When the range is longer than a block, or reaches beyond what was appended.
+    #[must_use]
+    pub fn padded_block(&self, range: Range<usize>) -> Bytes {
+        assert!(range.len() <= BLOCK_ALIGNMENT, "a range of more than a block");
+        let content = self.slice(range);
+        let shared = &self.shared;
+        let has_spare = shared.block().capacity() >= shared.capacity + BLOCK_ALIGNMENT;
+        if has_spare && !shared.spare_in_use.swap(true, Ordering::Acquire) {
+            let start = shared.at(shared.capacity);
+            // SAFETY: the spare is a block behind the capacity, which no append reaches; whoever
+            // used it before has let go of it.
+            let spare = unsafe { std::slice::from_raw_parts_mut(start, BLOCK_ALIGNMENT) };
+            spare[..content.len()].copy_from_slice(&content);
+            spare[content.len()..].fill(0);
+            return Bytes::from_owner(Spare(Arc::clone(shared)));
+        }
+        let mut block = shared.pool.take(BLOCK_ALIGNMENT);
+        block.append(&content);
+        block.set_length(BLOCK_ALIGNMENT);
+        block[content.len()..].fill(0);
+        block.freeze()
     }
 }
 
@@ -394,7 +359,7 @@ mod tests {
         let pool = BufferPool::new(1 << 20);
         let mut buffer = pool.take(5000);
         buffer.append(b"abc");
-        assert_eq!(buffer.capacity(), 16 << 10);
+        assert_eq!(buffer.capacity(), 8 << 10);
         assert_eq!(buffer.pointer() as usize % BLOCK_ALIGNMENT, 0);
         let pointer = buffer.pointer() as usize;
         let bytes = buffer.freeze();
@@ -403,12 +368,38 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_bounded() {
-        let pool = BufferPool::new(64 << 10);
-        let many: Vec<Buffer> = (0..10).map(|_| pool.take(64 << 10)).collect();
-        assert_eq!(pool.allocated_bytes(), 640 << 10);
-        drop(many);
-        assert_eq!(pool.allocated_bytes(), 64 << 10);
+    fn a_padded_block_is_a_copy_with_zeros_behind_it() {
+        let pool = BufferPool::new(1 << 20);
+        for capacity in [4096, 16 << 10, 64 << 10, 1 << 20] {
+            let mut buffer = pool.take_append(capacity);
+            assert_eq!(buffer.capacity(), capacity);
+            buffer.append(&[7; 4000]);
+            // The second finds no spare, and the third the first's again, full of sevens.
+            let first = buffer.padded_block(0..4000);
+            let second = buffer.padded_block(3000..3001);
+            drop(first);
+            let third = buffer.padded_block(100..110);
+            buffer.append(&vec![9; buffer.remaining()]);
+            for (block, content) in [(second, 1), (third, 10)] {
+                assert_eq!(block.len(), BLOCK_ALIGNMENT);
+                assert_eq!(block.as_ptr() as usize % BLOCK_ALIGNMENT, 0);
+                assert_eq!(block[..content], vec![7; content]);
+                assert_eq!(block[content..], vec![0; BLOCK_ALIGNMENT - content]);
+            }
+            assert_eq!(buffer.slice(4000..4096)[..], [9; 96]);
+        }
+    }
+
+    #[test]
+    fn a_padded_block_outlives_its_buffer() {
+        let pool = BufferPool::new(1 << 20);
+        let mut buffer = pool.take_append(64 << 10);
+        buffer.append(b"end");
+        let block = buffer.padded_block(1..3);
+        drop(buffer);
+        let mut other = pool.take_append(64 << 10);
+        other.append_zeros(64 << 10);
+        assert_eq!(block[..3], *b"nd\0");
     }
 
     #[test]

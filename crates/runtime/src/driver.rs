@@ -210,6 +210,17 @@ pub enum Wait {
     Until(Instant),
 }
 
+impl Wait {
+    /// The same, but no longer than until `deadline`.
+    pub(crate) fn at_most(self, deadline: Instant) -> Wait {
+        match self {
+            Wait::No => Wait::No,
+            Wait::Forever => Wait::Until(deadline),
+            Wait::Until(earlier) => Wait::Until(earlier.min(deadline)),
+        }
+    }
+}
+
 /// What a turn brought.
 #[derive(Debug)]
 pub enum Event {

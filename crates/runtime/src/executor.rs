@@ -32,6 +32,8 @@ const SLOW_POLL: Duration = Duration::from_millis(5);
 /// After so much time in ready tasks the driver is asked again, so that new requests, timers and
 /// other shards' messages are not kept waiting by a busy queue.
 const TURN_BUDGET: Duration = Duration::from_micros(500);
+/// How long the shard's pool keeps free memory that nothing needs, at least.
+const TRIM_PERIOD: Duration = Duration::from_secs(2);
 
 /// What a single turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub struct Executor {
     queues: Queues,
     events: Vec<Event>,
     batch: Vec<usize>,
+    next_trim: Instant,
 }
 
 struct Task {
@@ -105,6 +108,7 @@ impl Executor {
     pub fn new(shard: ShardIndex, shard_count: u16, driver: Box<dyn Driver>) -> Executor {
         assert!(shard.0 < shard_count, "shard {} of {shard_count}", shard.0);
         let unparker = driver.unparker();
+        let next_trim = driver.now() + TRIM_PERIOD;
         Executor {
             runtime: Runtime::new(shard, shard_count, driver),
             tasks: Slab::new(),
@@ -112,6 +116,7 @@ impl Executor {
             queues: Queues::default(),
             events: Vec::new(),
             batch: Vec::new(),
+            next_trim,
         }
     }
 
@@ -179,6 +184,7 @@ impl Executor {
         let now = self.runtime.now();
         self.runtime.0.timers.borrow_mut().fire(now);
         self.run_ready(now);
+        self.trim_pool(now);
         if self.runtime.0.stopping.get() {
             return Turn::Stopped;
         }
@@ -193,18 +199,27 @@ impl Executor {
         }
     }
 
+    /// Has the pool give back what was not needed for a while. An idle shard does so until there
+    /// is no more to give, and then sleeps.
+    fn trim_pool(&mut self, now: Instant) {
+        if now >= self.next_trim {
+            self.next_trim = now + TRIM_PERIOD;
+            self.runtime.0.pool.trim();
+        }
+    }
+
     /// A full ring to another shard has no event that tells of room in it: while messages wait
-    /// for it, the shard looks again after a moment.
+    /// for it, the shard looks again after a moment. And a pool with much free memory is to be
+    /// trimmed.
     fn limit(&self, wait: Wait) -> Wait {
-        if !self.runtime.has_waiting_messages() {
-            return wait;
+        let mut wait = wait;
+        if self.runtime.has_waiting_messages() {
+            wait = wait.at_most(self.runtime.now() + FULL_RING_RETRY);
         }
-        let soon = self.runtime.now() + FULL_RING_RETRY;
-        match wait {
-            Wait::No => Wait::No,
-            Wait::Forever => Wait::Until(soon),
-            Wait::Until(deadline) => Wait::Until(deadline.min(soon)),
+        if self.runtime.0.pool.wants_trim() {
+            wait = wait.at_most(self.next_trim);
         }
+        wait
     }
 
     /// Operations in flight; for tests and the simulator.

@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) stopping: Cell<bool>,
     outboxes: RefCell<Vec<Outbox>>,
     shard: ShardIndex,
-    pool: BufferPool,
+    pub(crate) pool: BufferPool,
     kind: DriverKind,
 }
 

@@ -166,23 +166,18 @@ impl Tail {
 
     /// The slices that write the range from the block of `start` up to `end`, padded with zeros to
     /// a whole block. The last block, where it is not full, is a copy: the chunk grows on.
-    pub(crate) fn write_slices(&self, pool: &BufferPool, start: u64, end: u64) -> Vec<Bytes> {
+    pub(crate) fn write_slices(&self, start: u64, end: u64) -> Vec<Bytes> {
         let (start, whole_end) = (block_floor(start), block_floor(end));
         let mut slices = Vec::new();
         if start < whole_end {
             self.slices(start, whole_end, &mut slices);
         }
         if whole_end < end {
-            let mut last = Vec::with_capacity(1);
-            self.slices(whole_end, end, &mut last);
-            let mut block = pool.take(length_of(BLOCK_BYTES));
-            for slice in last {
-                block.append(&slice);
-            }
-            let filled = block.len();
-            block.set_length(length_of(BLOCK_BYTES));
-            block[filled..].fill(0);
-            slices.push(block.freeze());
+            // No block lies in two chunks.
+            let index = self.chunks.partition_point(|chunk| chunk.end() <= whole_end);
+            let chunk = &self.chunks[index];
+            let from = length_of(whole_end - chunk.position);
+            slices.push(chunk.buffer.padded_block(from..length_of(end - chunk.position)));
         }
         slices
     }
@@ -268,7 +263,7 @@ mod tests {
             assert_eq!(tail.end(), position_of(all.len()));
         }
         for (start, end) in [(5000, 5010), (5010, 9010), (9010, tail.end()), (4096, 8192)] {
-            let slices = tail.write_slices(&pool, start, end);
+            let slices = tail.write_slices(start, end);
             for slice in &slices {
                 assert_eq!(slice.as_ptr().addr() % 4096, 0);
                 assert_eq!(slice.len() % 4096, 0);
@@ -297,7 +292,7 @@ mod tests {
         tail.give_back();
         assert_eq!(tail.chunk_bytes(), 0);
         tail.append(&pool, batch(100_000), b"more", &[]);
-        let written = tail.write_slices(&pool, 100_000, 100_004).concat();
+        let written = tail.write_slices(100_000, 100_004).concat();
         assert_eq!(written[..1696], bytes[98_304..]);
         assert_eq!(&written[1696..1700], b"more");
     }

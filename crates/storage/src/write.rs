@@ -220,7 +220,7 @@ impl Log {
         let is_direct = segment.file.as_ref().is_some_and(|file| file.info().direct);
         let mut slices = Vec::new();
         if is_direct {
-            slices = segment.tail.write_slices(&self.0.storage.pool, start, end);
+            slices = segment.tail.write_slices(start, end);
         } else {
             segment.tail.slices(start, end, &mut slices);
         }

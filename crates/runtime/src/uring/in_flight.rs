@@ -12,12 +12,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use io_uring::{opcode, squeue::Entry, squeue::Flags, types};
+use io_uring::{IoUring, opcode, squeue::Entry, squeue::Flags, types};
 
-use super::{names::NameWork, provided};
+use super::{
+    names::NameWork,
+    provided,
+    registered::RegisteredBuffers,
+    transfers::{FileRead, FileWrite},
+};
 use crate::{
     Buffer, BufferPool, Errno, Op,
-    buffer::BLOCK_ALIGNMENT,
     driver::{FileId, Output, SocketId, SyncKind, Token},
     sys::{
         self,
@@ -35,8 +39,8 @@ pub(super) struct InFlight {
 }
 
 enum Work {
-    Read { file: RawFd, position: u64, wanted: usize, done: usize, buffer: Option<Buffer> },
-    Write { file: RawFd, position: u64, done: usize, slices: Vec<Bytes>, vectors: Vec<libc::iovec> },
+    Read(FileRead),
+    Write(FileWrite),
     Sync { file: RawFd, kind: SyncKind },
     Allocate { file: RawFd, position: u64, length: u64 },
     SetLength { file: RawFd, length: u64 },
@@ -112,7 +116,7 @@ fn socket(id: SocketId) -> RawFd {
     raw(id.0)
 }
 
-fn length_of(length: usize) -> u32 {
+pub(super) fn length_of(length: usize) -> u32 {
     u32::try_from(length).expect("one operation moves less than 4 GiB")
 }
 
@@ -121,16 +125,12 @@ impl InFlight {
     /// For what can be refused without the kernel.
     pub(super) fn new(token: Token, op: Op) -> Result<InFlight, Errno> {
         let work = match op {
-            Op::Read { file: id, position, length, buffer } => Work::Read {
-                file: file(id),
-                position,
-                wanted: length,
-                done: 0,
-                buffer: Some(buffer),
-            },
+            Op::Read { file: id, position, length, buffer } => {
+                Work::Read(FileRead::new(file(id), position, length, buffer))
+            }
             Op::Write { file: id, position, slices } => {
                 assert!(slices.len() <= SLICES_MAX, "a write of {} slices", slices.len());
-                Work::Write { file: file(id), position, done: 0, slices, vectors: Vec::new() }
+                Work::Write(FileWrite::new(file(id), position, slices))
             }
             Op::Sync { file: id, kind } => Work::Sync { file: file(id), kind },
             Op::Allocate { file: id, position, length } => {
@@ -175,17 +175,26 @@ impl InFlight {
 
     /// Where and how much it writes, if it does.
     pub(super) fn writes(&self) -> Option<(FileId, u64, usize)> {
-        let Work::Write { file, position, slices, .. } = &self.work else { return None };
-        let file = FileId(u32::try_from(*file).expect("descriptors are not negative"));
-        Some((file, *position, slices.iter().map(Bytes::len).sum()))
+        let Work::Write(write) = &self.work else { return None };
+        let file = FileId(u32::try_from(write.file).expect("descriptors are not negative"));
+        Some((file, write.position, write.length()))
+    }
+
+    /// Finds the registered buffer that it reads into or writes from; may register it.
+    pub(super) fn find_slot(&mut self, registered: &mut RegisteredBuffers, ring: &IoUring) {
+        if let Work::Read(read) = &mut self.work {
+            read.find_slot(registered, ring);
+        } else if let Work::Write(write) = &mut self.work {
+            write.find_slot(registered, ring);
+        }
     }
 
     /// The descriptor that it works on, whose close has to wait for it.
     pub(super) fn uses(&self) -> Option<RawFd> {
         match &self.work {
-            Work::Read { file, .. }
-            | Work::Write { file, .. }
-            | Work::Sync { file, .. }
+            Work::Read(read) => Some(read.file),
+            Work::Write(write) => Some(write.file),
+            Work::Sync { file, .. }
             | Work::Allocate { file, .. }
             | Work::SetLength { file, .. } => Some(*file),
             Work::Receive { socket, .. }
@@ -199,20 +208,8 @@ impl InFlight {
     /// What to submit now. Pointers in it stay valid while `self` stays where it is.
     pub(super) fn entry(&mut self, has_provided: bool) -> Entry {
         match &mut self.work {
-            Work::Read { file, position, wanted, done, buffer } => {
-                let buffer = buffer.as_mut().expect("not completed");
-                let memory = &mut buffer.memory_mut()[*done..*wanted];
-                let at = *position + u64::try_from(*done).expect("64 bits");
-                opcode::Read::new(types::Fd(*file), memory.as_mut_ptr(), length_of(memory.len()))
-                    .offset(at)
-                    .build()
-            }
-            Work::Write { file, position, done, slices, vectors } => {
-                fill_vectors(vectors, slices, *done);
-                let at = *position + u64::try_from(*done).expect("64 bits");
-                let count = length_of(vectors.len());
-                opcode::Writev::new(types::Fd(*file), vectors.as_ptr(), count).offset(at).build()
-            }
+            Work::Read(read) => read.entry(),
+            Work::Write(write) => write.entry(),
             Work::Sync { file, kind } => {
                 let flags = match kind {
                     SyncKind::Data => types::FsyncFlags::DATASYNC,
@@ -298,7 +295,8 @@ impl InFlight {
             }
         };
         match &mut self.work {
-            Work::Read { .. } | Work::Write { .. } => self.transferred(count),
+            Work::Read(read) => read.transferred(count),
+            Work::Write(_) => Ended::With(Ok(Output::Count(count))),
             Work::Sync { .. }
             | Work::Allocate { .. }
             | Work::SetLength { .. }
@@ -333,30 +331,6 @@ impl InFlight {
             Work::Send { .. } => Ended::With(Ok(Output::Count(count))),
         }
     }
-
-    /// A file transfer went on by `count` bytes.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller has matched")]
-    fn transferred(&mut self, count: usize) -> Ended {
-        match &mut self.work {
-            Work::Read { wanted, done, buffer, .. } => {
-                *done += count;
-                // A read that ends off the grid has met the end of the file, and a direct one
-                // could not go on from there.
-                let more = count > 0 && *done < *wanted && done.is_multiple_of(BLOCK_ALIGNMENT);
-                if more {
-                    return Ended::Again;
-                }
-                let mut buffer = buffer.take().expect("completed once");
-                buffer.set_length(*done);
-                Ended::With(Ok(Output::Buffer(buffer)))
-            }
-            Work::Write { done, .. } => {
-                *done += count;
-                Ended::With(Ok(Output::Count(*done)))
-            }
-            _ => unreachable!("called for file transfers alone"),
-        }
-    }
 }
 
 impl Work {
@@ -371,7 +345,7 @@ fn message_flags(flags: libc::c_int) -> u32 {
 }
 
 /// Points `vectors` at the slices, without the first `skip` bytes; at most what one call takes.
-fn fill_vectors(vectors: &mut Vec<libc::iovec>, slices: &[Bytes], mut skip: usize) {
+pub(super) fn fill_vectors(vectors: &mut Vec<libc::iovec>, slices: &[Bytes], mut skip: usize) {
     vectors.clear();
     for slice in slices {
         if skip >= slice.len() {

@@ -12,7 +12,8 @@
 //! where the kernel has no such ring, a poll goes before it.
 //!
 //! Ladder down for older kernels: SINGLE_ISSUER + DEFER_TASKRUN (6.1), COOP_TASKRUN (5.19), plain;
-//! provided buffer ring (5.19) or poll; FTRUNCATE (6.9) and MKDIRAT (5.15) or the helper. `ENOMEM` (a small
+//! provided buffer ring (5.19) or poll;
+//! [registered buffers](registered) or plain ones; FTRUNCATE (6.9) and MKDIRAT (5.15) or the helper. `ENOMEM` (a small
 //! memlock limit) asks again for a smaller ring.
 //!
 //! Cost of a request of one frame: a receive and a send, submitted with others in one system call.
@@ -24,6 +25,8 @@ mod helper;
 mod in_flight;
 mod names;
 mod provided;
+mod registered;
+mod transfers;
 
 use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
 
@@ -35,6 +38,7 @@ use self::{
     helper::{Helper, Outcome, Task},
     in_flight::{Ended, InFlight},
     provided::ProvidedBuffers,
+    registered::{RegisteredBuffers, Vectored},
 };
 use crate::{
     BufferPool, Driver, DriverKind, Endpoint, Errno, Event, Instant, Message, Op, ShardIndex,
@@ -61,6 +65,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 struct Features {
     truncate: bool,
     make_directory: bool,
+    vectored: Vectored,
 }
 
 /// A ring that has what a driver needs.
@@ -89,6 +94,10 @@ impl Ring {
         let features = Features {
             truncate: probe.is_supported(opcode::Ftruncate::CODE),
             make_directory: probe.is_supported(opcode::MkDirAt::CODE),
+            vectored: match probe.is_supported(opcode::WritevFixed::CODE) {
+                true => Vectored::Yes,
+                false => Vectored::No,
+            },
         };
         Ok(Ring { ring, features })
     }
@@ -108,6 +117,7 @@ pub struct UringDriver {
     /// Operations that ended without the ring.
     ended: Vec<Event>,
     provided: Option<ProvidedBuffers>,
+    registered: Option<RegisteredBuffers>,
     helper: Helper,
     helped: Vec<Outcome>,
     alignments: Alignments,
@@ -131,9 +141,11 @@ impl UringDriver {
     pub(crate) fn with_ring(ring: Ring, endpoint: Endpoint, pool: BufferPool) -> UringDriver {
         let Ring { ring, features } = ring;
         let provided = ProvidedBuffers::register(&ring, &pool);
+        let registered = RegisteredBuffers::new(&ring, &pool, features.vectored);
         tracing::debug!(
             entries = ring.params().sq_entries(),
             provided = provided.is_some(),
+            registered = registered.is_some(),
             ?features,
             "ring set up"
         );
@@ -147,6 +159,7 @@ impl UringDriver {
             backlog: VecDeque::new(),
             ended: Vec::new(),
             provided,
+            registered,
             helper: Helper::default(),
             helped: Vec::new(),
             alignments: Alignments::default(),
@@ -158,7 +171,10 @@ impl UringDriver {
         }
     }
 
-    fn start(&mut self, token: Token, in_flight: InFlight) {
+    fn start(&mut self, token: Token, mut in_flight: InFlight) {
+        if let Some(registered) = &mut self.registered {
+            in_flight.find_slot(registered, &self.ring);
+        }
         if let Some(descriptor) = in_flight.uses() {
             self.descriptors.started(descriptor);
         }
@@ -472,6 +488,9 @@ impl Driver for UringDriver {
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) {
         events.append(&mut self.ended);
         self.collect_helped(events);
+        if let Some(registered) = &mut self.registered {
+            registered.release_retired(&self.ring);
+        }
         self.endpoint.drain(events);
         self.arm_events();
         // A ring that cannot be entered is a broken program or machine: nothing can go on.
@@ -556,7 +575,7 @@ mod tests {
     #[test]
     fn what_an_older_kernel_s_ring_lacks_the_helper_does() {
         let Ok(mut ring) = Ring::set_up() else { return };
-        ring.features = Features { truncate: false, make_directory: false };
+        ring.features = Features { truncate: false, make_directory: false, vectored: Vectored::No };
         let (mut endpoints, _) = mesh(1).unwrap();
         let driver = UringDriver::with_ring(ring, endpoints.remove(0), BufferPool::new(1 << 20));
         let mut executor = Executor::new(ShardIndex(0), 1, Box::new(driver));

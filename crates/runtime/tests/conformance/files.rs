@@ -85,6 +85,60 @@ fn many_small_slices_are_written_in_one_operation() {
     });
 }
 
+/// A driver may register memory that it writes from or reads into more than once: what it does has
+/// to be the same before and after, and when that memory has gone and other memory is in its place.
+#[test]
+fn memory_that_is_used_again_is_written_and_read_as_the_first_time() {
+    for (name, open) in drivers() {
+        for cached_bytes_max in [0, 16 << 20] {
+            eprintln!("driver {name}, {cached_bytes_max} bytes cached");
+            let pool = BufferPool::new(cached_bytes_max);
+            run(&mut executor(open, pool), |runtime| async move {
+                let directory = directory();
+                for (name, options) in [("direct", DIRECT), ("buffered", BUFFERED)] {
+                    let path = directory.path().join(name);
+                    let file = File::open(&runtime, path, options).await.unwrap();
+                    for round in 0..6 {
+                        write_and_read_again(&runtime, &file, round).await;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Writes from one chunk and reads into one buffer, more than once each.
+async fn write_and_read_again(runtime: &Runtime, file: &File, round: u8) {
+    let mut chunk = runtime.pool().take_append(256 << 10);
+    chunk.append(&pattern(round, 100_000));
+    let mut buffer = runtime.pool().take(200 << 10);
+    for position in [0, 1 << 20, 4096] {
+        let slices = vec![chunk.slice(0..40_960), chunk.padded_block(98_304..100_000)];
+        assert_eq!(file.write(position, slices).await, Ok(45_056));
+        assert_eq!(file.write(position + 45_056, vec![chunk.slice(0..8192)]).await, Ok(8192));
+        let expected = [
+            &chunk.slice(0..40_960)[..],
+            &chunk.slice(98_304..100_000),
+            &[0; 2400],
+            &chunk.slice(0..8192),
+        ]
+        .concat();
+        buffer = file.read(position, 53_248, buffer).await.unwrap();
+        assert_eq!(buffer[..], expected, "round {round}, at {position}");
+    }
+    // Slices of different memory, and of memory that is no pool's.
+    let (zeros, other) = (Bytes::from_static(&ZEROS.0), pattern(round, 4096));
+    let slices = vec![chunk.slice(4096..8192), zeros, buffer.freeze().slice(0..4096)];
+    assert_eq!(file.write(8192, slices).await, Ok(12_288));
+    let expected = [&chunk.slice(4096..8192)[..], &[0; 4096], &other].concat();
+    assert_eq!(read(file, runtime, 8192, 12_288).await[..], expected, "round {round}");
+}
+
+#[repr(align(4096))]
+struct Zeros([u8; 4096]);
+
+static ZEROS: Zeros = Zeros([0; 4096]);
+
 #[test]
 fn reads_are_short_only_at_the_end_of_the_file() {
     on_each_driver(|runtime| async move {
