@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Apache Kafka takes over a data directory: after a clean stop it must serve all that was written there.
+"""Apache Kafka and Odradek take over each other's data directories: all that was written there must be served.
 
     python3 tests/interop/run.py --broker target/release/odradek --driver uring
     python3 tests/interop/run.py --broker kafka        # the reference: Apache Kafka takes over its own directory
@@ -13,6 +13,7 @@ Options:
 The broker is started on an empty directory, filled (client.py), stopped by SIGTERM and started again on the way, and stopped
 for good. Then Apache Kafka is started on the directory, as the same node, with other ports: it must find nothing to repair,
 serve every topic, setting, record and committed offset, and carry on; and so again after its own restart.
+The other way round is in takeover.py; what Odradek has to refuse is in refusals.py.
 
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
@@ -30,6 +31,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "compat"))
 
 # The harness is beside this folder, so its path has to be known first.
+import refusals  # noqa: E402
+import takeover  # noqa: E402
 from harness import Failure, broker, install, report  # noqa: E402
 
 CLIENT_TIMEOUT_S = 240
@@ -54,6 +57,9 @@ def main():
     folder = arguments.cache / "interop-runs" / target
     shutil.rmtree(folder, ignore_errors=True)
     _run(arguments, tools, folder, results)
+    if arguments.broker != "kafka":
+        takeover.run(arguments, tools, folder, results, run_client)
+        refusals.run(arguments, tools, folder, results)
     return results.close()
 
 
@@ -93,10 +99,10 @@ def _run(arguments, tools, folder, results):
 def _write(tools, folder, writer, results):
     """Fills the directory over two runs of the broker; whether all of it went well."""
     writer.start()
-    filled = _client(tools, folder, writer, results, "fill-first")
+    filled = run_client(tools, folder, writer, results, "fill-first")
     writer.restart()
     # Either way it is stopped by SIGTERM, so that a failing part leaves the directory to look at.
-    filled = filled and _client(tools, folder, writer, results, "fill-second")
+    filled = filled and run_client(tools, folder, writer, results, "fill-second")
     writer.stop()
     return filled
 
@@ -111,10 +117,10 @@ def _read(tools, folder, reader, results):
     if failure:
         return
     _check_log(reader, results)
-    _client(tools, folder, reader, results, "check")
-    _client(tools, folder, reader, results, "carry-on")
+    run_client(tools, folder, reader, results, "check")
+    run_client(tools, folder, reader, results, "carry-on")
     reader.restart()
-    _client(tools, folder, reader, results, "check-again")
+    run_client(tools, folder, reader, results, "check-again")
     reader.stop()
 
 
@@ -135,7 +141,7 @@ def _check_log(reader, results):
     results.add("takeover", "Apache Kafka finds a clean stop and nothing to repair", failure, 0)
 
 
-def _client(tools, folder, server, results, part):
+def run_client(tools, folder, server, results, part):
     """Runs one part of client.py, which prints a JSON line per test; returns whether all passed."""
     command = [tools.python, HERE / "client.py", part, server.address, folder / "expected.pickle"]
     log_path = folder / f"{part}.log"

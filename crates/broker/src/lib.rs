@@ -12,6 +12,7 @@
 //! ```
 
 pub mod api;
+mod claim;
 pub mod config;
 mod connection;
 mod controller;

@@ -16,7 +16,10 @@ use model::{
     record_batch::{BatchOptions, NewRecord, RecordBatch, RecordBatchBuilder, attribute, batches},
 };
 use runtime::{Errno, Runtime};
-use storage::{FirstBatch, Log};
+use storage::{
+    FirstBatch, Log,
+    files::{Piece, SegmentReader},
+};
 use wire::{
     control_record::ControlRecord,
     kraft_version_record::KRaftVersionRecord,
@@ -71,6 +74,8 @@ pub(crate) struct Contents {
     pub(crate) voters: Option<Vec<Voter>>,
     /// The epoch of the last batch.
     pub(crate) last_epoch: i32,
+    /// A snapshot was read to its end.
+    has_snapshot_footer: bool,
 }
 
 impl Contents {
@@ -79,14 +84,15 @@ impl Contents {
         for batch in batches(bytes) {
             let batch = batch.map_err(|error| Error::Metadata(error.to_string()))?;
             batch.verify_crc().map_err(|error| Error::Metadata(error.to_string()))?;
-            self.last_epoch = self.last_epoch.max(batch.leader_epoch().0);
-            if batch.is_control() {
-                self.add_control(&batch)?;
-            } else {
-                self.add_data(&batch)?;
-            }
+            self.add_batch(&batch)?;
         }
         Ok(())
+    }
+
+    /// Adds what a batch with a right CRC says.
+    fn add_batch(&mut self, batch: &RecordBatch<'_>) -> Result<(), Error> {
+        self.last_epoch = self.last_epoch.max(batch.leader_epoch().0);
+        if batch.is_control() { self.add_control(batch) } else { self.add_data(batch) }
     }
 
     fn add_control(&mut self, batch: &RecordBatch<'_>) -> Result<(), Error> {
@@ -95,6 +101,7 @@ impl Contents {
             let (Some(key), Some(value)) = (record.key, record.value) else { continue };
             let control = ControlRecord::decode(key, value)
                 .map_err(|error| Error::Metadata(error.to_string()))?;
+            self.has_snapshot_footer |= matches!(control, ControlRecord::SnapshotFooter(_));
             if let ControlRecord::Voters(voters) = control {
                 self.voters = Some(
                     voters
@@ -133,6 +140,11 @@ pub(crate) async fn read_log(log: &Log, contents: &mut Contents) -> Result<(), E
     let snapshot_end = contents.metadata.snapshot.as_ref().map_or(Offset::ZERO, |(end, _)| *end);
     let mut from = log.log_start_offset().max(snapshot_end);
     let end = log.log_end_offset();
+    if from > snapshot_end || snapshot_end > end {
+        return Err(Error::Metadata(format!(
+            "the newest whole snapshot ends at offset {snapshot_end}, and the log is {from} to {end}"
+        )));
+    }
     while from < end {
         let read = log
             .read(from, READ_BYTES, FirstBatch::Whole, end)
@@ -147,34 +159,82 @@ pub(crate) async fn read_log(log: &Log, contents: &mut Contents) -> Result<(), E
     Ok(())
 }
 
-/// Reads the snapshot in `directory` with the highest end offset, if there is one.
+/// Reads the metadata without opening its log, as far as it is whole, and changes nothing.
 ///
 /// # Errors
-/// The operating system's.
+/// The operating system's; when there is what is no metadata.
+pub(crate) async fn look(
+    runtime: &Runtime,
+    directory: &Path,
+    contents: &mut Contents,
+) -> Result<(), Error> {
+    read_snapshot(runtime, directory, contents).await?;
+    let from = contents.metadata.snapshot.as_ref().map_or(Offset::ZERO, |(end, _)| *end);
+    let entries = runtime.list_directory(directory).await.map_err(Error::io(directory))?;
+    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    names.retain(|name| name.ends_with(".log"));
+    names.sort_unstable();
+    for name in names {
+        let reader = SegmentReader::open(runtime, &directory.join(name)).await;
+        let mut reader = reader.map_err(Error::Storage)?;
+        loop {
+            match reader.next().await.map_err(Error::Storage)? {
+                Some(Piece::Batch { batch, .. }) if batch.verify_crc().is_ok() => {
+                    if batch.base_offset() >= from {
+                        contents.add_batch(&batch)?;
+                    }
+                }
+                None => break,
+                // Recovery will judge it.
+                Some(_) => return Ok(()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the newest snapshot in `directory` that is whole, if there is one.
+///
+/// # Errors
+/// The operating system's; when there are snapshots and none is whole.
 pub(crate) async fn read_snapshot(
     runtime: &Runtime,
     directory: &Path,
     contents: &mut Contents,
 ) -> Result<(), Error> {
     let entries = runtime.list_directory(directory).await.map_err(Error::io(directory))?;
-    let newest = entries
+    let mut snapshots: Vec<(i64, i32, &str)> = entries
         .iter()
         .filter_map(|entry| {
             let stem = entry.name.strip_suffix(".checkpoint")?;
             let (offset, epoch) = stem.split_once('-')?;
-            Some((offset.parse::<i64>().ok()?, epoch.parse::<i32>().ok()?, &entry.name))
+            Some((offset.parse().ok()?, epoch.parse().ok()?, entry.name.as_str()))
         })
-        .max();
-    let Some((offset, epoch, name)) = newest else { return Ok(()) };
-    let path = directory.join(name);
-    let bytes = runtime.read_file(&path, SNAPSHOT_BYTES_MAX).await.map_err(Error::io(&path))?;
-    contents.add(&bytes)?;
-    contents.last_epoch = contents.last_epoch.max(epoch);
-    // The batches of a snapshot have offsets of their own.
-    let batches = std::mem::take(&mut contents.metadata.batches);
-    let records = batches.into_iter().flat_map(|(_, records)| records).collect();
-    contents.metadata.snapshot = Some((Offset(offset), records));
-    Ok(())
+        .collect();
+    snapshots.sort_unstable();
+    let mut refused = None;
+    while let Some((offset, epoch, name)) = snapshots.pop() {
+        let path = directory.join(name);
+        let bytes = runtime.read_file(&path, SNAPSHOT_BYTES_MAX).await.map_err(Error::io(&path))?;
+        let mut read = Contents::default();
+        let whole = read.add(&bytes).and_then(|()| {
+            let is_whole = read.has_snapshot_footer;
+            is_whole.then_some(()).ok_or_else(|| Error::Metadata("it has no end".to_owned()))
+        });
+        if let Err(error) = whole {
+            tracing::warn!(path = %path.display(), %error, "a snapshot that is not whole");
+            refused = Some(error);
+            continue;
+        }
+        // The batches of a snapshot have offsets of their own.
+        let batches = std::mem::take(&mut read.metadata.batches);
+        let records = batches.into_iter().flat_map(|(_, records)| records).collect();
+        read.metadata.snapshot = Some((Offset(offset), records));
+        read.last_epoch = read.last_epoch.max(epoch);
+        *contents = read;
+        return Ok(());
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 /// Writes the first snapshot of a new directory: who votes, and the features.

@@ -20,7 +20,7 @@ use std::{
 use cluster::{
     Controller, MetadataImage, MetadataRecord,
     controller::{BrokerStart, bootstrap_log},
-    quorum::{self, DirectoryClaim, Voter},
+    quorum::{self, Voter},
     record::EndPoint,
 };
 use model::{
@@ -35,6 +35,7 @@ use storage::{
 
 use crate::{
     Error,
+    claim::{self, Claim},
     config::BrokerConfig,
     controller::{self, ControllerHost},
     follow::delta_of_everything,
@@ -143,17 +144,22 @@ async fn run_first(
     on_ready: Box<dyn FnOnce(Ready) + Send>,
 ) -> Result<(), Error> {
     let path = shard.config.data_dir.clone();
-    let directory = Box::pin(LogDirectory::open(&shard.runtime, &path, OpenMode::CreateIfMissing))
+    let directory = Box::pin(LogDirectory::look(&shard.runtime, &path, OpenMode::CreateIfMissing))
         .await
         .map_err(Error::Storage)?;
     for name in directory.unknown() {
         tracing::debug!(name, "left alone in the data directory");
     }
-    let identity = Box::pin(identify(shard, &directory)).await?;
-    let started = Box::pin(start_metadata(shard, &directory, &identity)).await?;
+    let claim = Box::pin(claim::judge(shard, &directory)).await?;
+    directory.take().await.map_err(Error::Storage)?;
+    let started = Box::pin(start_metadata(shard, &directory, &claim)).await?;
     Box::pin(set_strays_aside(shard, &directory, &started.image)).await?;
     let plan = Arc::new(StartPlan::new(directory.partitions()));
-    let begin = Begin { identity, plan: Arc::clone(&plan), metadata: Arc::new(started.metadata) };
+    let begin = Begin {
+        identity: claim.identity,
+        plan: Arc::clone(&plan),
+        metadata: Arc::new(started.metadata),
+    };
     for begun in shard.call_all(begin).await {
         begun.map_err(Error::Partition)?;
     }
@@ -180,53 +186,6 @@ async fn run_first(
     Box::pin(shard.serve_until_stopped(&directory)).await
 }
 
-/// Who this node is: as the directory says, or newly made up.
-async fn identify(shard: &Rc<Shard>, directory: &LogDirectory) -> Result<Identity, Error> {
-    let Some(text) = directory.meta_properties() else {
-        let cluster_id = match &shard.config.cluster_id {
-            Some(id) => id.clone(),
-            None => metadata_log::new_id(&shard.runtime).to_string(),
-        };
-        let directory_id = metadata_log::new_id(&shard.runtime);
-        let content = format!(
-            "version=1\ncluster.id={cluster_id}\nnode.id={}\ndirectory.id={directory_id}\n",
-            shard.config.node_id
-        );
-        directory.write_meta_properties(&content).await.map_err(Error::Storage)?;
-        return Ok(Identity { cluster_id, directory_id });
-    };
-    let property = |name: &str| {
-        text.lines().find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == name).then(|| value.trim().to_owned())
-        })
-    };
-    let refuse = |what: &str| {
-        let path = directory.path().display();
-        Err(Error::Config(format!("{path}/meta.properties: {what}")))
-    };
-    let (Some(cluster_id), Some(node)) = (property("cluster.id"), property("node.id")) else {
-        return refuse("cluster.id or node.id is missing");
-    };
-    if property("version").as_deref() != Some("1") {
-        return refuse("only version 1 is known");
-    }
-    if node != shard.config.node_id.to_string() {
-        return refuse(&format!(
-            "it is node.id {node}, and node.id {} is set",
-            shard.config.node_id
-        ));
-    }
-    if let Some(set) = shard.config.cluster_id.as_ref().filter(|set| **set != cluster_id) {
-        return refuse(&format!("it is of cluster {cluster_id}, and cluster {set} is set"));
-    }
-    match property("directory.id").as_deref().map(str::parse::<Uuid>) {
-        Some(Ok(directory_id)) => Ok(Identity { cluster_id, directory_id }),
-        Some(Err(error)) => refuse(&format!("directory.id: {error}")),
-        None => refuse("directory.id is missing"),
-    }
-}
-
 /// The metadata as it stands when this node has registered.
 struct StartedMetadata {
     image: MetadataImage,
@@ -238,9 +197,9 @@ struct StartedMetadata {
 async fn start_metadata(
     shard: &Rc<Shard>,
     directory: &LogDirectory,
-    identity: &Identity,
+    claim: &Claim,
 ) -> Result<StartedMetadata, Error> {
-    let runtime = &shard.runtime;
+    let (runtime, identity) = (&shard.runtime, &claim.identity);
     let path = directory.path().join(format!("{CLUSTER_METADATA}-0"));
     let voter = Voter { id: shard.node(), directory_id: identity.directory_id };
     let known = directory.partitions().iter().find(|one| one.topic == CLUSTER_METADATA);
@@ -266,24 +225,18 @@ async fn start_metadata(
             Box::pin(created).await.map_err(Error::Storage)?
         }
     };
-    if contents.metadata.snapshot.is_none() && log.log_end_offset() == Offset::ZERO {
-        // New, or a first start that did not get further than this.
+    if claim.is_new {
+        // A first start that did not get further than this has left another directory's id.
+        contents = Contents::default();
         Box::pin(metadata_log::write_first_snapshot(runtime, &path, voter)).await?;
         Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;
+        let content = claim::meta_properties(shard, identity);
+        directory.write_meta_properties(&content).await.map_err(Error::Storage)?;
     }
     Box::pin(metadata_log::read_log(&log, &mut contents)).await?;
     let before = Box::pin(metadata_log::read_quorum_state(runtime, &path)).await?;
     let mut metadata = contents.metadata;
     let mut image = metadata.image().map_err(Error::Cluster)?;
-    let claim = DirectoryClaim {
-        node: shard.node(),
-        directory_node: shard.node(),
-        directory_id: identity.directory_id,
-        voters: contents.voters.as_deref(),
-        quorum_state: before.as_ref(),
-        metadata_version: Some(image.metadata_version()).filter(|level| *level > 0),
-    };
-    quorum::may_take_directory(&claim).map_err(Error::Cluster)?;
     let state = quorum::next_state(before.as_ref(), contents.last_epoch, shard.node())
         .map_err(Error::Cluster)?;
     Box::pin(metadata_log::write_quorum_state(runtime, &path, &state)).await?;

@@ -236,6 +236,12 @@ impl MetadataImage {
         settings.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Whether a controller of this id is registered.
+    #[must_use]
+    pub fn has_controller(&self, id: NodeId) -> bool {
+        self.controllers.contains_key(&id)
+    }
+
     /// The finalized level of a feature; 0 where it is not finalized.
     #[must_use]
     pub fn feature(&self, name: &str) -> i16 {

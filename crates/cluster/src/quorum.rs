@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 
 use model::{NodeId, Uuid};
 
-use crate::Error;
 use crate::feature::{METADATA_VERSION_MAX, METADATA_VERSION_MIN};
 use crate::json::{self, Quoted, Value};
+use crate::{Error, MetadataImage};
 
 /// The file of the metadata partition that holds [`QuorumState`].
 pub const QUORUM_STATE_FILE: &str = "quorum-state";
@@ -129,7 +129,7 @@ pub struct Voter {
 }
 
 /// What a directory says of the quorum that its metadata belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct DirectoryClaim<'a> {
     /// This node's id, as configured.
     pub node: NodeId,
@@ -142,12 +142,12 @@ pub struct DirectoryClaim<'a> {
     pub voters: Option<&'a [Voter]>,
     /// quorum-state, if there is one.
     pub quorum_state: Option<&'a QuorumState>,
-    /// The finalized level of `metadata.version`; `None` where no record says.
-    pub metadata_version: Option<i16>,
+    /// What its snapshot and log say.
+    pub metadata: &'a MetadataImage,
 }
 
-/// Whether this node may take the directory: only if its quorum is exactly this node, and its
-/// records are ones that are known here.
+/// Whether this node may take the directory: only if its quorum is exactly this node, its records
+/// are ones that are known here, no other broker belongs to it and no other log directory.
 ///
 /// # Errors
 /// [`Error::ForeignDirectory`] says in one line why not.
@@ -189,24 +189,52 @@ pub fn may_take_directory(claim: &DirectoryClaim<'_>) -> Result<(), Error> {
             return refuse("it names no voters: its metadata belongs to another node".to_owned());
         }
     }
-    match claim.metadata_version {
-        Some(METADATA_VERSION_MIN..=METADATA_VERSION_MAX) => Ok(()),
-        Some(level) => refuse(format!(
-            "its metadata.version is {level}, and {METADATA_VERSION_MIN} to \
-             {METADATA_VERSION_MAX} are known"
-        )),
-        None => refuse("it names no metadata.version".to_owned()),
+    match claim.metadata.metadata_version() {
+        METADATA_VERSION_MIN..=METADATA_VERSION_MAX => {}
+        0 => return refuse("it names no metadata.version".to_owned()),
+        level => {
+            return refuse(format!(
+                "its metadata.version is {level}, and {METADATA_VERSION_MIN} to \
+                 {METADATA_VERSION_MAX} are known"
+            ));
+        }
+    }
+    is_alone(claim).map_or(Ok(()), refuse)
+}
+
+/// Why the directory is not all there is of its cluster.
+fn is_alone(claim: &DirectoryClaim<'_>) -> Option<String> {
+    let (node, brokers) = (claim.node, claim.metadata.brokers());
+    if brokers.keys().any(|id| *id != node) {
+        let ids = listed(brokers.keys().copied());
+        return Some(format!("the brokers of its cluster are {ids} and not node {node} alone"));
+    }
+    match brokers.get(&node) {
+        Some(broker) if broker.log_dirs.iter().any(|id| *id != claim.directory_id) => {
+            Some(format!(
+                "node {node} has {} log directories, and one is known here",
+                broker.log_dirs.len()
+            ))
+        }
+        None if claim.metadata.has_controller(node) => {
+            Some(format!("node {node} is a controller there and no broker"))
+        }
+        Some(_) | None => None,
     }
 }
 
 fn listed(ids: impl Iterator<Item = NodeId>) -> String {
-    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    let mut ids: Vec<NodeId> = ids.collect();
+    ids.sort_unstable();
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     format!("[{}]", ids.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{MetadataRecord, RegisterBroker, RegisterController};
+    use model::Offset;
 
     const V1: &str = "{\"leaderId\":1,\"leaderEpoch\":3,\"votedId\":-1,\
         \"votedDirectoryId\":\"AAAAAAAAAAAAAAAAAAAAAA\",\"data_version\":1}";
@@ -239,9 +267,72 @@ mod tests {
         assert!(next_state(None, i32::MAX, node).is_err());
     }
 
+    const OURS: Uuid = Uuid([7; 16]);
+
+    fn level(feature_level: i16) -> MetadataRecord {
+        MetadataRecord::FeatureLevel { name: "metadata.version".to_owned(), feature_level }
+    }
+
+    fn judge(
+        voters: Option<&[Voter]>,
+        state: Option<&QuorumState>,
+        records: &[MetadataRecord],
+        expected: &str,
+    ) {
+        let metadata = MetadataImage::from_snapshot(records, Offset(9)).unwrap();
+        let result = may_take_directory(&DirectoryClaim {
+            node: NodeId(1),
+            directory_node: NodeId(1),
+            directory_id: OURS,
+            voters,
+            quorum_state: state,
+            metadata: &metadata,
+        });
+        let message = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(message.is_empty(), expected.is_empty(), "{message}");
+        assert!(!message.contains('\n'));
+    }
+
+    #[test]
+    fn a_directory_of_a_larger_cluster_is_refused() {
+        let controller = || {
+            MetadataRecord::RegisterController(RegisterController {
+                controller_id: NodeId(1),
+                incarnation_id: OURS,
+                end_points: Vec::new(),
+                features: Vec::new(),
+            })
+        };
+        let broker = |id: i32, log_dirs: &[Uuid]| {
+            MetadataRecord::RegisterBroker(RegisterBroker {
+                broker_id: NodeId(id),
+                incarnation_id: OURS,
+                broker_epoch: 3,
+                end_points: Vec::new(),
+                features: Vec::new(),
+                rack: None,
+                fenced: false,
+                in_controlled_shutdown: false,
+                log_dirs: log_dirs.to_vec(),
+                cordoned_log_dirs: None,
+            })
+        };
+        let check = |records: &[MetadataRecord], expected: &str| {
+            let records = [&[level(33)], records].concat();
+            judge(Some(&[Voter { id: NodeId(1), directory_id: OURS }]), None, &records, expected);
+        };
+        check(&[], "");
+        check(&[controller(), broker(1, &[OURS])], "");
+        check(&[controller()], "controller there and no broker");
+        check(&[controller(), broker(2, &[OURS])], "the brokers of its cluster are [2]");
+        check(&[broker(1, &[OURS]), broker(3, &[])], "[1, 3]");
+        check(&[broker(1, &[OURS, Uuid([8; 16])])], "2 log directories");
+    }
+
     #[test]
     fn only_the_sole_voter_takes_a_directory() {
-        let directory_id = Uuid::from_random(1, 2);
+        let directory_id = OURS;
         let ours = Voter { id: NodeId(1), directory_id };
         let other = Voter { id: NodeId(2), directory_id: Uuid::from_random(3, 4) };
         let state = |voters: &[i32]| QuorumState {
@@ -252,19 +343,12 @@ mod tests {
             static_voters: Some(voters.iter().copied().map(NodeId).collect()),
         };
         type Claimed<'a> = Option<&'a [Voter]>;
-        let check = |voters: Claimed<'_>, state: Option<&QuorumState>, version, expected: &str| {
-            let result = may_take_directory(&DirectoryClaim {
-                node: NodeId(1),
-                directory_node: NodeId(1),
-                directory_id,
-                voters,
-                quorum_state: state,
-                metadata_version: version,
-            });
-            let message = result.err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(message.contains(expected), "{message}");
-            assert_eq!(message.is_empty(), expected.is_empty(), "{message}");
-            assert!(!message.contains('\n'));
+        let check = |voters: Claimed<'_>,
+                     state: Option<&QuorumState>,
+                     version: Option<i16>,
+                     expected: &str| {
+            let records = version.map(level);
+            judge(voters, state, records.as_slice(), expected);
         };
         check(Some(&[ours]), None, Some(33), "");
         check(Some(&[Voter { directory_id: Uuid::ZERO, ..ours }]), None, Some(23), "");

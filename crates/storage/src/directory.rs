@@ -81,12 +81,27 @@ pub struct LogDirectory {
 }
 
 impl LogDirectory {
-    /// Locks and reads a log directory, and removes the clean-shutdown marker.
+    /// Locks and reads a log directory, and takes it: [`LogDirectory::look`], then
+    /// [`LogDirectory::take`].
+    ///
+    /// # Errors
+    /// Theirs.
+    pub async fn open(
+        runtime: &Runtime,
+        path: &Path,
+        mode: OpenMode,
+    ) -> Result<LogDirectory, Error> {
+        let directory = LogDirectory::look(runtime, path, mode).await?;
+        directory.take().await?;
+        Ok(directory)
+    }
+
+    /// Locks and reads a log directory. Nothing that was in it is changed.
     ///
     /// # Errors
     /// [`Error::Locked`] when another process has it; the operating system's; a checkpoint that
     /// makes no sense is none: what it says is derived.
-    pub async fn open(
+    pub async fn look(
         runtime: &Runtime,
         path: &Path,
         mode: OpenMode,
@@ -112,10 +127,23 @@ impl LogDirectory {
             checkpoints: RefCell::default(),
         };
         directory.read_meta_properties().await?;
-        directory.take_marker().await?;
-        directory.make_names_durable().await?;
+        directory.read_marker().await?;
         directory.list().await?;
         Ok(directory)
+    }
+
+    /// Removes the clean-shutdown marker, durably: a crash from here on is one.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn take(&self) -> Result<(), Error> {
+        if self.stop == CleanStop::Clean {
+            let marker = self.path.join(CLEAN_SHUTDOWN);
+            self.runtime.remove_file(&marker).await.map_err(Error::io(marker))?;
+            let synced = self.runtime.sync_directory(&self.path).await;
+            synced.map_err(Error::io(&self.path))?;
+        }
+        self.make_names_durable().await
     }
 
     /// Where it is.
@@ -230,8 +258,7 @@ impl LogDirectory {
         Ok(())
     }
 
-    /// Reads the clean-shutdown marker and removes it, durably: a crash from here on is one.
-    async fn take_marker(&mut self) -> Result<(), Error> {
+    async fn read_marker(&mut self) -> Result<(), Error> {
         let path = self.path.join(CLEAN_SHUTDOWN);
         let Some(content) = read_small_file(&self.runtime, &path, PROPERTIES_BYTES_MAX).await?
         else {
@@ -239,8 +266,7 @@ impl LogDirectory {
         };
         self.stop = CleanStop::Clean;
         self.broker_epoch = broker_epoch_of(&content);
-        self.runtime.remove_file(&path).await.map_err(Error::io(path))?;
-        self.runtime.sync_directory(&self.path).await.map_err(Error::io(&self.path))
+        Ok(())
     }
 
     /// A process that was killed may have made directories whose names are not durable yet.
@@ -365,7 +391,7 @@ pub(crate) fn partition_of_path(path: &Path) -> Option<(String, PartitionId)> {
     parse_partition_name(path.file_name()?.to_str()?)
 }
 
-fn topic_id_of(content: &[u8]) -> Option<TopicId> {
+pub(crate) fn topic_id_of(content: &[u8]) -> Option<TopicId> {
     let text = std::str::from_utf8(content).ok()?;
     let mut lines = text.lines().map(str::trim);
     let is_known = lines.next()? == "version: 0";
@@ -373,7 +399,7 @@ fn topic_id_of(content: &[u8]) -> Option<TopicId> {
     is_known.then_some(id)
 }
 
-fn broker_epoch_of(content: &[u8]) -> Option<i64> {
+pub(crate) fn broker_epoch_of(content: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(content).ok()?;
     let rest = text.split_once("\"brokerEpoch\"")?.1.trim_start().strip_prefix(':')?;
     let number: String = rest
@@ -384,7 +410,7 @@ fn broker_epoch_of(content: &[u8]) -> Option<i64> {
     number.parse().ok()
 }
 
-fn parse_offsets(content: &[u8]) -> Option<BTreeMap<(String, PartitionId), Offset>> {
+pub(crate) fn parse_offsets(content: &[u8]) -> Option<BTreeMap<(String, PartitionId), Offset>> {
     checkpoint::lines(content)?
         .into_iter()
         .map(|line| {
@@ -408,7 +434,7 @@ fn text(points: &[RecoveryPoint], offset: impl Fn(&RecoveryPoint) -> Option<Offs
 }
 
 /// Creates a directory, and those above it that are missing. Each of these is made durable in the
-/// one above it before anything is put into it; the last one is by [`LogDirectory::open`].
+/// one above it before anything is put into it; the last one is by [`LogDirectory::take`].
 async fn create_with_parents(runtime: &Runtime, path: &Path) -> Result<(), Error> {
     // Up to one that can be made or is there, then down again, each once.
     let mut missing = Vec::new();

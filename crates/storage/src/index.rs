@@ -16,15 +16,31 @@ pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
 pub(crate) const TIME_ENTRY_BYTES: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OffsetEntry {
-    delta: u32,
-    position: u32,
+pub(crate) struct OffsetEntry {
+    pub(crate) delta: u32,
+    pub(crate) position: u32,
+}
+
+impl OffsetEntry {
+    pub(crate) fn decode(bytes: [u8; OFFSET_ENTRY_BYTES]) -> OffsetEntry {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        let delta = u32::from_be_bytes([a, b, c, d]);
+        OffsetEntry { delta, position: u32::from_be_bytes([e, f, g, h]) }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TimeEntry {
-    timestamp: TimestampMs,
-    delta: u32,
+pub(crate) struct TimeEntry {
+    pub(crate) timestamp: TimestampMs,
+    pub(crate) delta: u32,
+}
+
+impl TimeEntry {
+    pub(crate) fn decode(bytes: [u8; TIME_ENTRY_BYTES]) -> TimeEntry {
+        let [timestamp @ .., a, b, c, d] = bytes;
+        let timestamp = TimestampMs(i64::from_be_bytes(timestamp));
+        TimeEntry { timestamp, delta: u32::from_be_bytes([a, b, c, d]) }
+    }
 }
 
 /// Both indexes of one segment.
@@ -186,12 +202,11 @@ impl Indexes {
             return None;
         }
         for entry in entries {
-            let delta = u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]);
-            let position = u32::from_be_bytes([entry[4], entry[5], entry[6], entry[7]]);
+            let entry = OffsetEntry::decode(*entry);
+            let OffsetEntry { delta, position } = entry;
             if position == 0 && delta == 0 {
                 break;
             }
-            let entry = OffsetEntry { delta, position };
             let rises = indexes
                 .offsets
                 .last()
@@ -211,13 +226,11 @@ impl Indexes {
             return None;
         }
         for entry in entries {
-            let (timestamp, delta) = entry.split_at(8);
-            let timestamp = TimestampMs(i64::from_be_bytes(timestamp.try_into().ok()?));
-            let delta = u32::from_be_bytes(delta.try_into().ok()?);
+            let entry = TimeEntry::decode(*entry);
+            let TimeEntry { timestamp, delta } = entry;
             if timestamp.0 == 0 && delta == 0 && !self.times.is_empty() {
                 break;
             }
-            let entry = TimeEntry { timestamp, delta };
             let rises = self
                 .times
                 .last()

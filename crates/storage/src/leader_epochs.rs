@@ -72,6 +72,11 @@ impl LeaderEpochs {
         self.entries.first().map(|(_, start)| *start)
     }
 
+    /// All of them.
+    pub(crate) fn into_entries(self) -> Vec<(LeaderEpoch, Offset)> {
+        self.entries
+    }
+
     /// The file's content.
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut text = format!("0\n{}\n", self.entries.len());

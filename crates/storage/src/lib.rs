@@ -21,6 +21,7 @@ mod commit;
 mod damage;
 mod directory;
 mod error;
+pub mod files;
 mod finish;
 mod index;
 mod inspect;

@@ -150,9 +150,11 @@ class Kafka(Broker):
     name = "Apache Kafka"
     clean_exit_codes = (0, 143)
 
-    def __init__(self, folder, tools, settings=None, data_dir=None):
+    def __init__(self, folder, tools, settings=None, data_dir=None, quorum="dynamic"):
+        """`quorum`: how the voters are known, "dynamic" from the log or "static" from the settings."""
         super().__init__(folder)
         self.tools = tools
+        self.quorum = quorum
         self.data_dir = pathlib.Path(data_dir) if data_dir else self.data_dir
         self.controller_port = _free_port()
         self.properties = {
@@ -172,20 +174,30 @@ class Kafka(Broker):
             "group.initial.rebalance.delay.ms": "0",
             **(settings or {}),
         }
+        if quorum == "static":
+            del self.properties["controller.quorum.bootstrap.servers"]
+            self.properties["controller.quorum.voters"] = f"{self.properties['node.id']}@{self.host}:{self.controller_port}"
+
+    def format(self, *options):
+        """Makes the data directory with Kafka's own tool; `options` are the tool's."""
+        done = subprocess.run(
+            self.tools.java("-cp", f"{self.tools.jars}/*", "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID,
+                            "-c", str(self._write_properties()), *options, heap_mb=256),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )
+        if done.returncode != 0:
+            raise Failure(f"Apache Kafka's StorageTool failed: {done.stdout.strip()}")
+
+    def _write_properties(self):
+        path = self.folder / "server.properties"
+        path.write_text("".join(f"{name}={value}\n" for name, value in self.properties.items()), encoding="utf-8")
+        return path
 
     def start(self):
-        server_properties = self.folder / "server.properties"
-        text = "".join(f"{name}={value}\n" for name, value in self.properties.items())
-        server_properties.write_text(text, encoding="utf-8")
+        server_properties = self._write_properties()
         class_path = ["-cp", f"{self.tools.jars}/*"]
         if not (self.data_dir / "meta.properties").exists():
-            formatted = subprocess.run(
-                self.tools.java(*class_path, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "--standalone",
-                                "-c", str(server_properties), heap_mb=256),
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            )
-            if formatted.returncode != 0:
-                raise Failure(f"Apache Kafka's StorageTool failed: {formatted.stdout.strip()}")
+            self.format(*(["--standalone"] if self.quorum == "dynamic" else []))
         self._spawn(self.tools.java("-Dcompat.log.level=info", *class_path, "kafka.Kafka", str(server_properties), heap_mb=512))
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _accepts(self.host, self.port):
