@@ -518,6 +518,9 @@ impl Recovery {
             Err(errno) => return Err(Error::Io { path: path.to_owned(), errno }),
         };
         let length = file.info().length.min(position_of(length_max.min(INDEX_BYTES_MAX)));
+        if length == 0 {
+            return Ok(Some(Vec::new()));
+        }
         let buffer = self.runtime.pool().take(length_of(length));
         let content = file.read(0, length_of(length), buffer).await.map_err(Error::io(path))?;
         file.close().await;
