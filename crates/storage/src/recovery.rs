@@ -383,7 +383,9 @@ impl Recovery {
         let loaded = self.load_indexes(base, length).await?;
         let mut indexes = loaded.unwrap_or_else(|| Indexes::new(base));
         // After a clean stop everything is known to be whole: only the end has to be found.
-        let is_whole = self.known.stop == CleanStop::Clean && scan_from == self.mark;
+        let is_whole = self.known.stop == CleanStop::Clean
+            && scan_from == self.mark
+            && self.is_mark_known();
         let from = if is_whole { Offset(i64::MAX) } else { scan_from };
         let (start, entry) = indexes.anchor(from, 0);
         indexes.cut_behind(start);
@@ -680,7 +682,13 @@ impl Recovery {
     /// The log start of the checkpoint files, believed as their recovery point is: both were
     /// written together, and may be those of a deleted topic of the same name.
     fn log_start(&self) -> Option<Offset> {
-        self.known.log_start_offset.filter(|_| self.known.recovery_point == Some(self.mark))
+        self.known.log_start_offset.filter(|_| self.is_mark_known())
+    }
+
+    /// Whether the checkpoint file names the mark. Where it does not (Apache Kafka leaves the
+    /// metadata log out), what lies above it has to be gone through, also after a clean stop.
+    fn is_mark_known(&self) -> bool {
+        self.known.recovery_point == Some(self.mark)
     }
 }
 

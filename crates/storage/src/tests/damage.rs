@@ -259,6 +259,28 @@ fn checkpoints_of_the_directory_are_rebuilt_too() {
 }
 
 #[test]
+fn leader_epochs_are_rebuilt_where_no_checkpoint_names_the_mark() {
+    let disk = SharedDisk::new(3);
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        for number in 0..60 {
+            let epoch = LeaderEpoch(i32::try_from(number / 20).unwrap());
+            let options = AppendOptions { leader_epoch: epoch, ..options(NOW) };
+            opened.log.append(&batch_of(&[value(number)]), &options).unwrap();
+        }
+        stop(opened).await;
+    });
+    // As Apache Kafka leaves the metadata log.
+    disk.remove("/data/recovery-point-offset-checkpoint");
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        let end = |epoch| opened.log.end_offset_for_epoch(LeaderEpoch(epoch));
+        assert_eq!(end(0), Some((LeaderEpoch(0), Offset(20))));
+        assert_eq!(end(1), Some((LeaderEpoch(1), Offset(40))));
+    });
+}
+
+#[test]
 fn a_stale_batch_behind_the_end_is_not_taken() {
     let disk = disk_with_records(false, small_config());
     disk.damage(LOG, |bytes| {
