@@ -1,10 +1,11 @@
 //! The binary `odradek`: command line and composition root.
 //!
-//! Whatever it refuses, it says so in one line on stderr and ends with a non-zero code. Stdout has
-//! the ready line and nothing else.
+//! Whatever it refuses, it says so in one line on stderr and ends with a non-zero code. The
+//! broker's stdout has the ready line and nothing else.
 
 mod environment;
 mod health;
+mod log;
 mod logs;
 mod properties;
 mod settings;
@@ -38,6 +39,9 @@ enum Command {
     Start(Start),
     /// Ask a broker whether it answers; the exit code tells
     Health(Health),
+    /// Look into a data directory, without a broker
+    #[command(subcommand)]
+    Log(log::Command),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(options) => start(&options, started),
         Command::Health(options) => health(&options),
+        Command::Log(command) => log::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
