@@ -383,9 +383,8 @@ impl Recovery {
         let loaded = self.load_indexes(base, length).await?;
         let mut indexes = loaded.unwrap_or_else(|| Indexes::new(base));
         // After a clean stop everything is known to be whole: only the end has to be found.
-        let is_whole = self.known.stop == CleanStop::Clean
-            && scan_from == self.mark
-            && self.is_mark_known();
+        let is_whole =
+            self.known.stop == CleanStop::Clean && scan_from == self.mark && self.is_mark_known();
         let from = if is_whole { Offset(i64::MAX) } else { scan_from };
         let (start, entry) = indexes.anchor(from, 0);
         indexes.cut_behind(start);

@@ -10,7 +10,7 @@ use model::{
 use runtime::{Errno, Runtime};
 use storage::{
     Error,
-    inspect::{self, AbortedTransaction, IndexEntry, Piece, SegmentReader, TimeEntry},
+    files::{self, AbortedTransaction, IndexEntry, Piece, SegmentReader, TimeEntry},
 };
 
 use super::{
@@ -189,7 +189,7 @@ impl Indexes {
     ) -> Result<Indexes, Error> {
         let mut indexes = Indexes::default();
         if let Some(file) = read(runtime, &path.with_extension("index"), report).await? {
-            let (entries, rest) = inspect::offset_entries(base, &file);
+            let (entries, rest) = files::offset_entries(base, &file);
             for entry in &entries {
                 let item = Item::new("entry").number("offset", entry.offset.0);
                 report.item(item.size("position", entry.position));
@@ -201,7 +201,7 @@ impl Indexes {
             indexes.offsets = entries;
         }
         if let Some(file) = read(runtime, &path.with_extension("timeindex"), report).await? {
-            let (entries, rest) = inspect::time_entries(base, &file);
+            let (entries, rest) = files::time_entries(base, &file);
             for entry in &entries {
                 let item = Item::new("entry").number("timestamp", entry.timestamp.0);
                 report.item(item.number("offset", entry.offset.0));
@@ -213,7 +213,7 @@ impl Indexes {
             indexes.times = entries;
         }
         if let Some(file) = read(runtime, &path.with_extension("txnindex"), report).await? {
-            let (entries, rest) = inspect::transaction_entries(&file);
+            let (entries, rest) = files::transaction_entries(&file);
             for entry in &entries {
                 report.item(
                     Item::new("aborted")

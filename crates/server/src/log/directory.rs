@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Write, path::Path};
 
 use model::{Offset, PartitionId};
 use runtime::{DirectoryEntry, Errno, FileKind, Runtime};
-use storage::{Error, inspect};
+use storage::{Error, files};
 
 use super::{
     batches::LogState,
@@ -30,7 +30,7 @@ pub(super) fn is_log_directory(entries: &[DirectoryEntry]) -> bool {
     entries.iter().any(|entry| {
         entry.name == META_PROPERTIES
             || (entry.kind == FileKind::Directory
-                && inspect::partition_of_name(&entry.name).is_some())
+                && files::partition_of_name(&entry.name).is_some())
     })
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn report<W: Write>(
             report.item(Item::new("aside"));
             continue;
         }
-        let Some(name) = inspect::partition_of_name(&entry.name) else {
+        let Some(name) = files::partition_of_name(&entry.name) else {
             report.begin(&place);
             report.item(Item::new("unknown"));
             continue;
@@ -93,7 +93,7 @@ pub(super) async fn report_file<W: Write>(
     }
     let Some(content) = read(runtime, path, report).await? else { return Ok(true) };
     if name == CLEAN_SHUTDOWN {
-        match inspect::clean_shutdown_epoch(&content) {
+        match files::clean_shutdown_epoch(&content) {
             Some(epoch) => report.item(Item::new("clean_stop").number("broker_epoch", epoch)),
             None => report.problem("not understood"),
         }
@@ -123,7 +123,7 @@ async fn checkpoint<W: Write>(
     report: &mut Report<W>,
 ) -> Result<Option<Offsets>, Error> {
     let Some(content) = read(runtime, path, report).await? else { return Ok(None) };
-    let Some(offsets) = inspect::checkpoint_offsets(&content) else {
+    let Some(offsets) = files::checkpoint_offsets(&content) else {
         report.problem("not understood");
         return Ok(None);
     };

@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use cluster::quorum::QuorumState;
 use model::Offset;
 use runtime::{DirectoryEntry, Errno, FileKind, Runtime};
-use storage::{Error, inspect};
+use storage::{Error, files};
 
 use super::{
     batches::{self, Indexes, LogState},
@@ -49,7 +49,7 @@ pub(super) async fn report_within<W: Write>(
     let names =
         || entries.iter().filter(|one| one.kind == FileKind::File).map(|one| one.name.as_str());
     for name in names().filter(|name| !is_segments(name) && !name.ends_with(".snapshot")) {
-        small_file(runtime, &path.join(name), name, log, report).await?;
+        Box::pin(small_file(runtime, &path.join(name), name, log, report)).await?;
     }
     if !names().any(|name| name == "partition.metadata") && log.meaning != Meaning::Metadata {
         report.begin(path);
@@ -69,14 +69,14 @@ pub(super) async fn report_within<W: Write>(
             report.problem("it begins below the end of the segment before");
         }
         let mut indexes = Indexes::load(runtime, &segment, base, report).await?;
-        batches::report(runtime, &segment, log, &mut indexes, report).await?;
+        Box::pin(batches::report(runtime, &segment, log, &mut indexes, report)).await?;
         indexes.finish(report);
         log.end = Some(log.end.map_or(base, |end| end.max(base)));
     }
     let end = log.end.unwrap_or_default();
     let bounds = Bounds { start: first.unwrap_or_default(), end };
     for name in names().filter(|name| name.ends_with(".snapshot")) {
-        small_file(runtime, &path.join(name), name, log, report).await?;
+        Box::pin(small_file(runtime, &path.join(name), name, log, report)).await?;
         if base_offset(name).is_some_and(|at| at > end) {
             report.problem(format!("it is above the end of the log, {end}"));
         }
@@ -101,7 +101,7 @@ pub(super) async fn report_file<W: Write>(
         && let Some(base) = base_offset(name)
     {
         let mut indexes = Indexes::load(runtime, &segment, base, report).await?;
-        batches::report(runtime, &segment, &mut log, &mut indexes, report).await?;
+        Box::pin(batches::report(runtime, &segment, &mut log, &mut indexes, report)).await?;
         indexes.finish(report);
         return Ok(());
     }
@@ -114,7 +114,7 @@ pub(super) async fn report_file<W: Write>(
 /// What the records of the partition in this directory mean.
 pub(super) fn meaning_of(path: &Path) -> Meaning {
     let name = path.file_name().and_then(|name| name.to_str());
-    let partition = name.and_then(inspect::partition_of_name);
+    let partition = name.and_then(files::partition_of_name);
     partition.map_or(Meaning::Data, |(topic, _)| Meaning::of_topic(&topic))
 }
 
@@ -160,11 +160,11 @@ async fn small_file<W: Write>(
         Err(errno) => return Err(Error::Io { path: path.to_owned(), errno }),
     };
     match name {
-        "partition.metadata" => match inspect::topic_id(&content) {
+        "partition.metadata" => match files::topic_id(&content) {
             Some(id) => report.item(Item::new("topic").text("id", id)),
             None => report.problem("not understood"),
         },
-        "leader-epoch-checkpoint" => match inspect::leader_epochs(&content) {
+        "leader-epoch-checkpoint" => match files::leader_epochs(&content) {
             Some(epochs) => {
                 for (epoch, start) in &epochs {
                     let item = Item::new("epoch").number("epoch", epoch.0);
@@ -199,7 +199,7 @@ fn quorum_state<W: Write>(content: &[u8], report: &mut Report<W>) {
 }
 
 fn producer_snapshot<W: Write>(content: &[u8], report: &mut Report<W>) {
-    let Some(producers) = inspect::producers(content) else {
+    let Some(producers) = files::producers(content) else {
         return report.problem("not whole, or of another version");
     };
     for producer in producers {
@@ -226,7 +226,8 @@ async fn metadata_snapshot<W: Write>(
 ) -> Result<(), Error> {
     let mut log = LogState::new(Meaning::Metadata);
     log.is_clean = true;
-    batches::report(runtime, path, &mut log, &mut Indexes::default(), report).await?;
+    let mut none = Indexes::default();
+    Box::pin(batches::report(runtime, path, &mut log, &mut none, report)).await?;
     // The last record is the footer's.
     if !log.ends_with_control {
         report.problem("the snapshot has no end");
