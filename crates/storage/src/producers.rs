@@ -60,6 +60,9 @@ struct Producer {
     timestamp: TimestampMs,
     /// Of this epoch, oldest first.
     batches: SmallVec<[ProducerBatch; 1]>,
+    /// Where all of them were taken back: the sequence of the first, which is sent again before
+    /// anything that was in flight behind it may be taken.
+    awaited: Option<Sequence>,
 }
 
 /// What DescribeProducers tells of a producer.
@@ -130,6 +133,11 @@ impl Producers {
                 }
             }
         }
+        if let Some(expected) = producer.awaited.filter(|_| epoch == producer.epoch)
+            && expected != first
+        {
+            return Err(AppendError::OutOfOrderSequence { expected, found: first });
+        }
         let last = producer.batches.last().map(|batch| batch.last_sequence);
         judge_next(producer.epoch, last, epoch, first)
     }
@@ -151,7 +159,9 @@ impl Producers {
             transaction_start: None,
             timestamp: TimestampMs::NONE,
             batches: SmallVec::new(),
+            awaited: None,
         });
+        producer.awaited = None;
         if producer.epoch != batch.producer_epoch() {
             producer.epoch = batch.producer_epoch();
             producer.batches.clear();
@@ -177,14 +187,17 @@ impl Producers {
 
     /// Takes back what was noted of batches at `offset` and behind.
     pub(crate) fn cut(&mut self, offset: Offset) {
-        self.by_id.retain(|_, producer| {
-            let before = producer.batches.len();
+        for producer in self.by_id.values_mut() {
+            let first_cut = producer.batches.iter().find(|batch| batch.last_offset >= offset);
+            let first_cut = first_cut.map(ProducerBatch::base_sequence);
             producer.batches.retain(|batch| batch.last_offset < offset);
+            if producer.batches.is_empty() {
+                producer.awaited = first_cut.or(producer.awaited);
+            }
             if producer.transaction_start.is_some_and(|start| start >= offset) {
                 producer.transaction_start = None;
             }
-            before == producer.batches.len() || !producer.batches.is_empty()
-        });
+        }
     }
 
     /// Where the first open transaction starts.
@@ -330,6 +343,7 @@ fn parse_entry(entry: &[u8; ENTRY_BYTES]) -> (ProducerId, Producer) {
         transaction_start: (transaction_start >= 0).then_some(Offset(transaction_start)),
         timestamp,
         batches,
+        awaited: None,
     };
     (ProducerId(i64::from_be_bytes(at(entry, 0))), producer)
 }
@@ -378,6 +392,25 @@ mod tests {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    #[test]
+    fn what_was_in_flight_behind_a_batch_that_was_taken_back_waits_for_it() {
+        let mut producers = Producers::default();
+        note(&mut producers, &batch(0, 0, 0, 2, 0));
+        producers.cut(Offset(0));
+        let judge = |producers: &Producers, sequence| {
+            let bytes = batch(0, 0, sequence, 3, 0);
+            producers.judge(&RecordBatch::first(&bytes).unwrap(), &[]).is_ok()
+        };
+        assert!(!judge(&producers, 2));
+        assert!(judge(&producers, 0));
+        note(&mut producers, &batch(0, 0, 0, 2, 0));
+        assert!(judge(&producers, 2));
+        // Another incarnation starts anew.
+        producers.cut(Offset(0));
+        let bytes = batch(0, 1, 0, 1, 0);
+        assert!(producers.judge(&RecordBatch::first(&bytes).unwrap(), &[]).is_ok());
     }
 
     #[test]
