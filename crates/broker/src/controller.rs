@@ -77,7 +77,7 @@ impl Shard {
     /// run to its end: callers run it [`detached`].
     ///
     /// # Errors
-    /// The controller's refusal; [`Error::Damaged`] when the metadata log takes no more.
+    /// The controller's refusal; [`Error::Storage`] when a log cannot be written.
     pub(crate) async fn change_metadata<T>(
         self: &Rc<Self>,
         decide: impl FnOnce(&mut Controller) -> Result<Decision<T>, Error>,
@@ -106,16 +106,19 @@ impl Shard {
         // First what the records name, then the records: a client that sees a partition in the
         // metadata can use it.
         let makes = |record: &MetadataRecord| matches!(record, MetadataRecord::Partition(_));
+        // From here on the records are durable and will be replayed at the next start, so every
+        // shard replays them now, also where a partition's log could not be made.
+        let mut outcome = Ok(());
         if records.iter().any(makes) {
             let call = PreparePartitions { records: Arc::clone(&records) };
             for prepared in self.call_all(call).await {
-                prepared.map_err(Error::Damaged)?;
+                outcome = outcome.and(prepared);
             }
         }
         for applied in self.call_all(ApplyMetadata { base_offset, records }).await {
-            applied.map_err(Error::Damaged)?;
+            outcome = outcome.and(applied);
         }
-        Ok(())
+        outcome.map_err(Error::Storage)
     }
 
     /// Creates topics; an answer each.
@@ -156,12 +159,12 @@ pub(crate) async fn append(
     now_ms: i64,
 ) -> Result<Offset, Error> {
     let options = AppendOptions { leader_epoch, origin: AppendOrigin::Coordinator, now_ms };
-    let damaged = |error: String| Error::Damaged(format!("cannot be written: {error}"));
+    let failed = |error: String| Error::Storage(format!("the metadata log: {error}"));
     let appended = log.append(batch, &options).map_err(|error| {
-        if error == AppendError::Closed { Error::Stopping } else { damaged(error.to_string()) }
+        if error == AppendError::Closed { Error::Stopping } else { failed(error.to_string()) }
     })?;
     log.wait_durable(appended.end()).await.map_err(|error| {
-        if error == WaitError::Closed { Error::Stopping } else { damaged(error.to_string()) }
+        if error == WaitError::Closed { Error::Stopping } else { failed(error.to_string()) }
     })?;
     Ok(appended.base_offset)
 }

@@ -69,6 +69,8 @@ pub(crate) fn cluster(error: &cluster::Error) -> ErrorCode {
         Error::PolicyViolation(_) => ErrorCode::PolicyViolation,
         Error::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
         Error::Stopping => ErrorCode::NotController,
+        // It passes with a restart or with free space: clients try again.
+        Error::Storage(_) => ErrorCode::KafkaStorageError,
         Error::ProducerIdsExhausted | Error::Damaged(_) | Error::ForeignDirectory(_) => {
             ErrorCode::UnknownServerError
         }

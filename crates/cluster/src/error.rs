@@ -33,6 +33,8 @@ pub enum Error {
     ProducerIdsExhausted,
     /// The controller gives up its work: another one, or this one later, will take the request.
     Stopping,
+    /// The disk failed or is full: the metadata log, or a partition's log, could not be written.
+    Storage(String),
     /// The metadata log says what cannot be: the image is no longer to be used.
     Damaged(String),
     /// The directory belongs to a quorum that is not exactly this node, or cannot be read here.
@@ -49,6 +51,7 @@ impl fmt::Display for Error {
             | Error::InvalidConfig(text)
             | Error::InvalidRequest(text)
             | Error::PolicyViolation(text)
+            | Error::Storage(text)
             | Error::ForeignDirectory(text) => formatter.write_str(text),
             Error::TopicExists(name) => write!(formatter, "topic '{name}' exists already"),
             Error::UnknownTopic(name) => write!(formatter, "there is no topic '{name}'"),

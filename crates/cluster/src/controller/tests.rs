@@ -96,6 +96,7 @@ fn kind<T>(result: &Result<T, Error>) -> &'static str {
         Err(Error::StaleBrokerEpoch(_)) => "epoch",
         Err(Error::ProducerIdsExhausted) => "exhausted",
         Err(Error::Damaged(_)) => "damaged",
+        Err(Error::Storage(_)) => "storage",
         Err(Error::Stopping) => "stopping",
         Err(Error::ForeignDirectory(_)) => "foreign",
     }
