@@ -1,11 +1,14 @@
 //! `cargo xtask mutants`: brokers that are broken on purpose, to show that the tests bite.
 //!
 //! A mutant is a cargo feature of `storage` that leaves one step of the durable road out. Each
-//! has to be caught by every hunter named for it; one that gets away fails the command.
+//! has to be caught by every hunter named for it; one that gets away fails the command. A hunter
+//! ends at the first proof, so what is caught early costs little: most of the time goes into
+//! building, which is one build for all hunters of a mutant.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use clap::Args;
 
@@ -20,6 +23,9 @@ pub(crate) struct Options {
     /// Within how many crash images
     #[arg(long, default_value_t = 10)]
     images: u64,
+    /// Only this mutant; may be given several times
+    #[arg(long, value_name = "MUTANT")]
+    only: Vec<String>,
 }
 
 /// Who goes after a mutant.
@@ -30,15 +36,15 @@ enum Hunter {
     Images,
 }
 
-const MUTANTS: &[(&str, &[Hunter])] = &[
+/// A feature, and who has to catch it.
+type Mutant = (&'static str, &'static [Hunter]);
+
+const MUTANTS: &[Mutant] = &[
     ("mutant_ack_before_fdatasync", &[Hunter::Simulator, Hunter::Images]),
     // A real file system's fdatasync of a new file happens to keep its name too, so that only
     // the simulator's disk, which promises no more than POSIX does, can tell.
     ("mutant_no_directory_sync", &[Hunter::Simulator]),
 ];
-
-/// A simulator run ends after so many seeds, so that a mutant that is caught early costs little.
-const SEEDS_A_RUN: u64 = 10;
 
 /// Sends every hunter after its mutants.
 ///
@@ -46,21 +52,26 @@ const SEEDS_A_RUN: u64 = 10;
 /// When one got away, or something does not build.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     let (mut caught, mut escaped) = (0, 0);
-    for (mutant, hunters) in MUTANTS {
+    for (mutant, hunters) in chosen(&options.only)? {
+        let started = Instant::now();
+        build(root, mutant, hunters)?;
+        println!("{mutant}: built in {} s", started.elapsed().as_secs());
         for hunter in *hunters {
             if *hunter == Hunter::Images && !needs::is_root() {
                 println!("{mutant}: not hunted with crash images, which need root");
                 continue;
             }
+            let started = Instant::now();
             let evidence = match hunter {
-                Hunter::Simulator => by_simulator(root, mutant, options.seeds)?,
-                Hunter::Images => by_images(root, mutant, options.images)?,
+                Hunter::Simulator => by_simulator(root, options.seeds)?,
+                Hunter::Images => by_images(root, options.images)?,
             };
+            let time = started.elapsed().as_secs();
             if let Some(evidence) = evidence {
-                println!("{mutant}: caught by {hunter:?}: {evidence}");
+                println!("{mutant}: caught by {hunter:?} in {time} s: {evidence}");
                 caught += 1;
             } else {
-                println!("{mutant}: got away from {hunter:?}");
+                println!("{mutant}: got away from {hunter:?} in {time} s");
                 escaped += 1;
             }
         }
@@ -69,29 +80,31 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     if escaped == 0 { Ok(()) } else { Err("a mutant got away".to_owned()) }
 }
 
-fn by_simulator(root: &Path, mutant: &str, seeds: u64) -> Result<Option<String>, String> {
-    let simulator = build(root, mutant, "sim", "sim")?;
-    let mut seed = 0;
-    while seed < seeds {
-        let count = SEEDS_A_RUN.min(seeds - seed);
-        let mut command = Command::new(&simulator);
-        command.args(["--seed", &seed.to_string(), "--seeds", &count.to_string()]);
-        if let Some(line) = failing_run(root, &mut command, "FAILED")? {
-            return Ok(Some(line));
-        }
-        seed += count;
+/// The mutants of these names; of no names, all.
+fn chosen(names: &[String]) -> Result<Vec<&'static Mutant>, String> {
+    if names.is_empty() {
+        return Ok(MUTANTS.iter().collect());
     }
-    Ok(None)
+    let find = |name: &String| {
+        let found = MUTANTS.iter().find(|(mutant, _)| mutant == name);
+        found.ok_or_else(|| format!("no mutant is called {name}"))
+    };
+    names.iter().map(find).collect()
 }
 
-fn by_images(root: &Path, mutant: &str, images: u64) -> Result<Option<String>, String> {
-    let broker = build(root, mutant, "server", "odradek")?;
+fn by_simulator(root: &Path, seeds: u64) -> Result<Option<String>, String> {
+    let mut command = Command::new(program(root, "sim"));
+    command.args(["--seed", "0", "--seeds", &seeds.to_string(), "--until-failure"]);
+    failing_run(root, &mut command, "FAILED")
+}
+
+fn by_images(root: &Path, images: u64) -> Result<Option<String>, String> {
     let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
     command.args(["crash", "--rig", "powerblk", "--cycles", &images.to_string()]);
     // What a rig keeps of a failure is of no use here, where failing is the aim.
     let evidence_folder = target_folder(root).join("mutants");
     fs::create_dir_all(&evidence_folder).map_err(|error| error.to_string())?;
-    command.arg("--binary").arg(broker).env("TMPDIR", &evidence_folder);
+    command.arg("--binary").arg(program(root, "odradek")).env("TMPDIR", &evidence_folder);
     let evidence = failing_run(root, &mut command, "Lost {");
     fs::remove_dir_all(&evidence_folder).map_err(|error| error.to_string())?;
     evidence
@@ -113,17 +126,26 @@ fn failing_run(root: &Path, command: &mut Command, mark: &str) -> Result<Option<
     Ok(evidence)
 }
 
-/// Builds `package` around the broken storage, and returns its program.
-fn build(root: &Path, mutant: &str, package: &str, program: &str) -> Result<PathBuf, String> {
+/// Builds what the hunters run around the broken storage.
+fn build(root: &Path, mutant: &str, hunters: &[Hunter]) -> Result<(), String> {
     let feature = format!("storage/{mutant}");
     let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--locked", "--profile", "sim", "--package", package]);
+    build.args(["build", "--quiet", "--locked", "--profile", "sim"]);
     build.args(["--package", "storage", "--features", &feature]);
-    let status = build.current_dir(root).status().map_err(|error| error.to_string())?;
-    if !status.success() {
-        return Err(format!("{package} with {mutant}: {status}"));
+    for hunter in hunters {
+        let package = match hunter {
+            Hunter::Simulator => "sim",
+            Hunter::Images => "server",
+        };
+        build.args(["--package", package]);
     }
-    Ok(target_folder(root).join("sim").join(program))
+    let status = build.current_dir(root).status().map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("{mutant}: {status}")) }
+}
+
+/// A program that [`build`] has built.
+fn program(root: &Path, name: &str) -> PathBuf {
+    target_folder(root).join("sim").join(name)
 }
 
 /// The line with `mark`, and the one after it.

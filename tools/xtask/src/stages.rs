@@ -111,6 +111,14 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["xtask", "sim", "--seeds", "50"],
     },
     Stage {
+        name: "mutants",
+        room: "tools/xtask/src/mutants.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["xtask", "mutants"],
+    },
+    Stage {
         name: "compat uring",
         room: "tests/compat/run.py",
         needs: &[PYTHON],
