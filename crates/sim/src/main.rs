@@ -1,5 +1,6 @@
-//! `sim --seeds N --seed S [--shards N] [--log] [--trace]`: runs seeds S, S+1, ... and says which
-//! failed. `--log` shows the broker's log, `--trace` all that crosses the driver's seam.
+//! `sim --seeds N --seed S [--shards N] [--until-failure] [--log] [--trace]`: runs seeds S, S+1, ...
+//! and says which failed, `--until-failure` no further than the first of them. `--log` shows the
+//! broker's log, `--trace` all that crosses the driver's seam.
 //!
 //! Seeds that once failed, listed in `regressions.txt`, run first. The summary tells how often the
 //! runs hit what they aim at, and counts as a failure if one of it was never hit in a long run.
@@ -15,18 +16,38 @@ const REGRESSIONS: &str = include_str!("../regressions.txt");
 const TWICE_INTERVAL: u64 = 50;
 /// From so many seeds on everything that is aimed at has to be hit.
 const AIM_SEEDS_MIN: u64 = 50;
-const USAGE: &str = "usage: sim [--seeds N] [--seed S] [--shards N] [--log] [--trace]";
+/// Lines of a failing seed: the first few tell why.
+const LINES_MAX: usize = 8;
+/// Characters of such a line.
+const LINE_MAX: usize = 200;
+/// What is left of a record's filler, which says nothing.
+const FILLER: &str = "..";
+const USAGE: &str =
+    "usage: sim [--seeds N] [--seed S] [--shards N] [--until-failure] [--log] [--trace]";
 
 struct Arguments {
     seeds: u64,
     seed: u64,
     options: Options,
     only_this: bool,
+    goes_on: GoesOn,
+}
+
+/// What a failing seed is to the seeds after it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum GoesOn {
+    ToTheEnd,
+    UntilFailure,
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut arguments =
-        Arguments { seeds: 100, seed: 0, options: Options::default(), only_this: false };
+    let mut arguments = Arguments {
+        seeds: 100,
+        seed: 0,
+        options: Options::default(),
+        only_this: false,
+        goes_on: GoesOn::ToTheEnd,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || {
@@ -43,6 +64,7 @@ fn arguments() -> Result<Arguments, String> {
                 let shards = u16::try_from(number()?).ok().filter(|count| (1..=4).contains(count));
                 arguments.options.shards = Some(shards.ok_or("--shards takes 1 to 4")?);
             }
+            "--until-failure" => arguments.goes_on = GoesOn::UntilFailure,
             "--log" => log_to_stderr(),
             "--trace" => arguments.options.trace = Some(|line| println!("{line}")),
             other => return Err(format!("{other} is not known\n{USAGE}")),
@@ -76,6 +98,19 @@ fn run(seed: u64, options: Options) -> Outcome {
     })
 }
 
+/// A complaint in one short line: records are as long as their filler, which is dots.
+fn brief(complaint: &str) -> String {
+    let mut line = String::new();
+    let mut dots = 0;
+    for character in complaint.chars().take_while(|character| *character != '\n') {
+        dots = if character == '.' { dots + 1 } else { 0 };
+        if dots <= FILLER.len() {
+            line.push(character);
+        }
+    }
+    line.chars().take(LINE_MAX).collect()
+}
+
 #[derive(Default)]
 struct Summary {
     passed: u64,
@@ -86,7 +121,8 @@ struct Summary {
 impl Summary {
     fn add(&mut self, seed: u64, options: Options) {
         let mut outcome = run(seed, options);
-        if seed.is_multiple_of(TWICE_INTERVAL) && run(seed, options) != outcome {
+        let twice = outcome.complaints.is_empty() && seed.is_multiple_of(TWICE_INTERVAL);
+        if twice && run(seed, options) != outcome {
             outcome.complaints.push("a second run was another one".to_owned());
         }
         if outcome.complaints.is_empty() {
@@ -96,8 +132,8 @@ impl Summary {
             let shards = options.shards.map(|shards| format!(" --shards {shards}"));
             let shards = shards.unwrap_or_default();
             println!("seed {seed} FAILED; again: sim --seed {seed} --seeds 1{shards}");
-            for complaint in &outcome.complaints {
-                println!("  {complaint}");
+            for complaint in outcome.complaints.iter().take(LINES_MAX) {
+                println!("  {}", brief(complaint));
             }
         }
         let (sum, counts) = (&mut self.sum, outcome.counts);
@@ -114,11 +150,12 @@ impl Summary {
         sum.ends.power_cuts += outcome.ends.power_cuts;
         sum.ends.crashes_in_recovery += outcome.ends.crashes_in_recovery;
         sum.ends.clean_stops += outcome.ends.clean_stops;
+        sum.ends.given_up += outcome.ends.given_up;
         sum.connections_broken += outcome.connections_broken;
     }
 
     /// What the runs aim at, and how often they hit it.
-    fn aims(&self) -> [(&'static str, u64); 18] {
+    fn aims(&self) -> [(&'static str, u64); 25] {
         let Outcome { counts, tally, ends, .. } = &self.sum;
         [
             ("operations answered", counts.operations),
@@ -138,6 +175,13 @@ impl Summary {
             ("unsynced writes torn", tally.writes_torn),
             ("unsynced names lost", tally.names_lost),
             ("writes of the dead that landed", tally.late_landings),
+            ("writes failed", tally.write_errors),
+            ("writes cut short", tally.short_writes),
+            ("syncs failed", tally.sync_errors),
+            ("reads failed", tally.read_errors),
+            ("refused by a full disk", tally.space_refusals),
+            ("operations stalled", tally.stalls),
+            ("brokers that gave a failing disk up", ends.given_up),
             ("connections broken", self.sum.connections_broken),
         ]
     }
@@ -158,15 +202,33 @@ fn main() -> ExitCode {
         }
     }
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
+        if arguments.goes_on == GoesOn::UntilFailure && summary.failed > 0 {
+            break;
+        }
         summary.add(seed, arguments.options);
     }
+    let seeds_run = summary.passed + summary.failed;
     for (aim, count) in summary.aims() {
         println!("{count:>12} {aim}");
-        if count == 0 && arguments.seeds >= AIM_SEEDS_MIN {
+        if count == 0 && seeds_run >= AIM_SEEDS_MIN {
             println!("             ^ never hit: that is a failure");
             summary.failed += 1;
         }
     }
     println!("{} passed, {} failed", summary.passed, summary.failed);
     if summary.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_one_short_line() {
+        let value = format!("p0-17-{}", ".".repeat(4000));
+        let line = brief(&format!("(\"orders\", 0) 5 was {value} and is p1-3-."));
+        assert_eq!(line, "(\"orders\", 0) 5 was p0-17-.. and is p1-3-.");
+        assert_eq!(brief("first\nsecond"), "first");
+        assert_eq!(brief(&"x".repeat(1000)).len(), LINE_MAX);
+    }
 }

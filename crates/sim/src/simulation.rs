@@ -180,6 +180,11 @@ impl Simulation {
         self.world.borrow_mut().disk(node).faults = faults;
     }
 
+    /// Leaves a node's disk room for so many more bytes; `None`: for all that anybody writes.
+    pub fn set_free_space(&mut self, node: u16, bytes: Option<u64>) {
+        self.world.borrow_mut().disk(node).set_free_space(bytes);
+    }
+
     /// Makes the next [`Simulation::run_until`] stop at a moment.
     pub fn arm(&mut self, trigger: Trigger) {
         self.world.borrow_mut().arm(trigger);

@@ -107,6 +107,7 @@ impl Log {
         let length: usize = slices.iter().map(bytes::Bytes::len).sum();
         let count = file.write(position, slices).await;
         match count {
+            _ if cfg!(feature = "mutant_completion_result_ignored") => {}
             Ok(count) if count == length => {}
             Ok(_) => return Err(Failure::Fence(FenceReason::Write(Errno::IO))),
             Err(errno) => return Err(Failure::Fence(FenceReason::Write(errno))),

@@ -113,7 +113,11 @@ impl Disk {
     pub(crate) fn start(&mut self, op: Op, reply: ReplyTo) -> Result<(u64, u64), Errno> {
         let operation = self.next_operation;
         self.next_operation += 1;
-        let (work, delay) = self.work(operation, op)?;
+        let (work, mut delay) = self.work(operation, op)?;
+        if self.rng.chance(self.faults.stall_permille) {
+            self.tally.stalls += 1;
+            delay += self.faults.stall_ns;
+        }
         self.operations.insert(operation, Operation { reply: Some(reply), work, not_before: 0 });
         Ok((operation, delay))
     }
@@ -230,17 +234,23 @@ impl Disk {
         self.sequence
     }
 
-    fn fault(&mut self, permille: u32) -> bool {
-        let fault = self.rng.chance(permille);
-        self.tally.faults += u64::from(fault);
-        fault
+    /// Leaves room for so many more bytes, or for all that anybody writes.
+    pub(crate) fn set_free_space(&mut self, bytes: Option<u64>) {
+        self.settings.capacity_bytes = bytes.map(|bytes| self.used_bytes() + bytes);
     }
 
-    /// True if `more` bytes still fit.
-    fn has_room(&self, more: u64) -> bool {
-        let Some(capacity) = self.settings.capacity_bytes else { return true };
-        more == 0
-            || self.tree.files().map(FileNode::allocated_bytes).sum::<u64>() + more <= capacity
+    fn used_bytes(&self) -> u64 {
+        self.tree.files().map(FileNode::allocated_bytes).sum()
+    }
+
+    /// Refuses what needs `more` bytes where so many are not left.
+    fn require_room(&mut self, more: u64) -> Result<(), Errno> {
+        let Some(capacity) = self.settings.capacity_bytes else { return Ok(()) };
+        if more == 0 || self.used_bytes() + more <= capacity {
+            return Ok(());
+        }
+        self.tally.space_refusals += 1;
+        Err(Errno::NO_SPACE)
     }
 
     /// The process was killed at `now`: its handles are closed, and of what it had in flight nobody

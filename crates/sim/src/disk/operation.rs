@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use runtime::{Access, Buffer, Cache, Create, Errno, Op, OpenOptions, Output, driver::FileId};
 
-use super::{Disk, End, Handle, InodeId, ReplyTo, SWEEP_INTERVAL, WAIT_NS, file::Road};
+use super::{
+    Disk, End, Handle, InodeId, ReplyTo, SWEEP_INTERVAL, WAIT_NS, content::BLOCK_BYTES, file::Road,
+};
 use crate::number::{narrow, wide};
 
 pub(super) struct Operation {
@@ -172,7 +174,8 @@ impl Disk {
         length: usize,
         mut buffer: Buffer,
     ) -> Result<Output, Errno> {
-        if self.fault(self.faults.read_error_permille) {
+        if self.rng.chance(self.faults.read_error_permille) {
+            self.tally.read_errors += 1;
             return Err(Errno::IO);
         }
         let file = self.tree.file(inode);
@@ -183,7 +186,8 @@ impl Disk {
     }
 
     fn land(&mut self, inode: InodeId, number: u64, wall_clock_ms: i64) -> Result<Output, Errno> {
-        if self.fault(self.faults.write_error_permille) {
+        if self.rng.chance(self.faults.write_error_permille) {
+            self.tally.write_errors += 1;
             self.land_torn(inode, number)?;
             return Err(Errno::IO);
         }
@@ -194,13 +198,12 @@ impl Disk {
             Road::Direct => self.alignment(),
             Road::Cached => 1,
         };
-        if length > unit && self.fault(self.faults.short_write_permille) {
+        if length > unit && self.rng.chance(self.faults.short_write_permille) {
+            self.tally.short_writes += 1;
             length = unit + self.rng.index(length / unit) / unit * unit;
         }
         let range = write.position..write.position + wide(length);
-        if !self.has_room(self.tree.file(inode).missing_bytes(range)) {
-            return Err(Errno::NO_SPACE);
-        }
+        self.require_room(self.tree.file(inode).missing_bytes(range))?;
         self.tally.writes += 1;
         let file = self.tree.file_mut(inode);
         file.land(&write, length, sequence);
@@ -217,7 +220,8 @@ impl Disk {
     }
 
     fn sync(&mut self, inode: InodeId, upto: u64) -> Result<Output, Errno> {
-        if self.fault(self.faults.sync_error_permille) {
+        if self.rng.chance(self.faults.sync_error_permille) {
+            self.tally.sync_errors += 1;
             self.tree.file_mut(inode).fail_sync(upto, &mut self.rng);
             return Err(Errno::IO);
         }
@@ -232,9 +236,7 @@ impl Disk {
     }
 
     fn allocate(&mut self, inode: InodeId, range: Range<u64>) -> Result<Output, Errno> {
-        if !self.has_room(self.tree.file(inode).missing_bytes(range.clone())) {
-            return Err(Errno::NO_SPACE);
-        }
+        self.require_room(self.tree.file(inode).missing_bytes(range.clone()))?;
         let sequence = self.next_sequence();
         self.tree.file_mut(inode).allocate(range, sequence);
         Ok(Output::Done)
@@ -271,6 +273,7 @@ impl Disk {
                 self.tree.remove_directory(&path, sequence).map(|()| Output::Done)
             }
             Op::CreateDirectory { path } => {
+                self.require_room(BLOCK_BYTES)?;
                 let sequence = self.next_sequence();
                 self.tree.create_directory(&path, sequence).map(|()| Output::Done)
             }
@@ -289,6 +292,7 @@ impl Disk {
             (None, Create::Never) => return Err(Errno::NOT_FOUND),
             (Some(inode), _) => inode,
             (None, Create::IfMissing | Create::New | Create::Truncate) => {
+                self.require_room(BLOCK_BYTES)?;
                 let sequence = self.next_sequence();
                 self.tree.create_file(path, sequence)?
             }

@@ -61,6 +61,10 @@ pub struct DiskFaults {
     pub read_error_permille: u32,
     /// A sync gives `EIO`, and no later sync writes what this one did not.
     pub sync_error_permille: u32,
+    /// An operation takes [`DiskFaults::stall_ns`] longer, as if the disk were gone for a while.
+    pub stall_permille: u32,
+    /// How long a stall is.
+    pub stall_ns: u64,
 }
 
 /// What a disk did to those who relied on it: a run that never lost anything proved little.
@@ -87,8 +91,18 @@ pub struct Tally {
     pub syncs: u64,
     /// Writes that succeeded.
     pub writes: u64,
-    /// Operations failed on purpose.
-    pub faults: u64,
+    /// Writes that gave `EIO`.
+    pub write_errors: u64,
+    /// Writes that wrote a part.
+    pub short_writes: u64,
+    /// Reads that gave `EIO`.
+    pub read_errors: u64,
+    /// Syncs that gave `EIO`.
+    pub sync_errors: u64,
+    /// Operations that a full disk refused.
+    pub space_refusals: u64,
+    /// Operations that took [`DiskFaults::stall_ns`] longer.
+    pub stalls: u64,
 }
 
 impl Tally {
@@ -110,6 +124,11 @@ impl Tally {
         self.crashes_inside_name_change += other.crashes_inside_name_change;
         self.syncs += other.syncs;
         self.writes += other.writes;
-        self.faults += other.faults;
+        self.write_errors += other.write_errors;
+        self.short_writes += other.short_writes;
+        self.read_errors += other.read_errors;
+        self.sync_errors += other.sync_errors;
+        self.space_refusals += other.space_refusals;
+        self.stalls += other.stalls;
     }
 }

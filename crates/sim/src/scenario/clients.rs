@@ -10,9 +10,10 @@ use std::{
 
 use client::{Acks, Batch, Client, Connection, Error, Options, Produced, ProducerState};
 use model::{ErrorCode, TimestampMs, record_batch::NewRecord};
-use runtime::{Runtime, TaskQueue, local::oneshot};
+use runtime::{Instant, Runtime, TaskQueue, local::oneshot};
 
 use super::{
+    OPERATIONS_MIN,
     history::{History, Sent},
     plan::{ProducerPlan, Promise},
 };
@@ -21,8 +22,11 @@ use crate::Rng;
 /// How long a client waits for an answer before it gives the connection up: longer than the
 /// slowest disk takes, shorter than the patience of the run.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause after a failure.
-const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// The pause after a failure, at least and at most: the longer nothing got done, the longer.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(5);
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// The share of the time without progress that a client waits until it tries again.
+const RETRY_SHARE: u32 = 20;
 
 /// What a workload client is given.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ pub(crate) struct Workload {
     pub(crate) stop: Rc<Cell<bool>>,
     /// Producers and others with a quota that have not reached it.
     pub(crate) busy: Rc<Cell<u64>>,
+    /// What progress was made when a client last had to try again, and when that was first seen.
+    pub(crate) last_progress: Rc<Cell<(u64, Instant)>>,
 }
 
 impl Workload {
@@ -47,7 +53,15 @@ impl Workload {
     }
 
     pub(crate) async fn pause(&self) {
-        self.runtime.sleep(RETRY_PAUSE).await;
+        let progress = self.history.borrow().counts.progress();
+        let now = self.runtime.now();
+        let (known, since) = self.last_progress.get();
+        if progress != known {
+            self.last_progress.set((progress, now));
+        }
+        let idle = if progress == known { now - since } else { Duration::ZERO };
+        let pause = (idle / RETRY_SHARE).clamp(RETRY_PAUSE_MIN, RETRY_PAUSE_MAX);
+        self.runtime.sleep(pause).await;
     }
 
     pub(crate) fn operation(&self) {
@@ -131,8 +145,8 @@ impl Producer {
             self.state = self.init_producer_id().await;
         }
         let mut made = 0;
-        while made < self.plan.batch_count || !self.waiting.is_empty() {
-            while made < self.plan.batch_count && self.waiting.len() < self.plan.window {
+        while self.has_to_send(made) || !self.waiting.is_empty() {
+            while self.has_to_send(made) && self.waiting.len() < self.plan.window {
                 let waiting = self.make_batch();
                 self.waiting.push_back(waiting);
                 made += 1;
@@ -142,6 +156,13 @@ impl Producer {
             self.workload.runtime.sleep(Duration::from_micros(pause)).await;
         }
         self.workload.done();
+    }
+
+    /// True until its quota is sent, and everybody together has done enough.
+    fn has_to_send(&self, made: u32) -> bool {
+        let operations = self.workload.history.borrow().counts.operations;
+        let is_answered = self.plan.promise != Promise::Nothing;
+        made < self.plan.batch_count || (is_answered && operations < OPERATIONS_MIN)
     }
 
     async fn init_producer_id(&self) -> ProducerState {
@@ -230,15 +251,15 @@ impl Producer {
     }
 
     fn note_acked(&mut self, produced: Produced) {
-        self.workload.operation();
         let waiting = self.waiting.pop_front().expect("one for each answer");
+        if self.plan.promise == Promise::Nothing {
+            // Nobody answered.
+            return;
+        }
+        self.workload.operation();
         let mut history = self.workload.history.borrow_mut();
         let known = waiting.values.iter().any(|value| history.was_seen(value));
         history.counts.duplicates_refused += u64::from(waiting.attempts > 1 && known);
-        if self.plan.promise == Promise::Nothing {
-            history.counts.acked_batches += 1;
-            return;
-        }
         history.note_acked(&waiting.values, produced.base_offset.map(|offset| offset.0));
     }
 

@@ -46,6 +46,13 @@ pub struct Counts {
     pub topic_changes: u64,
 }
 
+impl Counts {
+    /// Grows when something is done that is done once: reading and committing go on for ever.
+    pub(crate) fn progress(&self) -> u64 {
+        self.acked_batches + self.identities_given_up + self.topic_changes
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct History {
     pub(crate) sent: BTreeMap<Rc<str>, Sent>,
@@ -63,6 +70,10 @@ impl History {
         if self.complaints.len() < COMPLAINTS_MAX && !self.complaints.contains(&complaint) {
             self.complaints.push(complaint);
         }
+    }
+
+    pub(crate) fn has_complaints(&self) -> bool {
+        !self.complaints.is_empty()
     }
 
     pub(crate) fn note_sent(&mut self, value: &Rc<str>, sent: Sent) {

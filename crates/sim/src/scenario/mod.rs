@@ -13,27 +13,39 @@ mod node;
 mod plan;
 mod readers;
 mod topics;
+mod trouble;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     path::Path,
     rc::Rc,
     time::Duration,
 };
 
-use runtime::{Runtime, TaskQueue};
+use runtime::{Instant, Runtime, TaskQueue};
 
 pub use self::history::Counts;
 use self::{
     clients::{Producer, Workload},
     history::History,
     node::BrokerNode,
-    plan::{End, EndPlan, Plan, When},
+    plan::{CRASHES_MIN, End, EndPlan, Plan, When},
+    trouble::{Trouble, TroublePlan, Until},
 };
-use crate::{Crash, Rng, Settings, Simulation, Stop, Tally, Trigger};
+use crate::{Crash, DiskFaults, Rng, Settings, Simulation, Stop, Tally, Trigger};
 
-/// Virtual time within which a restarted broker serves, and makes progress.
+/// Virtual time within which a life gets done what it is to do.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Virtual time within which something gets done: longer than a session and a request that time
+/// out one after the other, and short, as a wedged run has to cost little.
+const STANDSTILL_TIME: Duration = Duration::from_secs(20);
+/// What a seed is worth: calls that the broker answered, at least.
+const OPERATIONS_MIN: u64 = 2_000;
+/// Batches that have to be acknowledged after a fault has ceased that needs no restart.
+const HEALED_BATCHES: u64 = 10;
+/// The end of a life that is added because too many brokers ended before their crash.
+const ADDED_END_US: u64 = 20_000;
 /// How long a crash waits for its moment.
 const MOMENT_TIME: Duration = Duration::from_millis(500);
 /// How often who waits for a flag looks at it.
@@ -59,6 +71,8 @@ pub struct Ends {
     pub crashes_in_recovery: u64,
     /// Clean stops.
     pub clean_stops: u64,
+    /// Brokers that ended by themselves because their disk failed.
+    pub given_up: u64,
 }
 
 /// What became of a seed.
@@ -121,17 +135,35 @@ impl Scenario {
     fn run(mut self) -> Outcome {
         self.start_clients();
         let mut shard_count = self.plan.shard_count;
-        for end in self.plan.ends.clone() {
+        let mut ends: VecDeque<EndPlan> = self.plan.ends.iter().copied().collect();
+        while let Some(end) = ends.pop_front() {
             self.broker.start(&mut self.simulation, shard_count);
-            if !self.live_until(&end) {
+            if !self.live_until(&end) || !self.wait(Duration::from_micros(end.dark_us)) {
                 return self.outcome();
             }
-            self.wait(Duration::from_micros(end.dark_us));
             shard_count = end.shard_count_after;
+            if ends.is_empty() && self.crashes() < CRASHES_MIN {
+                let when = When::AfterStart { us: ADDED_END_US };
+                let crash = End::Crash(Crash::Kill);
+                ends.push_back(EndPlan { when, end: crash, trouble: None, ..end });
+            }
         }
         self.broker.start(&mut self.simulation, shard_count);
         self.finish();
+        self.check_worth();
         self.outcome()
+    }
+
+    fn crashes(&self) -> u64 {
+        self.ends.kills + self.ends.power_cuts
+    }
+
+    /// A run that did little, or crashed seldom, shows little.
+    fn check_worth(&mut self) {
+        let (operations, crashes) = (self.history.borrow().counts.operations, self.crashes());
+        if !self.has_failed() && (operations < OPERATIONS_MIN || crashes < CRASHES_MIN) {
+            self.complain(format!("only {operations} operations, {crashes} crashes"));
+        }
     }
 
     fn start_clients(&mut self) {
@@ -148,6 +180,7 @@ impl Scenario {
                 history: Rc::clone(&history),
                 stop: Rc::clone(&stop),
                 busy: Rc::clone(&busy),
+                last_progress: Rc::new(Cell::new((0, runtime.now()))),
             };
             let clients = run_clients(workload, plan.clone(), rng.clone(), Rc::clone(&check));
             runtime.spawn("clients", TaskQueue::Foreground, clients);
@@ -156,33 +189,75 @@ impl Scenario {
 
     /// Lets the broker live until its planned end. False if it came to another.
     fn live_until(&mut self, end: &EndPlan) -> bool {
-        let deadline = self.simulation.now() + PATIENCE;
-        match end.when {
+        let lived = match end.when {
             When::AfterStart { us } => self.wait(Duration::from_micros(us)),
             When::AtMoment { acked_batches, moment, countdown, delay_ns } => {
-                let history = Rc::clone(&self.history);
-                let made_progress = move || history.borrow().counts.acked_batches >= acked_batches;
-                let stop = self.simulation.run_until(deadline, made_progress);
-                if stop != Stop::Condition {
-                    self.complain(format!("no {acked_batches} batches in time: {stop:?}"));
+                if !self.wait_for_batches(acked_batches, "too few batches")
+                    || !self.make_trouble(end.trouble)
+                {
                     return false;
                 }
                 let node = self.broker.node();
                 self.simulation.arm(Trigger { node, moment, countdown, delay_ns });
-                self.wait(MOMENT_TIME);
+                self.wait(MOMENT_TIME)
             }
-        }
-        if !self.simulation.is_running(self.broker.node()) {
-            self.complain("the broker ended by itself".to_owned());
-            return false;
+        };
+        self.end_trouble();
+        if lived && !self.simulation.is_running(self.broker.node()) {
+            let gave_up = self.broker.has_given_up();
+            self.ends.given_up += u64::from(gave_up);
+            if !gave_up {
+                self.complain("the broker ended by itself".to_owned());
+            }
+            return gave_up;
         }
         match end.end {
+            _ if !lived => false,
             End::Crash(crash) => {
                 self.crash(crash);
                 true
             }
             End::CleanStop => self.stop_cleanly(),
         }
+    }
+
+    fn wait_for_batches(&mut self, acked_batches: u64, complaint: &str) -> bool {
+        let history = Rc::clone(&self.history);
+        let is_reached = move || history.borrow().counts.acked_batches >= acked_batches;
+        self.wait_for(is_reached, complaint)
+    }
+
+    /// Lets the disk fail, and lets what heals by itself heal if the plan says so. False if
+    /// something went wrong meanwhile.
+    fn make_trouble(&mut self, plan: Option<TroublePlan>) -> bool {
+        let Some(plan) = plan else { return true };
+        let node = self.broker.node();
+        self.simulation.set_faults(node, plan.faults());
+        if plan.trouble == Trouble::NoSpace {
+            self.simulation.set_free_space(node, Some(plan.free_bytes));
+        }
+        // One that cannot read or write what it needs to start does not start.
+        self.broker.set_may_give_up(!plan.trouble.heals() || !self.broker.is_ready());
+        if !self.wait(Duration::from_micros(plan.window_us)) {
+            return false;
+        }
+        if plan.until == Until::TheEnd || !self.simulation.is_running(node) {
+            return true;
+        }
+        self.end_trouble();
+        let acked_batches = self.history.borrow().counts.acked_batches + HEALED_BATCHES;
+        let (broker, history) = (self.broker.clone(), Rc::clone(&self.history));
+        let busy = Rc::clone(&self.busy);
+        let is_healed = move || {
+            let acked_now = history.borrow().counts.acked_batches;
+            broker.has_given_up() || acked_now >= acked_batches || busy.get() == 0
+        };
+        !plan.trouble.heals() || self.wait_for(is_healed, "not healed")
+    }
+
+    fn end_trouble(&mut self) {
+        self.simulation.set_faults(self.broker.node(), DiskFaults::default());
+        self.simulation.set_free_space(self.broker.node(), None);
     }
 
     fn crash(&mut self, crash: Crash) {
@@ -198,7 +273,9 @@ impl Scenario {
         let deadline = self.simulation.now() + PATIENCE;
         let broker = self.broker.node();
         while !self.broker.is_ready() && self.simulation.now() < deadline {
-            self.wait(LOOK_INTERVAL);
+            if !self.wait(LOOK_INTERVAL) {
+                return false;
+            }
         }
         self.broker.stop(&mut self.simulation);
         while self.simulation.is_running(broker) {
@@ -206,7 +283,9 @@ impl Scenario {
                 self.complain("no clean stop in time".to_owned());
                 return false;
             }
-            self.wait(LOOK_INTERVAL);
+            if !self.wait(LOOK_INTERVAL) {
+                return false;
+            }
         }
         self.ends.clean_stops += 1;
         self.history.borrow_mut().counts.clean_stops += 1;
@@ -225,18 +304,47 @@ impl Scenario {
     }
 
     fn wait_for_clients(&mut self, complaint: &str) -> bool {
-        let deadline = self.simulation.now() + PATIENCE;
         let busy = Rc::clone(&self.busy);
-        let stop = self.simulation.run_until(deadline, move || busy.get() == 0);
-        if stop != Stop::Condition {
-            self.complain(format!("{complaint}: {stop:?}"));
-        }
-        stop == Stop::Condition
+        self.wait_for(move || busy.get() == 0, complaint)
     }
 
-    fn wait(&mut self, duration: Duration) {
+    /// Lets time pass until `condition` holds. False, with a complaint, if it does not within the
+    /// time it may take, if nothing gets done any more, or if something else is wrong.
+    fn wait_for(&mut self, condition: impl Fn() -> bool, complaint: &str) -> bool {
+        let deadline = self.simulation.now() + PATIENCE;
+        loop {
+            let progress = self.history.borrow().counts.progress();
+            let slice_end = deadline.min(self.simulation.now() + STANDSTILL_TIME);
+            let stop = self.run_until(slice_end, &condition);
+            if stop == Stop::Condition {
+                return !self.has_failed();
+            }
+            let goes_on = self.history.borrow().counts.progress() > progress;
+            if stop != Stop::Time || !goes_on || self.simulation.now() >= deadline {
+                let why = if goes_on { "too slow" } else { "nothing gets done" };
+                self.complain(format!("{complaint}: {why}, {stop:?}"));
+                return false;
+            }
+        }
+    }
+
+    /// False if something went wrong meanwhile.
+    fn wait(&mut self, duration: Duration) -> bool {
         let deadline = self.simulation.now() + duration;
-        self.simulation.run_until(deadline, || false);
+        self.run_until(deadline, || false);
+        !self.has_failed()
+    }
+
+    /// Lets time pass until `condition` holds or something is wrong: the first complaint ends the
+    /// run, as what comes after it says little and may cost much.
+    fn run_until(&mut self, deadline: Instant, condition: impl Fn() -> bool) -> Stop {
+        let (history, broker) = (Rc::clone(&self.history), self.broker.clone());
+        let failed = move || history.borrow().has_complaints() || broker.has_ended();
+        self.simulation.run_until(deadline, || condition() || failed())
+    }
+
+    fn has_failed(&self) -> bool {
+        self.history.borrow().has_complaints() || self.broker.has_ended()
     }
 
     fn complain(&mut self, complaint: String) {

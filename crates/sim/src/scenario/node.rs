@@ -1,7 +1,7 @@
 //! A broker on a simulated node: started, asked to stop, and watched.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
     path::Path,
     rc::Rc,
@@ -21,11 +21,15 @@ pub(crate) const DATA_PARENT: &str = "/data";
 const DATA_DIRECTORY: &str = "/data/odradek";
 const PORT: u16 = 9092;
 
+#[derive(Clone)]
 pub(crate) struct BrokerNode {
     node: u16,
     config: Arc<BrokerConfig>,
     ready: Arc<AtomicBool>,
     errors: Rc<RefCell<Vec<String>>>,
+    /// Its disk failed so that it may end by itself.
+    may_give_up: Rc<Cell<bool>>,
+    has_given_up: Rc<Cell<bool>>,
 }
 
 impl BrokerNode {
@@ -35,7 +39,14 @@ impl BrokerNode {
         let mut config = BrokerConfig::new(listen, DATA_DIRECTORY.into());
         config.offsets_topic_num_partitions = rng.pick(&[1, 3, 5]);
         config.topic_defaults.insert("internal.segment.bytes".to_owned(), "65536".to_owned());
-        BrokerNode { node, config: Arc::new(config), ready: Arc::default(), errors: Rc::default() }
+        BrokerNode {
+            node,
+            config: Arc::new(config),
+            ready: Arc::default(),
+            errors: Rc::default(),
+            may_give_up: Rc::default(),
+            has_given_up: Rc::default(),
+        }
     }
 
     pub(crate) fn node(&self) -> u16 {
@@ -48,6 +59,8 @@ impl BrokerNode {
 
     pub(crate) fn start(&self, simulation: &mut Simulation, shard_count: u16) {
         self.ready.store(false, Ordering::Relaxed);
+        self.may_give_up.set(false);
+        self.has_given_up.set(false);
         simulation.start(self.node, shard_count, |runtime| {
             let ready = Arc::clone(&self.ready);
             let role = if runtime.shard().0 == 0 {
@@ -57,9 +70,13 @@ impl BrokerNode {
             };
             let broker = broker::run_shard(runtime.clone(), Arc::clone(&self.config), role);
             let (runtime_of_task, errors) = (runtime.clone(), Rc::clone(&self.errors));
+            let may_give_up = Rc::clone(&self.may_give_up);
+            let has_given_up = Rc::clone(&self.has_given_up);
             runtime.spawn("broker", TaskQueue::Foreground, async move {
-                if let Err(error) = broker.await {
-                    errors.borrow_mut().push(format!("the broker ended: {error}"));
+                match broker.await {
+                    Ok(()) => {}
+                    Err(_) if may_give_up.get() => has_given_up.set(true),
+                    Err(error) => errors.borrow_mut().push(format!("the broker ended: {error}")),
                 }
                 runtime_of_task.stop();
             });
@@ -72,6 +89,21 @@ impl BrokerNode {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the disk fails so that the broker may end by itself in this life.
+    pub(crate) fn set_may_give_up(&self, may: bool) {
+        self.may_give_up.set(may);
+    }
+
+    /// True if it did.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.has_given_up.get()
+    }
+
+    /// True if the broker ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.errors.borrow().is_empty()
     }
 
     /// Why the broker ended by itself, if it did.

@@ -1,6 +1,10 @@
 //! What a seed decides before anything runs: topics, clients, and how often who dies.
 
+use super::trouble::{Trouble, TroublePlan};
 use crate::{Crash, Moment, Rng};
+
+/// How often every seed kills the broker or cuts its power, at least.
+pub(crate) const CRASHES_MIN: u64 = 3;
 
 /// What a producer may expect of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(crate) struct ProducerPlan {
 pub(crate) struct EndPlan {
     pub(crate) end: End,
     pub(crate) when: When,
+    /// What the disk does before.
+    pub(crate) trouble: Option<TroublePlan>,
     pub(crate) shard_count_after: u16,
     pub(crate) dark_us: u64,
 }
@@ -90,7 +96,7 @@ impl Plan {
                     promise,
                     topic: topic.name,
                     partition_count: topic.partition_count,
-                    batch_count: u32::try_from(rng.between(120, 220)).expect("small"),
+                    batch_count: u32::try_from(rng.between(150, 250)).expect("small"),
                     window: if promise == Promise::ExactlyOnce { 1 + rng.index(5) } else { 1 },
                     record_bytes_max: rng.pick(&[40, 400, 4000]),
                     pause_us_max: rng.pick(&[1, 500, 5000]),
@@ -118,14 +124,16 @@ fn segment_bytes(rng: &mut Rng) -> u32 {
 }
 
 fn ends(rng: &mut Rng, producers: &[ProducerPlan], shards: Option<u16>) -> Vec<EndPlan> {
-    let total: u64 = producers.iter().map(|producer| u64::from(producer.batch_count)).sum();
+    let answered = producers.iter().filter(|producer| producer.promise != Promise::Nothing);
+    let total: u64 = answered.map(|producer| u64::from(producer.batch_count)).sum();
     let kinds: &[End] = rng.pick(&[
         &[End::Crash(Crash::Kill)][..],
         &[End::Crash(Crash::PowerCut)],
         &[End::Crash(Crash::Kill), End::Crash(Crash::PowerCut)],
         &[End::Crash(Crash::Kill), End::Crash(Crash::PowerCut)],
     ]);
-    let crashes = rng.between(3, 6);
+    let troubles = Trouble::of_a_seed(rng);
+    let crashes = rng.between(CRASHES_MIN, 6);
     let mut ends = Vec::new();
     for crash in 0..crashes {
         let moments = [Moment::Write, Moment::Sync, Moment::NameChange, Moment::Allocate];
@@ -139,10 +147,14 @@ fn ends(rng: &mut Rng, producers: &[ProducerPlan], shards: Option<u16>) -> Vec<E
                 delay_ns: rng.pick(&[1, 20_000, 500_000, 5_000_000]),
             }
         };
-        let clean = crash >= 3 && rng.chance(200);
+        let clean = crash >= CRASHES_MIN && rng.chance(200);
+        let is_late = matches!(when, When::AtMoment { .. });
+        let is_troubled = is_late && !clean && !troubles.is_empty() && rng.chance(700);
+        let trouble = is_troubled.then(|| TroublePlan::by_seed(rng, troubles));
         ends.push(EndPlan {
             end: if clean { End::CleanStop } else { rng.pick(kinds) },
             when,
+            trouble,
             shard_count_after: shards.unwrap_or_else(|| shard_count(rng)),
             dark_us: rng.pick(&[1, 1_000, 100_000]),
         });
