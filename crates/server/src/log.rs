@@ -1,10 +1,12 @@
 //! `odradek log`: what lies in a data directory, this program's or Apache Kafka's, and what is
 //! wrong with it. For people whose broker does not run, and for tests.
 //!
-//! It only reads, and takes no lock, so it works beside a running broker; what it then finds at
-//! the end of a log may be a write that is under way. Nothing that the files say makes it take
-//! more memory than a constant or the size of the file.
+//! Looking only reads, and takes no lock, so it works beside a running broker; what it then finds
+//! at the end of a log may be a write that is under way. Nothing that the files say makes it take
+//! more memory than a constant or the size of the file. Accepting a loss takes the directory's
+//! lock.
 
+mod accept_loss;
 mod batches;
 mod directory;
 mod in_use;
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Dump(Dump),
     /// Show only what is wrong with it
     Verify(Verify),
+    /// Give up records of a partition that are damaged: nothing else does
+    AcceptLoss(accept_loss::AcceptLoss),
 }
 
 #[derive(Debug, Args)]
@@ -68,12 +72,25 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
         Command::Dump(Dump { path, format, records: true }) => (path, *format, Show::Records),
         Command::Dump(Dump { path, format, records: false }) => (path, *format, Show::Batches),
         Command::Verify(Verify { path, format }) => (path, *format, Show::Problems),
+        Command::AcceptLoss(options) => return accept_loss::run(options),
     };
     let format = match lines {
         Lines::Table => Format::Table,
         Lines::Json => Format::Json,
     };
     let report = Report::new(BufWriter::new(io::stdout().lock()), format, show);
+    let problems = on_runtime(|runtime| inspect(runtime, path.clone(), report))?;
+    match problems? {
+        0 => Ok(()),
+        1 => Err(format!("{}: 1 problem", path.display())),
+        problems => Err(format!("{}: {problems} problems", path.display())),
+    }
+}
+
+/// Runs something to its end on a runtime of its own.
+fn on_runtime<T: 'static, F: Future<Output = T> + 'static>(
+    act: impl FnOnce(Runtime) -> F,
+) -> Result<T, String> {
     let said = |error: io::Error| error.to_string();
     let (mut endpoints, _injector) = mesh(1).map_err(said)?;
     let endpoint = endpoints.pop().expect("a mesh of one has one end");
@@ -81,12 +98,7 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
     let (driver, _) = open_driver(DriverPreference::Sync, endpoint, pool).map_err(said)?;
     let mut executor = Executor::new(ShardIndex(0), 1, driver);
     let runtime = executor.runtime();
-    let problems = executor.block_on(inspect(runtime, path.clone(), report));
-    match problems? {
-        0 => Ok(()),
-        1 => Err(format!("{}: 1 problem", path.display())),
-        problems => Err(format!("{}: {problems} problems", path.display())),
-    }
+    Ok(executor.block_on(act(runtime)))
 }
 
 /// Reports on whatever lies at `path`; gives the number of problems.

@@ -10,7 +10,7 @@
 
 use std::rc::Rc;
 
-use model::Offset;
+use model::{Offset, record_batch::RecordBatch};
 use runtime::{Access, Cache, Create, Errno, File, OpenOptions};
 
 use crate::{
@@ -162,6 +162,23 @@ impl Recovery {
         // One that was never cut to its length ends with zeros.
         Ok((delta > 0).then(|| (u64::from(position), base.plus(i64::from(delta)))))
     }
+}
+
+/// A batch that begins a leader epoch is not followed by one of an earlier epoch: then it is its own
+/// epoch, which no CRC covers, that has changed.
+pub(crate) async fn check_new_epoch(
+    batch: &RecordBatch<'_>,
+    position: u64,
+    searched: &Searched,
+) -> Result<Result<(), Fault>, Errno> {
+    let found = batch.leader_epoch();
+    let mut scanner = searched.scanner(position + position_of(batch.size()));
+    let Scanned::Batch { batch: next, .. } = scanner.next().await? else { return Ok(Ok(())) };
+    let expected = next.leader_epoch();
+    let is_odd = next.base_offset() == batch.next_offset()
+        && (0..found.0).contains(&expected.0)
+        && next.verify_crc().is_ok();
+    Ok(if is_odd { Err(Fault::Epoch { expected, found }) } else { Ok(()) })
 }
 
 /// Walks from an index entry to the end of a segment; gives the offset behind it, if all is sound.

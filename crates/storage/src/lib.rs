@@ -14,6 +14,7 @@
 //!
 //! [`Offset`]: model::Offset
 
+mod accept_loss;
 mod append;
 mod checkpoint;
 mod cold;
@@ -48,6 +49,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use accept_loss::{LossReport, LossToAccept, accept_loss};
 pub use append::{AppendOptions, AppendOrigin, Appended};
 pub use damage::Damage;
 pub use directory::{LogDirectory, OpenMode, PartitionDirectory};

@@ -27,7 +27,7 @@ use crate::{
     Damage, Error, FenceReason, Log, Storage,
     damage::Fault,
     index::{IndexedBatch, Indexes, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES},
-    judge::Verdict,
+    judge::{Verdict, check_new_epoch},
     leader_epochs::{self, LeaderEpochs},
     log::{Names, State, Status},
     producers::Producers,
@@ -428,20 +428,27 @@ impl Recovery {
             let fault = match scanner.next().await? {
                 Scanned::End => return Ok(Tail::Ended(scanner.position())),
                 Scanned::Bad(error) => Fault::Batch(error),
-                Scanned::Batch { position, batch } => match self.check(&batch, segment) {
-                    Ok(()) => {
-                        segment.entry = None;
-                        self.report.checked_bytes += position_of(batch.size());
-                        segment.first_timestamp.get_or_insert_with(|| batch.max_timestamp());
-                        self.take(&batch, position, segment);
-                        continue;
+                Scanned::Batch { position, batch } => {
+                    let mut checked = self.check(&batch, segment);
+                    let epoch = batch.leader_epoch();
+                    if checked.is_ok() && self.latest_epoch.is_none_or(|latest| latest < epoch) {
+                        checked = check_new_epoch(&batch, position, &segment.searched).await?;
                     }
-                    Err(fault) => {
-                        // It is judged as one that is not there.
-                        scanner.step_back(position);
-                        fault
+                    match checked {
+                        Ok(()) => {
+                            segment.entry = None;
+                            self.report.checked_bytes += position_of(batch.size());
+                            segment.first_timestamp.get_or_insert_with(|| batch.max_timestamp());
+                            self.take(&batch, position, segment);
+                            continue;
+                        }
+                        Err(fault) => {
+                            // It is judged as one that is not there.
+                            scanner.step_back(position);
+                            fault
+                        }
                     }
-                },
+                }
             };
             if segment.entry.is_some() {
                 return Ok(Tail::Adrift);

@@ -53,7 +53,7 @@ impl Chance {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inode {
     content: Vec<u8>,
     durable: Vec<u8>,
@@ -121,6 +121,7 @@ struct Directory {
     durable: BTreeMap<String, usize>,
 }
 
+#[derive(Clone)]
 enum Node {
     File(Inode),
     Directory(Directory),
@@ -181,6 +182,13 @@ impl SharedDisk {
             fail_write_in: None,
             fail_sync_in: None,
         })))
+    }
+
+    /// Another disk with the same content, between two processes.
+    pub(crate) fn copy(&self) -> SharedDisk {
+        let copy = SharedDisk::new(1);
+        copy.0.borrow_mut().nodes = self.0.borrow().nodes.clone();
+        copy
     }
 
     /// A new process on this disk.

@@ -3,7 +3,9 @@
 mod ahead;
 mod crashes;
 mod damage;
+mod flips;
 mod life;
+mod loss;
 mod many;
 mod marks;
 
