@@ -14,6 +14,7 @@ use std::{
 };
 
 use model::topic_config;
+use storage::CommitStrategy;
 
 /// Where a broker listens when nobody says: this machine only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1";
@@ -39,6 +40,8 @@ pub struct BrokerConfig {
     pub advertised: Option<(String, u16)>,
     /// `log.dirs`.
     pub data_dir: PathBuf,
+    /// How writes become durable there. No setting: whoever starts the shards knows the mount.
+    pub commit_strategy: CommitStrategy,
     /// The cluster's id that a new directory gets, and an old one must have; `None`: any.
     pub cluster_id: Option<String>,
     /// `auto.create.topics.enable`.
@@ -165,6 +168,7 @@ impl BrokerConfig {
             listen: decided.listen,
             advertised: advertised(&reader)?,
             data_dir: data_dir(&reader, decided.data_dir)?,
+            commit_strategy: CommitStrategy::Shared,
             cluster_id: cluster_id(&reader)?,
             auto_create_topics_enable: reader.boolean("auto.create.topics.enable", true)?,
             delete_topic_enable: reader.boolean("delete.topic.enable", true)?,

@@ -119,7 +119,7 @@ pub async fn run_shard(
     let options = StorageOptions {
         tail_bytes_max: TAIL_BYTES_MAX,
         producer_expiration_ms,
-        ..StorageOptions::default()
+        commit: config.commit_strategy,
     };
     let storage = Storage::new(&runtime, options);
     let shard = Rc::new(Shard::new(runtime.clone(), config, storage));

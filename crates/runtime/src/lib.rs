@@ -24,6 +24,7 @@ mod file;
 mod handle;
 pub mod local;
 mod mesh;
+pub mod mount;
 mod net;
 mod op_table;
 mod overlap;

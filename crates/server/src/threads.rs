@@ -20,8 +20,10 @@ use std::{
 use broker::{Ready, Role, config::BrokerConfig};
 use runtime::{
     BufferPool, DriverKind, DriverPreference, Endpoint, Executor, Injector, ShardIndex,
-    StopSignals, mesh, open_driver, pin_thread,
+    StopSignals, mesh, mount::mount_of, open_driver, pin_thread,
 };
+
+use storage::CommitStrategy;
 
 use crate::report;
 
@@ -48,11 +50,14 @@ pub(crate) fn core_count() -> u16 {
 /// it: the other shards cannot go on without that one.
 pub(crate) fn run(
     shards: Shards,
-    config: BrokerConfig,
+    mut config: BrokerConfig,
     signals: StopSignals,
     uptime: impl Fn() -> Duration + Send + 'static,
 ) -> io::Result<()> {
     let (endpoints, injector) = mesh(shards.count)?;
+    let (strategy, why) = storage::commit_strategy(&mount_of(&config.data_dir));
+    tracing::info!(commit = %strategy, why, "how files are synced");
+    config.commit_strategy = strategy;
     let config = Arc::new(config);
     let failed = Arc::new(AtomicBool::new(false));
     let mut uptime = Some(uptime);
@@ -105,7 +110,9 @@ impl Shard {
         let count = self.shards.count;
         let role = match uptime {
             Some(uptime) => {
-                let on_ready = move |ready: Ready| print_ready(&ready, kind, count, uptime());
+                let commit = self.config.commit_strategy;
+                let on_ready =
+                    move |ready: Ready| print_ready(&ready, kind, count, commit, uptime());
                 Role::First { on_ready: Box::new(on_ready) }
             }
             None => Role::Other,
@@ -125,13 +132,19 @@ fn fail(failed: &AtomicBool, error: &str) {
 }
 
 /// Tells scripts and people that clients can come. A closed stdout is no reason not to serve them.
-fn print_ready(ready: &Ready, driver: DriverKind, shards: u16, uptime: Duration) {
+fn print_ready(
+    ready: &Ready,
+    driver: DriverKind,
+    shards: u16,
+    commit: CommitStrategy,
+    uptime: Duration,
+) {
     let Ready { address, durability, .. } = ready;
     let ms = uptime.as_millis();
     let mut stdout = io::stdout().lock();
     let line =
         format!("ready listen={address} driver={driver} shards={shards} durability={durability}");
-    let written = writeln!(stdout, "{line} ms={ms}").and_then(|()| stdout.flush());
+    let written = writeln!(stdout, "{line} commit={commit} ms={ms}").and_then(|()| stdout.flush());
     if let Err(error) = written {
         tracing::warn!(%error, "cannot write the ready line");
     }

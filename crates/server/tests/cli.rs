@@ -108,6 +108,7 @@ fn the_ready_line_names_address_driver_shards_durability_and_time() {
         assert!(driver == "auto" || broker.says("driver") == driver);
         assert_eq!(broker.says("shards"), "2");
         assert!(!broker.says("durability").is_empty());
+        assert!(["shared", "per-file"].contains(&broker.says("commit")));
         broker.says("ms").parse::<u64>().unwrap();
     }
 }

@@ -19,6 +19,7 @@ mod append;
 mod checkpoint;
 mod cold;
 mod commit;
+mod commit_gate;
 mod damage;
 mod directory;
 mod error;
@@ -51,6 +52,7 @@ mod tests;
 
 pub use accept_loss::{LossReport, LossToAccept, accept_loss};
 pub use append::{AppendOptions, AppendOrigin, Appended};
+pub use commit_gate::commit_strategy;
 pub use damage::Damage;
 pub use directory::{LogDirectory, OpenMode, PartitionDirectory};
 pub use error::{AppendError, Error, FenceReason, ReadError, WaitError};

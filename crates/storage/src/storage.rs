@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    fmt,
     path::{Path, PathBuf},
     rc::{Rc, Weak},
 };
@@ -45,10 +46,19 @@ pub enum CommitStrategy {
     PerFile,
 }
 
+impl fmt::Display for CommitStrategy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            CommitStrategy::Shared => "shared",
+            CommitStrategy::PerFile => "per-file",
+        })
+    }
+}
+
 /// How a shard stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageOptions {
-    /// How writes become durable. `Shared` where the file system is known to keep the conditions.
+    /// How writes become durable: as [`commit_strategy`](crate::commit_strategy) says of the mount.
     pub commit: CommitStrategy,
     /// The memory of all tails of the shard, which hot fetches are served from. A goal: what is
     /// not yet written cannot be dropped.
