@@ -76,6 +76,10 @@ pub struct BrokerConfig {
     pub group_max_size: usize,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: u64,
+    /// `log.retention.check.interval.ms`.
+    pub log_retention_check_interval_ms: u64,
+    /// `log.initial.task.delay.ms`: how long after the start the first of these checks is.
+    pub log_initial_task_delay_ms: u64,
     /// Settings of topics whose default is changed here, by the topic's name for them.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -209,6 +213,12 @@ impl BrokerConfig {
             )?,
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,
+            log_retention_check_interval_ms: reader.time(
+                "log.retention.check.interval.ms",
+                1,
+                300_000,
+            )?,
+            log_initial_task_delay_ms: reader.time("log.initial.task.delay.ms", 0, 30_000)?,
             topic_defaults: topic_defaults(&reader)?,
         };
         if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
@@ -273,6 +283,12 @@ impl<'a> Reader<'a> {
     /// One that Kafka keeps in 32 bits.
     fn int<T: TryFrom<i64>>(&self, name: &str, min: i64, default: i64) -> Result<T, ConfigError> {
         self.number(name, min, INT_MAX, default)
+    }
+
+    /// Milliseconds from `min` on, which Kafka keeps in 64 bits.
+    fn time(&self, name: &str, min: i64, default: i64) -> Result<u64, ConfigError> {
+        let given: i64 = self.number(name, min, i64::MAX, default)?;
+        Ok(u64::try_from(given.min(NEVER_MS)).expect("the bounds are not negative"))
     }
 
     /// Milliseconds, of which any negative number means never.
@@ -364,13 +380,12 @@ fn topic_defaults(reader: &Reader<'_>) -> Result<BTreeMap<String, String>, Confi
 }
 
 /// Settings of topics that are checked and kept with the topic, and that nothing acts on.
-const KEPT_ONLY: [&str; 19] = [
+const KEPT_ONLY: [&str; 15] = [
     "compression.gzip.level",
     "compression.lz4.level",
     "compression.type",
     "compression.zstd.level",
     "delete.retention.ms",
-    "file.delete.delay.ms",
     "flush.messages",
     "flush.ms",
     "local.retention.bytes",
@@ -380,9 +395,6 @@ const KEPT_ONLY: [&str; 19] = [
     "min.compaction.lag.ms",
     "min.insync.replicas",
     "preallocate",
-    "retention.bytes",
-    "retention.ms",
-    "segment.jitter.ms",
     "unclean.leader.election.enable",
 ];
 

@@ -25,6 +25,7 @@ mod metadata_log;
 mod metadata_records;
 mod peers;
 mod placement;
+mod retention;
 mod shard;
 mod start;
 mod stop;

@@ -180,6 +180,8 @@ async fn run_first(
     if ready.recovered.1 > 0 {
         tracing::info!("recovery: cut {} bytes of torn writes", ready.recovered.1);
     }
+    let retaining = Rc::clone(shard).retain_periodically();
+    shard.runtime.spawn("retention", TaskQueue::Background, retaining);
     let accepting = accept(Rc::clone(shard), listener);
     shard.runtime.spawn("accept", TaskQueue::Foreground, accepting);
     on_ready(ready);

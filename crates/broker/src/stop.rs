@@ -25,9 +25,30 @@ const LAST_ANSWER_TIME: Duration = Duration::from_millis(1);
 pub(crate) struct CheckpointsAsked {
     need: Cell<CheckpointNeed>,
     changed: Notify,
+    /// How many rounds have begun and ended, and the last one that was recorded.
+    begun: Cell<u64>,
+    ended: Cell<u64>,
+    recorded: Cell<u64>,
 }
 
 impl CheckpointsAsked {
+    /// A round that begins after the call. True once its marks, and the log start offsets as they
+    /// were then, are durable.
+    pub(crate) async fn round(&self) -> bool {
+        let round = self.begun.get() + 1;
+        self.raise(CheckpointNeed::Now);
+        self.changed.wait_until(|| self.ended.get() >= round).await;
+        self.recorded.get() >= round
+    }
+
+    fn end(&self, outcome: Round) {
+        self.ended.set(self.begun.get());
+        if outcome == Round::Recorded {
+            self.recorded.set(self.begun.get());
+        }
+        self.changed.notify_all();
+    }
+
     fn raise(&self, need: CheckpointNeed) {
         if need > self.need.get() {
             self.need.set(need);
@@ -53,8 +74,11 @@ impl Shard {
             if first_of(self.until_checkpoint(last), asked).await.is_none() {
                 break;
             }
-            let need = self.checkpoints_asked.need.take();
+            let asked = &self.checkpoints_asked;
+            let need = asked.need.take();
+            asked.begun.set(asked.begun.get() + 1);
             last = self.checkpoint(directory, need, last).await;
+            asked.end(last);
         }
         let (node, epoch) = {
             let host = self.controller.get().expect("the node has started");

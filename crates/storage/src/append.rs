@@ -160,7 +160,7 @@ impl Log {
                 .last()
                 .filter(|active| active.phase == Phase::Active && active.durable == active.size())
                 .map(|active| active.base_offset);
-            state.roll(options.now_ms);
+            state.roll(options.now_ms, self.runtime().random());
             if let Some(base_offset) = durable {
                 self.finish_in_background(base_offset);
             }
@@ -189,6 +189,7 @@ impl Log {
             interval_bytes,
         );
         segment.first_timestamp.get_or_insert(max_timestamp);
+        segment.modified_ms = options.now_ms;
         let taken = segment.tail.append(
             &self.0.storage.pool,
             TailBatch { base_offset, last_offset, max_timestamp, position },
@@ -274,14 +275,16 @@ impl State {
     }
 
     /// Begins a new active segment at the log's end; its file comes with its first write.
-    pub(crate) fn roll(&mut self, now_ms: i64) {
+    pub(crate) fn roll(&mut self, now_ms: i64, random: u64) {
         if let Some(active) = self.segments.last_mut()
             && active.phase == Phase::Active
         {
             active.phase = Phase::Rolled;
             active.indexes_mut().finish();
         }
-        self.segments.push(Segment::new(self.end, now_ms));
+        let mut segment = Segment::new(self.end, now_ms);
+        segment.roll_jitter_ms = roll_jitter_ms(&self.config, random);
+        self.segments.push(segment);
     }
 }
 
@@ -385,7 +388,16 @@ fn new_head(
     head
 }
 
-/// True if the append may not go into the active segment.
+/// A number below `segment.jitter.ms` and `segment.ms`.
+fn roll_jitter_ms(config: &TopicConfig, random: u64) -> i64 {
+    let bound = config.segment_jitter_ms.min(config.segment_ms);
+    match u64::try_from(bound) {
+        Ok(bound) if bound > 0 => i64::try_from(random % bound).expect("below an i64"),
+        Ok(_) | Err(_) => 0,
+    }
+}
+
+/// True if the append may not go into the active segment: by the rules of Apache Kafka.
 fn must_roll(
     active: &Segment,
     config: &TopicConfig,
@@ -401,15 +413,11 @@ fn must_roll(
     let last_delta = end.0 + verdict.offsets - 1 - active.base_offset.0;
     let index_bytes = length_of(u64::try_from(config.segment_index_bytes).unwrap_or(0));
     let age_ms = match active.first_timestamp {
-        Some(first) if first.0 >= 0 && verdict.max_timestamp.0 >= 0 => {
-            verdict.max_timestamp.0.saturating_sub(first.0)
-        }
+        Some(first) if first.0 >= 0 => verdict.max_timestamp.0.saturating_sub(first.0),
         Some(_) | None => now_ms.saturating_sub(active.created_ms),
     };
     active.size() + incoming > segment_bytes
         || last_delta > i64::from(i32::MAX)
-        || age_ms > config.segment_ms
-        || active.indexes.as_ref().is_some_and(|indexes| {
-            indexes.offset_index_bytes() + crate::index::OFFSET_ENTRY_BYTES > index_bytes
-        })
+        || age_ms > config.segment_ms - active.roll_jitter_ms
+        || active.indexes.as_ref().is_some_and(|indexes| indexes.are_full(index_bytes))
 }

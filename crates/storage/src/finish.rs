@@ -187,7 +187,7 @@ impl Log {
     }
 
     /// Brings the rolled segments below `end` into their final form, or waits for whoever does.
-    async fn finish_rolled(&self, end: Offset) -> Result<(), Error> {
+    pub(crate) async fn finish_rolled(&self, end: Offset) -> Result<(), Error> {
         loop {
             let unfinished = {
                 let state = self.0.state.borrow();
@@ -205,6 +205,33 @@ impl Log {
         }
     }
 
+    /// Writes the leader epochs, unless the file has them as they are.
+    pub(crate) async fn write_epochs(&self) -> Result<(), Error> {
+        let progress = &self.0.progress;
+        progress.wait_until(|| !self.0.state.borrow().is_checkpointing).await;
+        let epochs = {
+            let mut state = self.0.state.borrow_mut();
+            if state.are_epochs_written || state.status != Status::Open {
+                return Ok(());
+            }
+            // Both write the same temporary file.
+            state.is_checkpointing = true;
+            state.epochs.file()
+        };
+        let outcome = self.write_epochs_file(epochs).await;
+        self.0.state.borrow_mut().is_checkpointing = false;
+        progress.notify_all();
+        outcome
+    }
+
+    async fn write_epochs_file(&self, epochs: Vec<u8>) -> Result<(), Error> {
+        let path = self.0.directory.borrow().join(leader_epochs::FILE_NAME);
+        replace_file(self.runtime(), path, epochs.clone()).await?;
+        let mut state = self.0.state.borrow_mut();
+        state.are_epochs_written = state.epochs.file() == epochs;
+        Ok(())
+    }
+
     async fn write_epochs_and_producers(
         &self,
         end: Offset,
@@ -214,10 +241,7 @@ impl Log {
         let runtime = self.runtime();
         let directory = self.0.directory.borrow().clone();
         if let Some(epochs) = epochs {
-            let latest = self.latest_leader_epoch();
-            replace_file(runtime, directory.join(leader_epochs::FILE_NAME), epochs).await?;
-            let mut state = self.0.state.borrow_mut();
-            state.are_epochs_written = state.epochs.latest() == latest;
+            self.write_epochs_file(epochs).await?;
         }
         replace_file(runtime, segment_path(&directory, end, "snapshot"), producers).await?;
         self.remove_old_snapshots(&directory).await
@@ -370,7 +394,7 @@ impl Log {
             return;
         }
         let (base_offset, is_durable) = (active.base_offset, active.durable == active.size());
-        state.roll(now_ms);
+        state.roll(now_ms, self.runtime().random());
         drop(state);
         if is_durable {
             self.finish_in_background(base_offset);

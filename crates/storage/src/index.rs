@@ -117,9 +117,16 @@ impl Indexes {
         }
     }
 
-    /// How many bytes `.index` takes; a segment is rolled before they pass the limit.
-    pub(crate) fn offset_index_bytes(&self) -> usize {
+    /// How many bytes `.index` takes.
+    fn offset_index_bytes(&self) -> usize {
         self.offsets.len() * OFFSET_ENTRY_BYTES
+    }
+
+    /// Whether either file has no room left below `bytes_max`; the time index keeps one place for
+    /// the entry that ends it.
+    pub(crate) fn are_full(&self, bytes_max: usize) -> bool {
+        self.offsets.len() >= bytes_max / OFFSET_ENTRY_BYTES
+            || self.times.len() + 1 >= bytes_max / TIME_ENTRY_BYTES
     }
 
     /// Where to start to read for `offset`, so many entries further back, and the last offset of

@@ -59,6 +59,20 @@ impl LeaderEpochs {
         self.entries.retain(|(_, start)| *start < end);
     }
 
+    /// Forgets what wrote the records below `start`: the first epoch is then that of the record
+    /// there, and begins there. True if that was news.
+    pub(crate) fn cut_start(&mut self, start: Offset) -> bool {
+        let below = self.entries.partition_point(|(_, first)| *first < start);
+        let Some(epoch) = below.checked_sub(1).map(|last| self.entries[last].0) else {
+            return false;
+        };
+        self.entries.drain(..below);
+        if self.first_start() != Some(start) {
+            self.entries.insert(0, (epoch, start));
+        }
+        true
+    }
+
     /// These, and what `later` has from `start` on.
     pub(crate) fn followed_by(mut self, later: &LeaderEpochs, start: Offset) -> LeaderEpochs {
         for (epoch, at) in later.entries.iter().filter(|(_, at)| *at >= start) {
@@ -200,6 +214,23 @@ mod tests {
         epochs.assign(LeaderEpoch(2), Offset(10));
         epochs.cut(Offset(10));
         assert_eq!(epochs.latest(), LeaderEpoch(1));
+    }
+
+    #[test]
+    fn what_was_let_go_at_the_start_has_no_epoch() {
+        for (start, expected) in [
+            (0, "0\n3\n1 0\n2 10\n3 20\n"),
+            (5, "0\n3\n1 5\n2 10\n3 20\n"),
+            (10, "0\n2\n2 10\n3 20\n"),
+            (99, "0\n1\n3 99\n"),
+        ] {
+            let mut epochs = LeaderEpochs::default();
+            for (epoch, offset) in [(1, 0), (2, 10), (3, 20)] {
+                epochs.assign(LeaderEpoch(epoch), Offset(offset));
+            }
+            assert_eq!(epochs.cut_start(Offset(start)), start > 0);
+            assert_eq!(String::from_utf8(epochs.file()).unwrap(), expected);
+        }
     }
 
     #[test]

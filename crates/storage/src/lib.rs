@@ -61,5 +61,5 @@ pub use marks::CheckpointNeed;
 pub use producers::ProducerStatus;
 pub use read::{FirstBatch, ReadResult, TimestampOffset};
 pub use recovery::{CleanStop, RecoveryReport, RecoveryStart};
-pub use retention::Removed;
+pub use retention::{Removed, Retained};
 pub use storage::{CommitCounts, CommitStrategy, RecoveryPoint, Storage, StorageOptions};

@@ -93,6 +93,13 @@ impl State {
         }
     }
 
+    /// What lies below `offset` is to be covered by the mark in the next round.
+    pub(crate) fn mark_soon(&mut self, offset: Offset) {
+        if offset > self.recovery_point {
+            self.mark.bytes_above = self.mark.bytes_above.max(WORTH_BYTES);
+        }
+    }
+
     fn has_unmarked(&self) -> bool {
         self.status == Status::Open && self.end > self.recovery_point
     }

@@ -113,6 +113,7 @@ impl Storage {
             latest_epoch: None,
             end_is_damaged: false,
             doubts_epochs: false,
+            epochs_start: None,
         };
         recovery.bases = recovery.list_segments().await?;
         Box::pin(recovery.recover()).await?;
@@ -177,6 +178,8 @@ pub(crate) struct Recovery {
     pub(crate) end_is_damaged: bool,
     /// A batch has another leader epoch than the file of them says.
     doubts_epochs: bool,
+    /// Where the first of them begins.
+    epochs_start: Option<Offset>,
 }
 
 /// How the scan of a segment ended.
@@ -351,6 +354,7 @@ impl Recovery {
         let epochs = content.as_deref().and_then(LeaderEpochs::parse);
         let found = epochs.is_some();
         self.state.epochs = epochs.unwrap_or_default();
+        self.epochs_start = self.state.epochs.first_start();
         self.state.epochs.cut(self.mark);
         Ok(found)
     }
@@ -669,6 +673,8 @@ impl Recovery {
         }
         state.epochs.cut(state.end);
         state.log_start = log_start.unwrap_or(first).clamp(first, state.end.max(first));
+        state.epochs.cut_start(state.log_start);
+        state.damages.raise_start(state.log_start);
         state.written_end = state.end;
         state.durable_end = state.end;
         state.recovery_point = self.mark;
@@ -685,10 +691,15 @@ impl Recovery {
         Ok(())
     }
 
-    /// The log start of the checkpoint files, believed as their recovery point is: both were
-    /// written together, and may be those of a deleted topic of the same name.
+    /// The log start of the checkpoint files, which may be that of a deleted topic of the same
+    /// name: believed as far as the leader epochs of the partition's directory begin there. Where
+    /// these are not known, it is believed as the recovery point is, which was written with it.
     fn log_start(&self) -> Option<Offset> {
-        self.known.log_start_offset.filter(|_| self.is_mark_known())
+        let claimed = self.known.log_start_offset?;
+        match self.epochs_start {
+            Some(start) => Some(claimed.min(start)),
+            None => Some(claimed).filter(|_| self.is_mark_known()),
+        }
     }
 
     /// Whether the checkpoint file names the mark. Where it does not (Apache Kafka leaves the

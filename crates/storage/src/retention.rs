@@ -1,17 +1,28 @@
 //! Lets go of the start of a log: by age and size, as the topic's settings say, or up to an offset
-//! that somebody asks for. Whole segments are removed, never the active one, never anything at or
-//! above the high watermark.
+//! that somebody asks for. By the rules of Apache Kafka: whole segments below the high watermark,
+//! oldest first; the active one too, which is rolled before.
 //!
-//! The log start moves first, then the files go. Readers that hold a file or memory go on.
+//! ```text
+//!   Log::retain           moves the log start; nothing below it is served any more
+//!   a round of marks      makes the log start durable (the caller; see `marks`)
+//!   Log::remove_retained  renames the files to `.deleted`, and removes them some time later
+//! ```
+//! In this order, so that a crash neither brings back records that were let go nor loses where an
+//! empty log ends. Readers that hold a file or memory go on.
+
+use std::{path::PathBuf, time::Duration};
 
 use model::{Offset, TimestampMs};
-use runtime::Errno;
+use runtime::{Errno, TaskQueue};
 
 use crate::{
     Error, Log,
     log::{State, Status},
     segment::{Phase, Segment, segment_path},
 };
+
+/// The files of a segment.
+const SUFFIXES: [&str; 4] = ["log", "index", "timeindex", "txnindex"];
 
 /// What was let go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,118 +33,264 @@ pub struct Removed {
     pub bytes: u64,
 }
 
+/// Whether there is something to remove once the log start is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retained {
+    /// Every segment has something above the log start.
+    All,
+    /// Segments lie below the log start: see [`Log::remove_retained`].
+    Some,
+}
+
+/// A segment that may be let go.
+struct Candidate {
+    base_offset: Offset,
+    /// The offset behind it.
+    end: Offset,
+    size: u64,
+}
+
 impl Log {
-    /// Removes the segments that `retention.ms` and `retention.bytes` no longer cover. Nothing
-    /// happens to a topic whose cleanup policy is compaction alone.
+    /// Moves the log start past the segments that `retention.ms` and `retention.bytes` no longer
+    /// cover. They only tell whether something lies below the log start where the cleanup policy is
+    /// compaction alone.
     ///
     /// # Errors
-    /// The operating system's: a file may then be left, and a later start finds it again.
-    pub async fn enforce_retention(&self, now_ms: i64) -> Result<Removed, Error> {
+    /// The operating system's.
+    pub async fn retain(&self, now_ms: i64) -> Result<Retained, Error> {
         let config = self.config();
-        if !config.cleanup_policy.delete {
-            return Ok(Removed::default());
-        }
-        let mut removed = Removed::default();
-        let mut excess = match config.retention_bytes {
-            Some(limit) => self.size_bytes().saturating_sub(u64::try_from(limit).unwrap_or(0)),
-            None => 0,
-        };
-        loop {
-            let Some((base_offset, end, size)) = self.oldest_removable() else {
-                return Ok(removed);
+        if config.cleanup_policy.delete {
+            let candidates = self.0.state.borrow().candidates();
+            let excess = config.retention_bytes.map_or(0, |limit| {
+                let size: u64 = candidates.iter().map(|one| one.size).sum();
+                (size + self.size_above(&candidates))
+                    .saturating_sub(u64::try_from(limit).unwrap_or(0))
+            });
+            let by_size = match config.retention_bytes {
+                Some(_) => count_of_excess(&candidates, excess),
+                None => 0,
             };
-            let is_excess = config.retention_bytes.is_some() && excess >= size;
-            let is_old = match config.retention_ms {
-                Some(limit) => {
-                    let newest = self.newest_timestamp(base_offset).await;
-                    newest.is_some_and(|newest| now_ms.saturating_sub(newest.0) > limit)
+            let mut count = by_size;
+            if let Some(limit) = config.retention_ms {
+                let newest_max = TimestampMs(now_ms.saturating_sub(limit).saturating_sub(1));
+                while let Some(candidate) = candidates.get(count)
+                    && self.is_old(candidate.base_offset, newest_max).await
+                {
+                    count += 1;
                 }
-                None => false,
-            };
-            if !is_excess && !is_old {
-                return Ok(removed);
             }
-            excess = excess.saturating_sub(size);
-            removed.segments += 1;
-            removed.bytes += size;
-            self.remove_oldest(base_offset, end).await?;
+            if let Some(last) = count.checked_sub(1).map(|last| &candidates[last]) {
+                self.let_go(last).await?;
+            }
         }
+        let state = self.0.state.borrow();
+        Ok(if state.below_log_start().is_some() { Retained::Some } else { Retained::All })
     }
 
     /// Moves the log start to `offset` (DeleteRecords, or a snapshot of the metadata log that
-    /// covers what lies below) and removes the segments that lie below it in full. Gives the log
-    /// start, which never falls.
+    /// covers what lies below), not beyond the high watermark, and not back. Gives the log start.
+    /// It is durable after the next round of marks; what lies below it in full is removed by
+    /// [`Log::remove_retained`].
     ///
     /// # Errors
-    /// The operating system's, as for [`Log::enforce_retention`].
+    /// The operating system's.
     pub async fn delete_records(&self, offset: Offset) -> Result<Offset, Error> {
-        {
+        let log_start = {
             let mut state = self.0.state.borrow_mut();
             let offset = offset.min(state.high_watermark());
-            state.log_start = state.log_start.max(offset);
-        }
+            state.advance_log_start(offset);
+            state.log_start
+        };
+        self.write_epochs().await?;
+        Ok(log_start)
+    }
+
+    /// Removes the segments that lie below the log start in full. To be called when the log start
+    /// is durable. What the durable mark does not cover yet is left for the next time: a start
+    /// after a crash has to find what producers wrote last.
+    ///
+    /// # Errors
+    /// The operating system's: a file may then be left, and a later start finds it again.
+    pub async fn remove_retained(&self) -> Result<Removed, Error> {
+        let mut removed = Removed::default();
+        let mut paths = Vec::new();
         loop {
-            let start = self.log_start_offset();
-            match self.oldest_removable() {
-                Some((base_offset, end, _)) if end <= start => {
-                    self.remove_oldest(base_offset, end).await?;
-                }
-                Some(_) | None => return Ok(start),
+            let next = self.0.state.borrow().below_log_start();
+            let Some((base_offset, end)) = next.filter(|(_, end)| *end <= self.recovery_point())
+            else {
+                break;
+            };
+            self.finish_rolled(end).await?;
+            let segment = self.0.state.borrow_mut().drop_oldest(base_offset);
+            let Some(segment) = segment else { break };
+            self.0.storage.forget_chunks(segment.tail.chunk_bytes());
+            removed.segments += 1;
+            removed.bytes += segment.size();
+            self.set_aside(base_offset, &mut paths).await?;
+        }
+        if removed.segments > 0 {
+            tracing::info!(
+                topic = %self.0.topic,
+                partition = self.0.partition.0,
+                offset = self.log_start_offset().0,
+                segments = removed.segments,
+                bytes = removed.bytes,
+                "segments below the log start are deleted"
+            );
+            self.remove_later(paths);
+        }
+        Ok(removed)
+    }
+
+    /// Moves the log start behind a segment. The active one is rolled before: the log still has
+    /// one, which tells where it ends.
+    async fn let_go(&self, last: &Candidate) -> Result<(), Error> {
+        let is_active = {
+            let state = self.0.state.borrow();
+            state.segments.last().is_some_and(|active| active.base_offset == last.base_offset)
+        };
+        if is_active {
+            if self.log_end_offset() != last.end {
+                // Something was appended since: it is young again.
+                return Ok(());
             }
+            self.roll();
+            self.create_active_file().await?;
         }
-    }
-
-    /// The oldest segment, if it may go: its base, the offset behind it, its size.
-    fn oldest_removable(&self) -> Option<(Offset, Offset, u64)> {
-        let state = self.0.state.borrow();
-        let [oldest, next, ..] = state.segments.as_slice() else { return None };
-        let may_go = oldest.phase == Phase::Finished
-            && state.status != Status::Closed
-            && next.base_offset <= state.high_watermark();
-        may_go.then(|| (oldest.base_offset, next.base_offset, oldest.size()))
-    }
-
-    /// The largest timestamp of a segment; of the file where its records have none.
-    async fn newest_timestamp(&self, base_offset: Offset) -> Option<TimestampMs> {
-        let (newest, _) = self.newest_of(base_offset).await.ok()?;
-        if newest.0 >= 0 {
-            return Some(newest);
+        {
+            let mut state = self.0.state.borrow_mut();
+            if state.status != Status::Open || state.high_watermark() < last.end {
+                return Ok(());
+            }
+            state.advance_log_start(last.end);
+            state.mark_soon(last.end);
         }
-        let state = self.0.state.borrow();
-        state.segment(base_offset).map(|segment| TimestampMs(segment.created_ms))
+        self.write_epochs().await
     }
 
-    async fn remove_oldest(&self, base_offset: Offset, end: Offset) -> Result<(), Error> {
-        let removed = self.0.state.borrow_mut().drop_oldest(base_offset, end);
-        let Some(removed) = removed else { return Ok(()) };
-        self.0.storage.forget_chunks(removed.tail.chunk_bytes());
-        tracing::info!(
-            topic = %self.0.topic,
-            partition = self.0.partition.0,
-            offset = end.0,
-            bytes = removed.size(),
-            "removed a segment; the log starts at offset {end}"
-        );
+    /// The bytes of the segments that are no candidates.
+    fn size_above(&self, candidates: &[Candidate]) -> u64 {
+        let state = self.0.state.borrow();
+        let above = candidates.last().map_or(state.log_start, |last| last.end);
+        let segments = state.segments.iter().filter(|segment| segment.base_offset >= above);
+        segments.map(Segment::size).sum()
+    }
+
+    /// Whether the largest timestamp of a segment is no later than this one; where its records have
+    /// none, the time when it was last written. What an index claims is believed where it keeps the
+    /// segment, and else compared with the log.
+    async fn is_old(&self, base_offset: Offset, newest_max: TimestampMs) -> bool {
+        let known = {
+            let state = self.0.state.borrow();
+            let Some(segment) = state.segment(base_offset) else { return false };
+            let indexes = segment.indexes.as_ref();
+            let claimed = indexes.map(|indexes| indexes.max_timestamp().0);
+            segment.newest.or_else(|| claimed.filter(|claimed| *claimed > newest_max))
+        };
+        let newest = match known {
+            Some(newest) => newest,
+            None => match Box::pin(self.newest_of(base_offset)).await {
+                Ok((newest, _)) => newest,
+                Err(_) => return false,
+            },
+        };
+        let mut state = self.0.state.borrow_mut();
+        let Some(segment) = state.segment_mut(base_offset) else { return false };
+        if segment.phase == Phase::Finished {
+            segment.newest = Some(newest);
+        }
+        let newest = if newest.0 >= 0 { newest } else { TimestampMs(segment.modified_ms) };
+        newest <= newest_max
+    }
+
+    async fn set_aside(&self, base_offset: Offset, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
         let directory = self.0.directory.borrow().clone();
-        for suffix in ["log", "index", "timeindex", "txnindex"] {
+        for suffix in SUFFIXES {
             let path = segment_path(&directory, base_offset, suffix);
-            match self.runtime().remove_file(&path).await {
-                Ok(()) | Err(Errno::NOT_FOUND) => {}
+            let aside = segment_path(&directory, base_offset, &format!("{suffix}.deleted"));
+            match self.runtime().rename(&path, &aside).await {
+                Ok(()) => paths.push(aside),
+                Err(Errno::NOT_FOUND) => {}
                 Err(errno) => return Err(Error::Io { path, errno }),
             }
         }
         Ok(())
     }
+
+    /// Removes files after `file.delete.delay.ms`; a start before that removes them at once.
+    fn remove_later(&self, paths: Vec<PathBuf>) {
+        let delay_ms = u64::try_from(self.config().file_delete_delay_ms).unwrap_or(0);
+        let runtime = self.runtime().clone();
+        self.runtime().spawn("segment deletion", TaskQueue::Background, async move {
+            runtime.sleep(Duration::from_millis(delay_ms.min(DELAY_MS_MAX))).await;
+            for path in paths {
+                match runtime.remove_file(&path).await {
+                    // The whole log may have been deleted since.
+                    Ok(()) | Err(Errno::NOT_FOUND) => {}
+                    Err(errno) => {
+                        tracing::warn!(path = %path.display(), %errno, "a deleted file is left");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// A delay that a clock of nanoseconds holds: a year.
+const DELAY_MS_MAX: u64 = 365 * 86_400_000;
+
+/// How many of the oldest segments are too much.
+fn count_of_excess(candidates: &[Candidate], mut excess: u64) -> usize {
+    let is_excess = |candidate: &&Candidate| {
+        let fits = excess >= candidate.size;
+        excess = excess.saturating_sub(candidate.size);
+        fits
+    };
+    candidates.iter().take_while(is_excess).count()
 }
 
 impl State {
-    fn drop_oldest(&mut self, base_offset: Offset, end: Offset) -> Option<Segment> {
-        let is_oldest = self.segments.first()?.base_offset == base_offset;
-        if !is_oldest || self.segments.len() < 2 {
-            return None;
+    /// The segments that may be let go, oldest first: not those that are gone already, none with
+    /// anything at or above the high watermark, no empty one.
+    fn candidates(&self) -> Vec<Candidate> {
+        let high_watermark = self.high_watermark();
+        let ends = self.segments.iter().skip(1).map(|next| next.base_offset).chain([self.end]);
+        self.segments
+            .iter()
+            .zip(ends)
+            .filter(|(_, end)| *end > self.log_start)
+            .take_while(|(segment, end)| *end <= high_watermark && segment.size() > 0)
+            .map(|(segment, end)| Candidate {
+                base_offset: segment.base_offset,
+                end,
+                size: segment.size(),
+            })
+            .collect()
+    }
+
+    /// The oldest segment, if the next one starts at or below the log start, and the offset behind
+    /// it.
+    fn below_log_start(&self) -> Option<(Offset, Offset)> {
+        let [oldest, next, ..] = self.segments.as_slice() else { return None };
+        let is_below = self.status == Status::Open && next.base_offset <= self.log_start;
+        is_below.then_some((oldest.base_offset, next.base_offset))
+    }
+
+    fn advance_log_start(&mut self, offset: Offset) {
+        if offset <= self.log_start {
+            return;
         }
-        self.log_start = self.log_start.max(end);
-        self.damages.raise_start(self.log_start);
-        Some(self.segments.remove(0))
+        self.log_start = offset;
+        self.is_as_closed = false;
+        self.damages.raise_start(offset);
+        if self.epochs.cut_start(offset) {
+            self.are_epochs_written = false;
+        }
+    }
+
+    fn drop_oldest(&mut self, base_offset: Offset) -> Option<Segment> {
+        let (oldest, _) = self.below_log_start()?;
+        let is_finished = self.segments.first()?.phase == Phase::Finished;
+        (oldest == base_offset && is_finished).then(|| self.segments.remove(0))
     }
 }

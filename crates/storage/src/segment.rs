@@ -58,6 +58,12 @@ pub(crate) struct Segment {
     pub(crate) first_timestamp: Option<TimestampMs>,
     /// When the roll by time counts from where no batch has a timestamp.
     pub(crate) created_ms: i64,
+    /// When the last append was: its age where no batch has a timestamp.
+    pub(crate) modified_ms: i64,
+    /// The largest timestamp, once it is known of a segment that takes no more appends.
+    pub(crate) newest: Option<TimestampMs>,
+    /// So much earlier than `segment.ms` it is rolled, so that many logs are not at once.
+    pub(crate) roll_jitter_ms: i64,
 }
 
 impl Segment {
@@ -78,6 +84,9 @@ impl Segment {
             indexes: Some(Rc::new(Indexes::new(base_offset))),
             first_timestamp: None,
             created_ms,
+            modified_ms: created_ms,
+            newest: None,
+            roll_jitter_ms: 0,
         }
     }
 

@@ -8,6 +8,7 @@ mod life;
 mod loss;
 mod many;
 mod marks;
+mod retention;
 
 use std::{cell::RefCell, path::Path, rc::Rc};
 

@@ -11,7 +11,7 @@ use model::Offset;
 use runtime::{Access, Cache, Create, Errno, File, OpenOptions, TaskQueue};
 
 use crate::{
-    FenceReason, Log,
+    Error, FenceReason, Log,
     log::{Names, State, Status},
     segment::{Phase, segment_path},
     storage::FileSystem,
@@ -116,6 +116,35 @@ impl Log {
         self.0.storage.note_written(self, &job_written(&job), &file);
         self.0.storage.bound_tails();
         Ok(true)
+    }
+
+    /// Gives a new active segment its file before its first write: an empty log then still tells
+    /// where it ends.
+    pub(crate) async fn create_active_file(&self) -> Result<(), Error> {
+        let progress = &self.0.progress;
+        progress.wait_until(|| !self.0.state.borrow().is_writing).await;
+        let base_offset = {
+            let mut state = self.0.state.borrow_mut();
+            let active = state.segments.last().filter(|active| active.file.is_none());
+            let Some(base_offset) = active.map(|active| active.base_offset) else { return Ok(()) };
+            if state.status != Status::Open || state.is_stopping {
+                return Ok(());
+            }
+            state.is_writing = true;
+            base_offset
+        };
+        let outcome = self.segment_file(base_offset).await;
+        // Writes what came in the meantime.
+        self.start_writing();
+        let path = segment_path(&self.0.directory.borrow(), base_offset, "log");
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(Failure::NoSpace) => Err(Error::Io { path, errno: Errno::NO_SPACE }),
+            Err(Failure::Fence(reason)) => {
+                self.fence(reason);
+                Err(Error::Fenced(reason))
+            }
+        }
     }
 
     /// The segment's open file; a new one is created, and its name made durable.

@@ -4,6 +4,8 @@
 mod api_versions;
 #[path = "19_create_topics.rs"]
 pub(crate) mod create_topics;
+#[path = "21_delete_records.rs"]
+mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
 #[path = "01_fetch.rs"]
@@ -77,6 +79,7 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::ApiVersions, 0, 5),
     offered(ApiKey::CreateTopics, 2, 7),
     offered(ApiKey::DeleteTopics, 1, 6),
+    offered(ApiKey::DeleteRecords, 0, 2),
     offered(ApiKey::InitProducerId, 0, 5),
     offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
 ];
@@ -173,6 +176,7 @@ pub(crate) async fn answer(
         ApiKey::SyncGroup => Box::pin(sync_group::answer(&request)).await?,
         ApiKey::CreateTopics => Box::pin(create_topics::answer(&request)).await?,
         ApiKey::DeleteTopics => Box::pin(delete_topics::answer(&request)).await?,
+        ApiKey::DeleteRecords => Box::pin(delete_records::answer(&request)).await?,
         ApiKey::InitProducerId => Box::pin(init_producer_id::answer(&request)).await?,
         ApiKey::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::answer(&request)).await?,
         _ => return Err(Refusal::NotOffered { key, version }),

@@ -340,61 +340,6 @@ fn a_directory_in_use_is_refused() {
 }
 
 #[test]
-fn old_and_excess_segments_go_and_the_log_start_with_them() {
-    for by_size in [true, false] {
-        let disk = SharedDisk::new(1);
-        disk.run(move |runtime| async move {
-            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
-            append_some(&opened.log, 0, 200).await;
-            // What was rolled last may still be about to be finished.
-            runtime.sleep(std::time::Duration::from_secs(1)).await;
-            let config = TopicConfig {
-                retention_bytes: by_size.then_some(100_000),
-                retention_ms: (!by_size).then_some(1000),
-                ..(*small_config()).clone()
-            };
-            opened.log.set_config(Rc::new(config));
-            let before = opened.log.segment_count();
-            assert_eq!(opened.log.enforce_retention(NOW).await.unwrap().segments > 0, by_size);
-            opened.log.enforce_retention(NOW + 1001).await.unwrap();
-            assert!(opened.log.segment_count() < before);
-            assert_eq!(opened.log.segment_count() == 1, !by_size);
-            let start = opened.log.log_start_offset();
-            let values = read_all(&opened.log).await;
-            assert_eq!(values[0].0, start);
-            assert_eq!(values.len(), usize::try_from(200 - start.0).unwrap());
-            let gone = opened.log.read(Offset(0), 1, FirstBatch::Whole, Offset(200)).await;
-            assert!(matches!(gone, Err(ReadError::OffsetOutOfRange { .. })));
-            stop(opened).await;
-        });
-        disk.run(|runtime| async move {
-            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
-            let start = opened.log.log_start_offset();
-            assert!(start > Offset(0));
-            assert_eq!(read_all(&opened.log).await.len(), usize::try_from(200 - start.0).unwrap());
-        });
-    }
-}
-
-#[test]
-fn deleted_records_stay_deleted_over_a_clean_stop() {
-    let disk = SharedDisk::new(1);
-    disk.run(|runtime| async move {
-        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
-        append_some(&opened.log, 0, 200).await;
-        runtime.sleep(std::time::Duration::from_secs(1)).await;
-        assert_eq!(opened.log.delete_records(Offset(150)).await.unwrap(), Offset(150));
-        assert_eq!(opened.log.delete_records(Offset(20)).await.unwrap(), Offset(150));
-        stop(opened).await;
-    });
-    disk.run(|runtime| async move {
-        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
-        assert_eq!(opened.log.log_start_offset(), Offset(150));
-        assert_eq!(read_all(&opened.log).await[0].0, Offset(150));
-    });
-}
-
-#[test]
 fn large_batches_are_read_whole_hot_and_cold() {
     for tail_bytes_max in [64 << 20, 0] {
         let disk = SharedDisk::new(1);
