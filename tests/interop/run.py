@@ -80,7 +80,9 @@ def _run(arguments, tools, folder, results):
         if arguments.broker == "kafka":
             writer = broker.Kafka(folder / "writer", tools)
         else:
-            writer = broker.Odradek(folder / "writer", arguments.broker, arguments.driver, arguments.shards)
+            writer = broker.Odradek(
+                folder / "writer", arguments.broker, arguments.driver, arguments.shards, settings=takeover.SNAPSHOTS
+            )
         servers.append(writer)
         if not _write(tools, folder, writer, results):
             return

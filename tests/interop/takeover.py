@@ -5,12 +5,15 @@ as a clean stop leaves it and as kill -9 does. Called by run.py.
 """
 
 import shutil
+import subprocess
 import time
 
 from harness import Failure, broker
 
 NODE = "7"
 STOPS = ("clean", "unclean")
+# Odradek writes a snapshot of its metadata every few records, and lets the log before the last one go.
+SNAPSHOTS = ["metadata.log.max.record.bytes.between.snapshots=2000"]
 
 
 def run(arguments, tools, folder, results, run_client):
@@ -19,7 +22,7 @@ def run(arguments, tools, folder, results, run_client):
     try:
         kafka = broker.Kafka(folder / "kafka", tools, settings={"node.id": NODE}, quorum=quorum)
         servers.append(kafka)
-        if not _write(tools, folder, kafka, results, run_client):
+        if not _write(arguments, tools, folder, kafka, results, run_client):
             return
         for stop in STOPS:
             _take(arguments, tools, folder, quorum, stop, results, run_client, servers)
@@ -30,7 +33,7 @@ def run(arguments, tools, folder, results, run_client):
             server.kill()
 
 
-def _write(tools, folder, kafka, results, run_client):
+def _write(arguments, tools, folder, kafka, results, run_client):
     """Fills Kafka's directory twice, and keeps what the clean and the unclean stop leave."""
     for stop, parts in zip(STOPS, [("fill-first", "fill-kafka"), ("fill-second",)], strict=True):
         copy = folder / stop
@@ -48,13 +51,14 @@ def _write(tools, folder, kafka, results, run_client):
             # No copy: what a killed Kafka leaves takes 20 MiB a partition, nearly all of it zeros.
             kafka.data_dir.rename(copy / "data")
         shutil.copy(kafka.folder / "expected.pickle", copy)
+        verify(arguments, copy / "data", f"that Apache Kafka left by an {stop} stop", results)
     return True
 
 
 def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     copy = folder / stop
     identity = (copy / "data" / "meta.properties").read_bytes()
-    settings = [f"node.id={NODE}"]
+    settings = [f"node.id={NODE}", *SNAPSHOTS]
     ours = broker.Odradek(copy, arguments.broker, arguments.driver, arguments.shards, settings=settings)
     servers.append(ours)
     started, failure = time.monotonic(), None
@@ -71,6 +75,11 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     ours.restart()
     run_client(tools, copy, ours, results, "check-odradek")
     ours.stop()
+    verify(arguments, copy / "data", f"that Odradek left, of a {quorum} quorum after an {stop} stop", results)
+    snapshots = len(list((copy / "data" / "__cluster_metadata-0").glob("*.checkpoint")))
+    first_segment = min((copy / "data" / "__cluster_metadata-0").glob("*.log")).stem
+    failure = None if snapshots == 2 and int(first_segment) > 0 else f"{snapshots} snapshots, first segment {first_segment}"
+    results.add("takeover", "two snapshots of the metadata are kept, and the log behind the older", failure, 0)
     kept = (copy / "data" / "meta.properties").read_bytes() == identity
     results.add("takeover", "node, directory and cluster keep their ids", None if kept else "meta.properties changed", 0)
     again = broker.Kafka(
@@ -80,3 +89,15 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     again.start()
     run_client(tools, copy, again, results, "check-kafka")
     again.stop()
+    verify(arguments, copy / "data", f"of a {quorum} quorum after an {stop} stop", results)
+
+
+def verify(arguments, data, what, results):
+    """`odradek log verify` finds nothing."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [str(arguments.broker), "log", "verify", str(data)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )
+    failure = None if done.returncode == 0 else f"{done.stdout.strip()[-1500:]} {done.stderr.strip()}"
+    results.add("takeover", f"log verify finds nothing in a directory {what}", failure, time.monotonic() - started)

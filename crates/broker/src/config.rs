@@ -80,6 +80,10 @@ pub struct BrokerConfig {
     pub log_retention_check_interval_ms: u64,
     /// `log.initial.task.delay.ms`: how long after the start the first of these checks is.
     pub log_initial_task_delay_ms: u64,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub metadata_snapshot_bytes: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; `None`: the time makes none.
+    pub metadata_snapshot_interval_ms: Option<u64>,
     /// Settings of topics whose default is changed here, by the topic's name for them.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -212,6 +216,19 @@ impl BrokerConfig {
                 1_800_000,
             )?,
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
+            metadata_snapshot_bytes: reader.number(
+                "metadata.log.max.record.bytes.between.snapshots",
+                1,
+                i64::MAX,
+                20 << 20,
+            )?,
+            metadata_snapshot_interval_ms: Some(reader.number(
+                "metadata.log.max.snapshot.interval.ms",
+                0,
+                i64::MAX,
+                3_600_000,
+            )?)
+            .filter(|interval| *interval > 0),
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,
             log_retention_check_interval_ms: reader.time(
                 "log.retention.check.interval.ms",

@@ -22,6 +22,7 @@ use storage::{AppendError, AppendOptions, AppendOrigin, Log, WaitError};
 
 use crate::{
     metadata_log, metadata_records,
+    metadata_snapshot::SnapshotNeed,
     peers::{Call, detached},
     shard::Shard,
 };
@@ -38,7 +39,8 @@ pub(crate) struct ControllerHost {
     pub(crate) epoch: LeaderEpoch,
     pub(crate) broker_epoch: i64,
     /// One decision after the other: the next sees what the one before did.
-    order: Turnstile,
+    pub(crate) order: Turnstile,
+    pub(crate) snapshots: SnapshotNeed,
     producer_ids: Cell<(i64, i64)>,
 }
 
@@ -48,6 +50,7 @@ impl ControllerHost {
         log: Log,
         epoch: LeaderEpoch,
         broker_epoch: i64,
+        snapshots: SnapshotNeed,
     ) -> ControllerHost {
         ControllerHost {
             controller: RefCell::new(controller),
@@ -55,6 +58,7 @@ impl ControllerHost {
             epoch,
             broker_epoch,
             order: Turnstile::new(),
+            snapshots,
             producer_ids: Cell::new((0, 0)),
         }
     }
@@ -102,6 +106,7 @@ impl Shard {
         let batch = batch_of(records, level, host.epoch, self.runtime.wall_clock_ms())?;
         let base_offset =
             append(&host.log, &batch, host.epoch, self.runtime.wall_clock_ms()).await?;
+        host.snapshots.note(batch.len());
         let records: Arc<[MetadataRecord]> = Arc::from(records);
         // First what the records name, then the records: a client that sees a partition in the
         // metadata can use it.

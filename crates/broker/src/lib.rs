@@ -23,6 +23,7 @@ mod frame_reader;
 mod groups;
 mod metadata_log;
 mod metadata_records;
+mod metadata_snapshot;
 mod peers;
 mod placement;
 mod retention;

@@ -1,4 +1,5 @@
-//! The metadata log on disk: `__cluster_metadata-0`, its first snapshot and `quorum-state`.
+//! The metadata log on disk: `__cluster_metadata-0`, its snapshots as they are read, and
+//! `quorum-state`. Snapshots are written by [`crate::metadata_snapshot`].
 //!
 //! Everything in it is KRaft's, so that Apache Kafka can take the directory over, and this node one
 //! of Apache Kafka's whose only voter it is.
@@ -8,8 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use cluster::{
     MetadataImage, MetadataRecord,
-    feature::KRAFT_VERSION_LEVEL,
-    quorum::{BOOTSTRAP_SNAPSHOT_FILE, QUORUM_STATE_FILE, QuorumState, Voter},
+    quorum::{QUORUM_STATE_FILE, QuorumState, Voter},
 };
 use model::{
     LeaderEpoch, NodeId, Offset, TimestampMs, Uuid,
@@ -22,14 +22,10 @@ use storage::{
 };
 use wire::{
     control_record::ControlRecord,
-    kraft_version_record::KRaftVersionRecord,
     leader_change_message::{LeaderChangeMessage, Voter as LeaderVoter},
-    snapshot_footer_record::SnapshotFooterRecord,
-    snapshot_header_record::SnapshotHeaderRecord,
-    voters_record::{Endpoint, KRaftVersionFeature, Voter as WireVoter, VotersRecord},
 };
 
-use crate::{Error, controller, metadata_records};
+use crate::{Error, metadata_records};
 
 /// The largest snapshot or log that is read at a start, as a guard against nonsense.
 const SNAPSHOT_BYTES_MAX: usize = 256 << 20;
@@ -65,6 +61,14 @@ impl Metadata {
     }
 }
 
+/// The last control records that say how the quorum votes, key and value as they were read; none
+/// in a static quorum.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QuorumRecords {
+    pub(crate) kraft_version: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) voters: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 /// What a metadata log says, in order.
 #[derive(Default)]
 pub(crate) struct Contents {
@@ -72,8 +76,12 @@ pub(crate) struct Contents {
     pub(crate) metadata: Metadata,
     /// The voters of the last Voters record.
     pub(crate) voters: Option<Vec<Voter>>,
+    /// The same, as a snapshot repeats it.
+    pub(crate) quorum: QuorumRecords,
     /// The epoch of the last batch.
     pub(crate) last_epoch: i32,
+    /// Bytes of the log's batches behind the snapshot.
+    pub(crate) log_bytes: u64,
     /// A snapshot was read to its end.
     has_snapshot_footer: bool,
 }
@@ -102,7 +110,11 @@ impl Contents {
             let control = ControlRecord::decode(key, value)
                 .map_err(|error| Error::Metadata(error.to_string()))?;
             self.has_snapshot_footer |= matches!(control, ControlRecord::SnapshotFooter(_));
+            if matches!(control, ControlRecord::KRaftVersion(_)) {
+                self.quorum.kraft_version = Some((key.to_vec(), value.to_vec()));
+            }
             if let ControlRecord::Voters(voters) = control {
+                self.quorum.voters = Some((key.to_vec(), value.to_vec()));
                 self.voters = Some(
                     voters
                         .voters
@@ -153,7 +165,9 @@ pub(crate) async fn read_log(log: &Log, contents: &mut Contents) -> Result<(), E
         if read.batches.is_empty() {
             return Err(Error::Metadata(format!("nothing at offset {from}, the end is {end}")));
         }
-        contents.add(&read.batches.concat())?;
+        let bytes = read.batches.concat();
+        contents.add(&bytes)?;
+        contents.log_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         from = read.next_offset;
     }
     Ok(())
@@ -193,6 +207,12 @@ pub(crate) async fn look(
     Ok(())
 }
 
+/// The end offset and the epoch that the name of a snapshot tells, and the name.
+pub(crate) fn snapshot_of_name(name: &str) -> Option<(i64, i32, &str)> {
+    let (offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
+    Some((offset.parse().ok()?, epoch.parse().ok()?, name))
+}
+
 /// Reads the newest snapshot in `directory` that is whole, if there is one.
 ///
 /// # Errors
@@ -203,14 +223,8 @@ pub(crate) async fn read_snapshot(
     contents: &mut Contents,
 ) -> Result<(), Error> {
     let entries = runtime.list_directory(directory).await.map_err(Error::io(directory))?;
-    let mut snapshots: Vec<(i64, i32, &str)> = entries
-        .iter()
-        .filter_map(|entry| {
-            let stem = entry.name.strip_suffix(".checkpoint")?;
-            let (offset, epoch) = stem.split_once('-')?;
-            Some((offset.parse().ok()?, epoch.parse().ok()?, entry.name.as_str()))
-        })
-        .collect();
+    let mut snapshots: Vec<(i64, i32, &str)> =
+        entries.iter().filter_map(|entry| snapshot_of_name(&entry.name)).collect();
     snapshots.sort_unstable();
     let mut refused = None;
     while let Some((offset, epoch, name)) = snapshots.pop() {
@@ -237,52 +251,6 @@ pub(crate) async fn read_snapshot(
     refused.map_or(Ok(()), Err)
 }
 
-/// Writes the first snapshot of a new directory: who votes, and the features.
-///
-/// # Errors
-/// The operating system's.
-pub(crate) async fn write_first_snapshot(
-    runtime: &Runtime,
-    directory: &Path,
-    voter: Voter,
-) -> Result<(), Error> {
-    let now = TimestampMs(runtime.wall_clock_ms());
-    let header = ControlRecord::SnapshotHeader(SnapshotHeaderRecord {
-        version: 0,
-        last_contained_log_timestamp: 0,
-    });
-    let (name, host, port) = CONTROLLER_LISTENER;
-    let version = ControlRecord::KRaftVersion(KRaftVersionRecord {
-        version: 0,
-        k_raft_version: KRAFT_VERSION_LEVEL,
-    });
-    let voters = ControlRecord::Voters(VotersRecord {
-        version: 0,
-        voters: vec![WireVoter {
-            voter_id: voter.id.0,
-            voter_directory_id: voter.directory_id,
-            endpoints: vec![Endpoint { name, host, port }],
-            k_raft_version_feature: KRaftVersionFeature {
-                min_supported_version: 0,
-                max_supported_version: KRAFT_VERSION_LEVEL,
-            },
-        }],
-    });
-    let footer = ControlRecord::SnapshotFooter(SnapshotFooterRecord { version: 0 });
-    let mut content = Vec::new();
-    content.extend_from_slice(&control_batch(&[header], Offset(0), LeaderEpoch(0), now)?);
-    content.extend_from_slice(&control_batch(&[version, voters], Offset(1), LeaderEpoch(0), now)?);
-    let records = cluster::controller::bootstrap_snapshot();
-    let level = cluster::feature::METADATA_VERSION_MAX;
-    let data = controller::batch_at(&records, level, Offset(3), LeaderEpoch(0), now)
-        .map_err(Error::Cluster)?;
-    content.extend_from_slice(&data);
-    let end = Offset(3).plus(i64::try_from(records.len()).expect("a few records"));
-    content.extend_from_slice(&control_batch(&[footer], end, LeaderEpoch(0), now)?);
-    let path = directory.join(BOOTSTRAP_SNAPSHOT_FILE);
-    runtime.replace_file(&path, content).await.map_err(Error::io(&path))
-}
-
 /// The batch that opens an epoch: who leads it.
 ///
 /// # Errors
@@ -300,31 +268,32 @@ pub(crate) fn leader_change(
         voters: vec![one()],
         granting_voters: vec![one()],
     };
-    control_batch(&[ControlRecord::LeaderChange(message)], Offset(0), epoch, now)
+    let record = ControlRecord::LeaderChange(message).encode().map_err(codec)?;
+    Ok(control_batch(&[record], Offset(0), epoch, now))
 }
 
-fn control_batch(
-    records: &[ControlRecord<'_>],
+/// A control batch of these keys and values.
+pub(crate) fn control_batch(
+    records: &[(Vec<u8>, Vec<u8>)],
     base_offset: Offset,
     leader_epoch: LeaderEpoch,
     timestamp: TimestampMs,
-) -> Result<Bytes, Error> {
+) -> Bytes {
     let mut builder = RecordBatchBuilder::new(BatchOptions {
         base_offset,
         leader_epoch,
         flags: attribute::CONTROL,
         ..BatchOptions::default()
     });
-    for record in records {
-        let (key, value) = record.encode().map_err(|error| Error::Metadata(error.to_string()))?;
-        builder.append(&NewRecord {
-            timestamp,
-            key: Some(&key),
-            value: Some(&value),
-            headers: &[],
-        });
+    for (key, value) in records {
+        builder.append(&NewRecord { timestamp, key: Some(key), value: Some(value), headers: &[] });
     }
-    Ok(builder.build())
+    builder.build()
+}
+
+/// A record that cannot be encoded.
+pub(crate) fn codec(error: wire::Error) -> Error {
+    Error::Metadata(error.to_string())
 }
 
 fn quorum_state_path(directory: &Path) -> PathBuf {

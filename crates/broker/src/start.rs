@@ -40,6 +40,7 @@ use crate::{
     controller::{self, ControllerHost},
     follow::delta_of_everything,
     metadata_log::{self, CONTROLLER_LISTENER, Contents, Metadata},
+    metadata_snapshot::{self, SnapshotNeed},
     peers::{Call, ShardMessage},
     shard::{Identity, Shard},
     topic_settings::CLUSTER_METADATA,
@@ -182,6 +183,8 @@ async fn run_first(
     }
     let retaining = Rc::clone(shard).retain_periodically();
     shard.runtime.spawn("retention", TaskQueue::Background, retaining);
+    let snapshots = Rc::clone(shard).write_snapshots();
+    shard.runtime.spawn("metadata snapshots", TaskQueue::Background, snapshots);
     let accepting = accept(Rc::clone(shard), listener);
     shard.runtime.spawn("accept", TaskQueue::Foreground, accepting);
     on_ready(ready);
@@ -230,7 +233,7 @@ async fn start_metadata(
     if claim.is_new {
         // A first start that did not get further than this has left another directory's id.
         contents = Contents::default();
-        Box::pin(metadata_log::write_first_snapshot(runtime, &path, voter)).await?;
+        Box::pin(metadata_snapshot::write_first(runtime, &path, voter)).await?;
         Box::pin(metadata_log::read_snapshot(runtime, &path, &mut contents)).await?;
         let content = claim::meta_properties(shard, identity);
         directory.write_meta_properties(&content).await.map_err(Error::Storage)?;
@@ -256,7 +259,9 @@ async fn start_metadata(
     for records in decision.records.chunks(controller::RECORDS_A_BATCH_MAX) {
         write(&log, epoch, now_ms, records, &mut image, &mut metadata).await?;
     }
-    let host = ControllerHost::new(controller, log, epoch, decision.answer);
+    let newest = metadata.snapshot.as_ref().map(|(end, _)| *end);
+    let snapshots = SnapshotNeed::new(path, contents.quorum, contents.log_bytes, newest);
+    let host = ControllerHost::new(controller, log, epoch, decision.answer, snapshots);
     assert!(shard.controller.set(host).is_ok(), "a node starts once");
     Ok(StartedMetadata { image, metadata })
 }

@@ -235,7 +235,7 @@ impl Indexes {
         for entry in entries {
             let entry = TimeEntry::decode(*entry);
             let TimeEntry { timestamp, delta } = entry;
-            if timestamp.0 == 0 && delta == 0 && !self.times.is_empty() {
+            if timestamp.0 == 0 && delta == 0 {
                 break;
             }
             let rises = self
@@ -347,6 +347,8 @@ mod tests {
         };
         assert!(parse(&[&offsets[..], &[0; 800]].concat(), &times, 50_000));
         assert!(parse(&offsets, &[&times[..], &[0; 120]].concat(), 50_000));
+        let none = Indexes::parse(Offset(100), &[0; 80], &[0; 120], 50_000, Offset(200));
+        assert_eq!(none, Some(Indexes::new(Offset(100))));
         assert!(!parse(&offsets[..offsets.len() - 1], &times, 50_000));
         assert!(!parse(&offsets, &times[..times.len() - 1], 50_000));
         assert!(!parse(&offsets, &times, 20_000));

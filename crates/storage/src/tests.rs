@@ -4,6 +4,7 @@ mod ahead;
 mod crashes;
 mod damage;
 mod flips;
+mod kafkas_cases;
 mod life;
 mod loss;
 mod many;

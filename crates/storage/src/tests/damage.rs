@@ -10,19 +10,19 @@ const LOG: &str = "/data/topic-0/00000000000000000000.log";
 /// The size of a batch of one of the values.
 const BATCH: usize = 271;
 
-fn value(number: usize) -> Vec<u8> {
+pub(super) fn value(number: usize) -> Vec<u8> {
     let mut value = number.to_be_bytes().to_vec();
     value.resize(200, 5);
     value
 }
 
 /// Where the batches end: the last byte of each is a zero.
-fn end_of(bytes: &[u8]) -> usize {
+pub(super) fn end_of(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).unwrap() + 2
 }
 
 /// Forty records of 200 bytes; then a stop of this kind.
-fn disk_with_records(is_clean: bool, config: Rc<TopicConfig>) -> SharedDisk {
+pub(super) fn disk_with_records(is_clean: bool, config: Rc<TopicConfig>) -> SharedDisk {
     let disk = SharedDisk::new(3);
     disk.run(move |runtime| async move {
         let opened = open(&runtime, config, StorageOptions::default()).await.unwrap();
