@@ -216,19 +216,8 @@ impl BrokerConfig {
                 1_800_000,
             )?,
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
-            metadata_snapshot_bytes: reader.number(
-                "metadata.log.max.record.bytes.between.snapshots",
-                1,
-                i64::MAX,
-                20 << 20,
-            )?,
-            metadata_snapshot_interval_ms: Some(reader.number(
-                "metadata.log.max.snapshot.interval.ms",
-                0,
-                i64::MAX,
-                3_600_000,
-            )?)
-            .filter(|interval| *interval > 0),
+            metadata_snapshot_bytes: snapshot_bytes(&reader)?,
+            metadata_snapshot_interval_ms: snapshot_interval(&reader)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,
             log_retention_check_interval_ms: reader.time(
                 "log.retention.check.interval.ms",
@@ -369,6 +358,16 @@ fn cluster_id(reader: &Reader<'_>) -> Result<Option<String>, ConfigError> {
         return Err(reader.refuse("cluster.id", "at most 64 letters, digits, -, _ and ."));
     }
     Ok(Some(id.to_owned()))
+}
+
+fn snapshot_bytes(reader: &Reader<'_>) -> Result<u64, ConfigError> {
+    reader.number("metadata.log.max.record.bytes.between.snapshots", 1, i64::MAX, 20 << 20)
+}
+
+/// 0 is never.
+fn snapshot_interval(reader: &Reader<'_>) -> Result<Option<u64>, ConfigError> {
+    let ms = reader.number("metadata.log.max.snapshot.interval.ms", 0, i64::MAX, 3_600_000)?;
+    Ok(Some(ms).filter(|ms| *ms > 0))
 }
 
 /// The server's settings that are defaults of topics, under the topics' names.
