@@ -84,6 +84,10 @@ pub struct BrokerConfig {
     pub metadata_snapshot_bytes: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None`: the time makes none.
     pub metadata_snapshot_interval_ms: Option<u64>,
+    /// `odradek.scrub.bytes.per.second`: of all shards together; 0 for no scrub.
+    pub scrub_bytes_per_second: u64,
+    /// `odradek.scrub.interval.ms`.
+    pub scrub_interval_ms: u64,
     /// Settings of topics whose default is changed here, by the topic's name for them.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -225,6 +229,8 @@ impl BrokerConfig {
                 300_000,
             )?,
             log_initial_task_delay_ms: reader.time("log.initial.task.delay.ms", 0, 30_000)?,
+            scrub_bytes_per_second: reader.int("odradek.scrub.bytes.per.second", 0, 8 << 20)?,
+            scrub_interval_ms: reader.int("odradek.scrub.interval.ms", 1000, 604_800_000)?,
             topic_defaults: topic_defaults(&reader)?,
         };
         if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {

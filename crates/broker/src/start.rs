@@ -15,6 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use cluster::{
@@ -29,8 +30,8 @@ use model::{
 };
 use runtime::{Listener, Runtime, ShardIndex, TaskQueue};
 use storage::{
-    LogDirectory, OpenMode, PartitionDirectory, RecoveryReport, RecoveryStart, Storage,
-    StorageOptions,
+    LogDirectory, OpenMode, PartitionDirectory, RecoveryReport, RecoveryStart, ScrubOptions,
+    Storage, StorageOptions,
 };
 
 use crate::{
@@ -126,6 +127,7 @@ pub async fn run_shard(
     let shard = Rc::new(Shard::new(runtime.clone(), config, storage));
     runtime.spawn("mesh", TaskQueue::Foreground, Rc::clone(&shard).receive_messages());
     runtime.spawn("marks", TaskQueue::Background, Rc::clone(&shard).ask_for_checkpoints());
+    start_scrub(&shard);
     match role {
         Role::First { on_ready } => {
             let result = Box::pin(run_first(&shard, on_ready)).await;
@@ -137,6 +139,20 @@ pub async fn run_shard(
             Ok(())
         }
     }
+}
+
+/// Reads what is old now and then, to find what has gone bad.
+fn start_scrub(shard: &Rc<Shard>) {
+    let shards = u64::from(shard.runtime.shard_count());
+    let bytes_per_second = shard.config.scrub_bytes_per_second / shards;
+    if bytes_per_second == 0 {
+        return;
+    }
+    let interval = Duration::from_millis(shard.config.scrub_interval_ms);
+    let storage = Rc::clone(&shard.storage);
+    shard.runtime.spawn("scrub", TaskQueue::Background, async move {
+        storage.scrub_forever(ScrubOptions { bytes_per_second, interval }).await;
+    });
 }
 
 #[expect(clippy::large_stack_frames, reason = "once, at the start")]

@@ -54,11 +54,11 @@ struct Anchor {
 }
 
 impl Anchor {
-    fn at(found: Found) -> Anchor {
+    fn at(found: Found, from: Offset) -> Anchor {
         Anchor {
             position: found.position,
             last_offset: None,
-            expected: None,
+            expected: Some(from),
             is_in_sequence: true,
             bytes: found.bytes,
         }
@@ -100,7 +100,7 @@ impl Log {
                 return Err(ReadError::of(damage));
             }
             let anchor = match ahead.take() {
-                Some(found) => Anchor::at(found),
+                Some(found) => Anchor::at(found, wanted.from),
                 None => Box::pin(self.anchor(base_offset, wanted.from, back)).await?,
             };
             match self.read_from(extent, &anchor, wanted).await? {
@@ -369,7 +369,7 @@ impl State {
         (0..self.segments.len()).map(|index| self.extent(index)).collect()
     }
 
-    fn rules_of(&self, extent: &Extent) -> Rules {
+    pub(crate) fn rules_of(&self, extent: &Extent) -> Rules {
         let epochs = self.are_epochs_sure.then(|| Rc::new(self.epochs.clone()));
         Rules { limit: extent.end, gaps: self.gaps(), epochs }
     }

@@ -131,6 +131,14 @@ impl Runs {
         }
     }
 
+    /// True if every batch has the epoch that `known` has for it, where that has one.
+    pub(crate) fn agree_with(&self, known: &LeaderEpochs) -> bool {
+        self.runs.iter().all(|(epoch, start, _)| {
+            let expected = known.epoch_at(*start);
+            expected == *epoch || expected == LeaderEpoch(-1) || *epoch == LeaderEpoch(-1)
+        })
+    }
+
     /// What the batches say. One that stands alone against `known`, or against the order of the
     /// others, is damaged itself.
     pub(crate) fn into_epochs(mut self, known: &LeaderEpochs) -> LeaderEpochs {

@@ -114,6 +114,7 @@ impl Storage {
             end_is_damaged: false,
             doubts_epochs: false,
             epochs_start: None,
+            has_start: true,
         };
         recovery.bases = recovery.list_segments().await?;
         Box::pin(recovery.recover()).await?;
@@ -180,6 +181,8 @@ pub(crate) struct Recovery {
     doubts_epochs: bool,
     /// Where the first of them begins.
     epochs_start: Option<Offset>,
+    /// The segment that the log starts in is there; else what is lost lies below the start.
+    has_start: bool,
 }
 
 /// How the scan of a segment ended.
@@ -285,6 +288,7 @@ impl Recovery {
         };
         if let Some(start) = start.filter(|start| *start < first) {
             self.state.end = start;
+            self.has_start = false;
             self.miss(first, "the segments before it are missing");
         }
     }
@@ -674,7 +678,9 @@ impl Recovery {
         state.epochs.cut(state.end);
         state.log_start = log_start.unwrap_or(first).clamp(first, state.end.max(first));
         state.epochs.cut_start(state.log_start);
-        state.damages.raise_start(state.log_start);
+        if self.has_start {
+            state.damages.raise_start(state.log_start);
+        }
         state.written_end = state.end;
         state.durable_end = state.end;
         state.recovery_point = self.mark;

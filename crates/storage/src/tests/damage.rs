@@ -281,6 +281,58 @@ fn leader_epochs_are_rebuilt_where_no_checkpoint_names_the_mark() {
 }
 
 #[test]
+fn what_is_derived_and_of_the_future_or_of_another_version_is_made_again() {
+    let directory = "/data/topic-0";
+    let snapshot = "/data/topic-0/00000000000000000040.snapshot";
+    let epochs = "/data/topic-0/leader-epoch-checkpoint";
+    let points = "/data/recovery-point-offset-checkpoint";
+    let index = "/data/topic-0/00000000000000000000.index";
+    let times = "/data/topic-0/00000000000000000000.timeindex";
+    type Change = (&'static str, &'static str, fn(&mut Vec<u8>));
+    let changes: [Change; 9] = [
+        ("a version of snapshots", snapshot, |bytes| bytes[1] = 9),
+        ("a version of epochs", epochs, |bytes| bytes[0] = b'7'),
+        ("a version of checkpoints", points, |bytes| bytes[0] = b'7'),
+        ("an epoch of the future", epochs, |bytes| *bytes = b"0\n2\n1 0\n9 4000\n".to_vec()),
+        ("an epoch too high", epochs, |bytes| *bytes = b"0\n1\n9 0\n".to_vec()),
+        ("a mark of the future", points, |bytes| *bytes = b"0\n1\ntopic 0 4000\n".to_vec()),
+        ("an index behind the end", index, |bytes| bytes.extend([0, 0, 0, 39, 0, 9, 0, 0])),
+        ("an index of later offsets", index, |bytes| bytes[3] += 1),
+        ("a time of the future", times, |bytes| {
+            bytes.extend([0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 39])
+        }),
+    ];
+    for is_clean in [true, false] {
+        for (what, path, change) in &changes {
+            let disk = disk_with_records(is_clean, small_config());
+            if disk.content(path).is_none() {
+                continue;
+            }
+            disk.damage(path, *change);
+            let (count, report) = start(&disk, small_config()).unwrap();
+            assert_eq!((count, report.cut_bytes), (40, 0), "{what}, clean {is_clean}");
+        }
+        let disk = disk_with_records(is_clean, small_config());
+        assert!(disk.names(directory).iter().any(|name| name.ends_with(".snapshot")));
+    }
+}
+
+#[test]
+fn a_batch_of_a_format_that_is_not_known_is_not_served() {
+    for is_clean in [true, false] {
+        for magic in [0, 1, 3, 255] {
+            let disk = disk_with_records(is_clean, small_config());
+            disk.damage(LOG, |bytes| bytes[7 * BATCH + 16] = magic);
+            disk.run(move |runtime| async move {
+                let opened =
+                    open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+                assert_eq!(damaged_offsets(&opened.log).await, [7], "{is_clean} {magic}");
+            });
+        }
+    }
+}
+
+#[test]
 fn a_stale_batch_behind_the_end_is_not_taken() {
     let disk = disk_with_records(false, small_config());
     disk.damage(LOG, |bytes| {

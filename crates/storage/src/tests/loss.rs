@@ -212,3 +212,33 @@ fn a_recovery_that_is_killed_five_times_ends_as_one_that_is_not() {
         }
     }
 }
+
+#[test]
+fn the_scrub_finds_damage_that_nobody_has_read_and_keeps_its_rate() {
+    let disk = disk_with_segments(true);
+    disk.run(|runtime| async move {
+        // Of one epoch more, so that the first pass has to find out whether the epochs are right.
+        let opened = start(&runtime).await;
+        let clean = opened.storage.scrub(1 << 30).await;
+        assert_eq!((clean.segments, clean.damaged_ranges), (5, 0));
+        stop(opened).await;
+    });
+    disk.damage(&segment(10), |bytes| bytes[1900] ^= 1);
+    // The leader epoch of the second batch, which no CRC covers.
+    let size = batch_of(&[value(0)]).len();
+    disk.damage(&segment(30), move |bytes| bytes[size + 15] ^= 2);
+    disk.run(move |runtime| async move {
+        let opened = start(&runtime).await;
+        assert!(opened.log.damages().is_empty());
+        let (before, rate) = (runtime.now(), 4000);
+        let done = opened.storage.scrub(rate).await;
+        let took = runtime.now().since(before);
+        assert!(took.as_secs() * rate >= done.bytes - rate, "{took:?} for {done:?}");
+        let damages = opened.log.damages();
+        let found: Vec<i64> = damages.iter().map(|damage| damage.from.0).collect();
+        let second = i64::try_from(1900 / size).unwrap() + 10;
+        assert_eq!(found, [second, 31], "{damages:?}");
+        let lost = lost(&read_each(&opened.log).await);
+        assert_eq!(lost, [usize::try_from(second).unwrap(), 31]);
+    });
+}
