@@ -1,8 +1,7 @@
 //! Where blocks come from and return to.
 //!
 //! ```text
-//!   class     4 Ki  8 Ki  16 Ki  32 Ki | 64 Ki+4 Ki  96 Ki+4 Ki  128 Ki+4 Ki ... 4 Mi+4 Ki
-//!   memory    the allocator's          | a mapping each
+//!   small: 4 Ki  8 Ki  16 Ki  32 Ki    large: 64 Ki+4 Ki  96 Ki+4 Ki  128 Ki+4 Ki ... 4 Mi+4 Ki
 //! ```
 //! The large classes go by half powers of two, each with 4 KiB more: room for the header of a
 //! frame that carries a batch of such a round size, or for the spare of an append buffer.
@@ -11,7 +10,7 @@
 //! bound, and [trims](BufferPool::trim) what was not needed since the last trim: what an idle shard
 //! keeps is at most [`IDLE_BYTES_MAX`].
 //!
-//! A driver may register mapped blocks with the kernel for as long as they live. The pool keeps the
+//! A driver may register large blocks with the kernel for as long as they live. The pool keeps the
 //! number that it gave each, and hands a block that goes back to the driver first.
 //!
 //! Cost of a take and a return: a lock of a mutex that few contend for.
@@ -27,7 +26,7 @@ use std::{
 use super::{AppendBuffer, BLOCK_ALIGNMENT, Buffer, block::Block};
 
 /// The sizes that are pooled; a request gets the smallest that holds it. Larger ones are rare
-/// (frames over 4 MiB) and go back to the system.
+/// (frames over 4 MiB) and go back to the allocator.
 const CLASSES: [usize; 17] = [
     4 << 10,
     8 << 10,
@@ -47,11 +46,11 @@ const CLASSES: [usize; 17] = [
     (3 << 20) + BLOCK_ALIGNMENT,
     (4 << 20) + BLOCK_ALIGNMENT,
 ];
-/// The largest block that the allocator gives; those above are mappings.
+/// The largest of the small blocks, which are not worth registering.
 pub(super) const SMALL_BYTES_MAX: usize = 32 << 10;
 /// What an idle shard may keep: blocks for a few small requests.
 const IDLE_BYTES_MAX: usize = 1 << 20;
-/// What one trim gives back at most: 4,096 pages take the system about half a millisecond.
+/// What one trim gives back at most: the system takes about half a millisecond for 4,096 pages.
 const TRIM_BYTES_MAX: usize = 16 << 20;
 
 /// Where a shard's blocks come from and return to. Cheap to clone.
@@ -63,7 +62,7 @@ struct Pool {
     cached_bytes: AtomicUsize,
     cached_bytes_max: usize,
     allocated_bytes: AtomicUsize,
-    /// The mapped blocks of the classes, by where they start.
+    /// The large blocks of the classes, by where they start.
     regions: Mutex<BTreeMap<usize, Region>>,
     /// Blocks that are to go, with the number that the driver registered them under.
     retired: Mutex<Vec<(u16, Block)>>,
@@ -79,7 +78,7 @@ struct Free {
     fewest: usize,
 }
 
-/// What is known of a mapped block.
+/// What is known of a large block.
 struct Region {
     capacity: usize,
     /// File operations on it so far.
@@ -88,7 +87,7 @@ struct Region {
     slot: Option<u16>,
 }
 
-/// A mapped block that memory of an operation lies in.
+/// A large block that memory of an operation lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RegionUse {
     pub(crate) start: usize,
@@ -147,7 +146,7 @@ impl BufferPool {
         self.0.cached_bytes.load(Ordering::Relaxed) > IDLE_BYTES_MAX
     }
 
-    /// Gives back to the system what was not needed since the last trim, a bounded part of it.
+    /// Gives back to the allocator what was not needed since the last trim, a bounded part of it.
     pub(crate) fn trim(&self) {
         self.0.trim();
     }
@@ -157,7 +156,7 @@ impl BufferPool {
         !self.0.has_registrar.swap(true, Ordering::AcqRel)
     }
 
-    /// The mapped block in which `length` bytes at `address` lie; counts as an operation on it.
+    /// The large block in which `length` bytes at `address` lie; counts as an operation on it.
     pub(crate) fn use_region(&self, address: usize, length: usize) -> Option<RegionUse> {
         let mut regions = self.0.regions();
         let (start, region) = regions.range_mut(..=address).next_back()?;
@@ -216,7 +215,7 @@ impl Pool {
         let Some(size) = CLASSES.get(class).copied() else {
             let size = capacity.next_multiple_of(BLOCK_ALIGNMENT);
             self.allocated_bytes.fetch_add(size, Ordering::Relaxed);
-            return Block::map(size);
+            return Block::allocate(size);
         };
         let warm = {
             let mut free = self.free(class);
@@ -229,12 +228,11 @@ impl Pool {
             return block;
         }
         self.allocated_bytes.fetch_add(size, Ordering::Relaxed);
-        if size <= SMALL_BYTES_MAX {
-            return Block::allocate(size);
+        let block = Block::allocate(size);
+        if size > SMALL_BYTES_MAX {
+            let region = Region { capacity: size, uses: 0, slot: None };
+            self.regions().insert(block.pointer().addr(), region);
         }
-        let block = Block::map(size);
-        let region = Region { capacity: size, uses: 0, slot: None };
-        self.regions().insert(block.pointer().addr(), region);
         block
     }
 
@@ -252,7 +250,7 @@ impl Pool {
         }
     }
 
-    /// Gives a block back to the system, or to the driver that has registered it.
+    /// Gives a block back to the allocator, or to the driver that has registered it.
     fn let_go(&self, block: Block) {
         self.allocated_bytes.fetch_sub(block.capacity(), Ordering::Relaxed);
         let region = self.regions().remove(&block.pointer().addr());

@@ -1,6 +1,6 @@
 //! Registered buffers: memory that the kernel has pinned and looked up once, not for each operation.
 //!
-//! Registered are the pool's mapped blocks (over 64 KiB) that file operations use: chunks that
+//! Registered are the pool's large blocks (over 64 KiB) that file operations use: chunks that
 //! writes go out of, buffers that cold reads go into. A block is registered with its second
 //! operation: registering costs what it saves in one (27 us a MiB). It stays so until the pool
 //! lets go of it, which an idle shard's does; so nothing stays pinned for long.
