@@ -88,6 +88,8 @@ pub struct BrokerConfig {
     pub scrub_bytes_per_second: u64,
     /// `odradek.scrub.interval.ms`.
     pub scrub_interval_ms: u64,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub flush_offset_checkpoint_interval_ms: u64,
     /// Settings of topics whose default is changed here, by the topic's name for them.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -231,6 +233,11 @@ impl BrokerConfig {
             log_initial_task_delay_ms: reader.time("log.initial.task.delay.ms", 0, 30_000)?,
             scrub_bytes_per_second: reader.int("odradek.scrub.bytes.per.second", 0, 8 << 20)?,
             scrub_interval_ms: reader.int("odradek.scrub.interval.ms", 1000, 604_800_000)?,
+            flush_offset_checkpoint_interval_ms: reader.int(
+                "log.flush.offset.checkpoint.interval.ms",
+                1,
+                60_000,
+            )?,
             topic_defaults: topic_defaults(&reader)?,
         };
         if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {

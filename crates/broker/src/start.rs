@@ -118,10 +118,12 @@ pub async fn run_shard(
 ) -> Result<(), Error> {
     let producer_expiration_ms =
         i64::try_from(config.producer_id_expiration_ms).unwrap_or(i64::MAX);
+    let mark_interval = Duration::from_millis(config.flush_offset_checkpoint_interval_ms);
     let options = StorageOptions {
         tail_bytes_max: TAIL_BYTES_MAX,
         producer_expiration_ms,
         commit: config.commit_strategy,
+        mark_interval,
     };
     let storage = Storage::new(&runtime, options);
     let shard = Rc::new(Shard::new(runtime.clone(), config, storage));
@@ -411,7 +413,7 @@ async fn accept(shard: Rc<Shard>, listener: Listener) {
 }
 
 /// How long nothing is accepted after a failure.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The shard with the fewest connections. What the others have is known from what was dealt to
 /// them and what they told of ends.

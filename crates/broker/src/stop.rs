@@ -97,7 +97,8 @@ impl Shard {
     async fn until_checkpoint(&self, last: Round) {
         let asked = &self.checkpoints_asked;
         asked.wait_for(CheckpointNeed::Later).await;
-        let interval = self.runtime.sleep(CHECKPOINT_INTERVAL);
+        let asked_for = Duration::from_millis(self.config.flush_offset_checkpoint_interval_ms);
+        let interval = self.runtime.sleep(asked_for.min(CHECKPOINT_INTERVAL));
         match last {
             Round::Recorded => {
                 // Either end of the wait is as good.

@@ -138,6 +138,7 @@ impl Log {
         }
         let is_start = last_offset.is_none() && state.gaps() == Gaps::None;
         let expected = is_start.then_some(base_offset);
+        let last_offset = last_offset.filter(|_| !cfg!(feature = "mutant_stale_index_believed"));
         Ok(Anchor { position, last_offset, expected, is_in_sequence: false, bytes: Bytes::new() })
     }
 

@@ -26,9 +26,6 @@ use crate::{
 pub(crate) const WINDOW_BYTES: u64 = 64 << 20;
 /// A log with so many bytes above its mark is due in any round.
 const WORTH_BYTES: u64 = 1 << 20;
-/// A log with less is due when its mark has stood for so long: what a thousand of them cost a
-/// restart together is some megabytes, and a checkpoint of each costs four syncs.
-const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// How many logs are checkpointed at the same time: behind the appends, not before them.
 const CONCURRENT_MAX: usize = 4;
 
@@ -104,9 +101,9 @@ impl State {
         self.status == Status::Open && self.end > self.recovery_point
     }
 
-    fn is_due(&self, now: Instant) -> bool {
+    fn is_due(&self, now: Instant, interval: Duration) -> bool {
         self.has_unmarked()
-            && (self.mark.bytes_above >= WORTH_BYTES || now.since(self.mark.since) >= IDLE_INTERVAL)
+            && (self.mark.bytes_above >= WORTH_BYTES || now.since(self.mark.since) >= interval)
     }
 }
 
@@ -125,8 +122,9 @@ impl Storage {
     pub async fn checkpoint_due(&self) -> Vec<RecoveryPoint> {
         let now = self.0.runtime.now();
         self.0.needs.start_round();
-        let due: Vec<Log> =
-            self.logs().into_iter().filter(|log| log.0.state.borrow().is_due(now)).collect();
+        let interval = self.0.options.mark_interval;
+        let is_due = |log: &Log| log.0.state.borrow().is_due(now, interval);
+        let due: Vec<Log> = self.logs().into_iter().filter(is_due).collect();
         for (log, error) in checkpoint_some(due).await {
             tracing::warn!(topic = log.topic(), partition = log.partition().0,
                 offset = log.recovery_point().0, %error, "the durable mark was not moved");

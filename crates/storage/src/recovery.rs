@@ -417,6 +417,9 @@ impl Recovery {
         }
         let (size, garbage) = match tail.map_err(Error::io(&path))? {
             Tail::Ended(size) => (size, 0),
+            Tail::Torn { size, garbage } if cfg!(feature = "mutant_torn_tail_kept") => {
+                (size + garbage, 0)
+            }
             Tail::Torn { size, garbage } => (size, garbage),
             Tail::Adrift => unreachable!("without an index there is nothing to be adrift from"),
         };
@@ -550,7 +553,12 @@ impl Recovery {
         batch.check_counts(Counts::Sparse)?;
         if let Some(expected) = segment.entry {
             let found = batch.last_offset();
-            return if found == expected { Ok(()) } else { Err(Fault::Offset { expected, found }) };
+            let is_believed = cfg!(feature = "mutant_stale_index_believed");
+            return if found == expected || is_believed {
+                Ok(())
+            } else {
+                Err(Fault::Offset { expected, found })
+            };
         }
         let (found, expected) = (batch.base_offset(), self.state.end);
         let may_skip = self.state.config.cleanup_policy.compact;
@@ -578,7 +586,8 @@ impl Recovery {
         } else {
             indexes.note_size(size);
         }
-        if segment.produced.is_none_or(|at| batch.base_offset() >= at) {
+        let is_known = segment.produced.is_some_and(|at| batch.base_offset() < at);
+        if !is_known && !cfg!(feature = "mutant_producer_state_not_rebuilt") {
             self.state.producers.note(batch, batch.base_offset(), max_timestamp);
         }
         let (epoch, base_offset) = (batch.leader_epoch(), batch.base_offset());

@@ -6,6 +6,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     rc::{Rc, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -66,6 +67,10 @@ pub struct StorageOptions {
     /// How long a producer without an open transaction is remembered
     /// (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
+    /// How long the mark of a log may stand below less than is worth a round of its own: what a
+    /// thousand such logs cost a restart together is some megabytes, and a checkpoint of each costs
+    /// four syncs.
+    pub mark_interval: Duration,
 }
 
 impl Default for StorageOptions {
@@ -74,6 +79,7 @@ impl Default for StorageOptions {
             commit: CommitStrategy::Shared,
             tail_bytes_max: 16 << 20,
             producer_expiration_ms: 86_400_000,
+            mark_interval: Duration::from_secs(60),
         }
     }
 }

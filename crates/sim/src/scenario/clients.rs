@@ -15,7 +15,7 @@ use runtime::{Instant, Runtime, TaskQueue, local::oneshot};
 use super::{
     OPERATIONS_MIN,
     history::{History, Sent},
-    plan::{ProducerPlan, Promise},
+    plan::{Marks, ProducerPlan, Promise},
 };
 use crate::Rng;
 
@@ -40,6 +40,7 @@ pub(crate) struct Workload {
     pub(crate) busy: Rc<Cell<u64>>,
     /// What progress was made when a client last had to try again, and when that was first seen.
     pub(crate) last_progress: Rc<Cell<(u64, Instant)>>,
+    pub(crate) marks: Marks,
 }
 
 impl Workload {
@@ -263,10 +264,11 @@ impl Producer {
         history.note_acked(&waiting.values, produced.base_offset.map(|offset| offset.0));
     }
 
-    /// A snapshot at a clean stop holds the last batch of each producer alone, as Apache Kafka's
-    /// does: of several in flight it no longer knows the earlier ones.
+    /// A snapshot at a clean stop or at a durable mark holds the last batch of each producer alone,
+    /// as Apache Kafka's does: of several in flight it no longer knows the earlier ones.
     fn may_be_forgotten(&self) -> bool {
-        self.plan.window > 1 && self.workload.history.borrow().counts.clean_stops > 0
+        let has_stopped = self.workload.history.borrow().counts.clean_stops > 0;
+        self.plan.window > 1 && (has_stopped || self.workload.marks == Marks::Moving)
     }
 
     /// Does as Kafka's producer does whose sequences are no longer known: a new identity. What was

@@ -44,12 +44,14 @@ pub struct Counts {
     pub identities_given_up: u64,
     /// Topics created or deleted.
     pub topic_changes: u64,
+    /// Answers that the last look at everything took.
+    pub last_looks: u64,
 }
 
 impl Counts {
     /// Grows when something is done that is done once: reading and committing go on for ever.
     pub(crate) fn progress(&self) -> u64 {
-        self.acked_batches + self.identities_given_up + self.topic_changes
+        self.acked_batches + self.identities_given_up + self.topic_changes + self.last_looks
     }
 }
 

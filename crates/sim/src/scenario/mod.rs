@@ -173,6 +173,7 @@ impl Scenario {
         let (address, plan, rng) = (self.broker.address(), self.plan.clone(), self.rng.fork());
         let (history, stop) = (Rc::clone(&self.history), Rc::clone(&self.stop));
         let (check, busy) = (Rc::clone(&self.check), Rc::clone(&self.busy));
+        let marks = self.broker.marks();
         self.simulation.start(node, 1, move |runtime: &Runtime| {
             let workload = Workload {
                 runtime: runtime.clone(),
@@ -180,6 +181,7 @@ impl Scenario {
                 history: Rc::clone(&history),
                 stop: Rc::clone(&stop),
                 busy: Rc::clone(&busy),
+                marks,
                 last_progress: Rc::new(Cell::new((0, runtime.now()))),
             };
             let clients = run_clients(workload, plan.clone(), rng.clone(), Rc::clone(&check));

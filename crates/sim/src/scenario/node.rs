@@ -14,12 +14,15 @@ use std::{
 use broker::{Role, Stop, config::BrokerConfig};
 use runtime::TaskQueue;
 
+use super::plan::Marks;
 use crate::{Rng, Simulation};
 
 /// Where the broker's directory is created, below one that is there.
 pub(crate) const DATA_PARENT: &str = "/data";
 const DATA_DIRECTORY: &str = "/data/odradek";
 const PORT: u16 = 9092;
+/// Kafka's own, which no run lasts.
+const MARK_INTERVAL_MS_MAX: u64 = 60_000;
 
 #[derive(Clone)]
 pub(crate) struct BrokerNode {
@@ -38,6 +41,8 @@ impl BrokerNode {
         let listen = SocketAddr::new(IpAddr::V4(Simulation::address(node)), PORT);
         let mut config = BrokerConfig::new(listen, DATA_DIRECTORY.into());
         config.offsets_topic_num_partitions = rng.pick(&[1, 3, 5]);
+        let interval_ms = rng.pick(&[20, 200, MARK_INTERVAL_MS_MAX]);
+        config.flush_offset_checkpoint_interval_ms = interval_ms;
         config.topic_defaults.insert("internal.segment.bytes".to_owned(), "65536".to_owned());
         BrokerNode {
             node,
@@ -51,6 +56,14 @@ impl BrokerNode {
 
     pub(crate) fn node(&self) -> u16 {
         self.node
+    }
+
+    pub(crate) fn marks(&self) -> Marks {
+        if self.config.flush_offset_checkpoint_interval_ms < MARK_INTERVAL_MS_MAX {
+            Marks::Moving
+        } else {
+            Marks::Standing
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -63,6 +63,15 @@ pub(crate) enum When {
     AtMoment { acked_batches: u64, moment: Moment, countdown: u64, delay_ns: u64 },
 }
 
+/// Whether the broker's durable marks move in the short time of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// At clean stops alone.
+    Standing,
+    /// All the time.
+    Moving,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) shard_count: u16,

@@ -127,10 +127,11 @@ impl Workload {
     }
 
     async fn read_log(&self, client: &Client, partition: &Partition) -> Vec<(i64, String)> {
+        let mut log = Vec::new();
         loop {
             let connection = self.connect(client).await;
-            match self.try_read_log(&connection, partition).await {
-                Ok(log) => return log,
+            match self.read_on(&connection, partition, &mut log).await {
+                Ok(()) => return log,
                 Err(error) if error.is_retriable() => self.pause().await,
                 Err(error) => {
                     self.complain(format!("the last look at {partition:?}: {error}"));
@@ -140,11 +141,13 @@ impl Workload {
         }
     }
 
-    async fn try_read_log(
+    /// Reads behind what is there already: a connection may break many times.
+    async fn read_on(
         &self,
         connection: &Connection,
         partition: &Partition,
-    ) -> Result<Vec<(i64, String)>, Error> {
+        log: &mut Vec<(i64, String)>,
+    ) -> Result<(), Error> {
         let (topic, number) = partition;
         let start = connection.list_offset(topic, *number, OffsetSpec::Earliest).await?;
         if start != Some(Offset(0)) {
@@ -152,8 +155,8 @@ impl Workload {
         }
         let end = connection.list_offset(topic, *number, OffsetSpec::Latest).await?;
         let end = end.unwrap_or_default();
-        let mut log = Vec::new();
-        let mut position = Position { topic: topic.clone(), partition: *number, offset: Offset(0) };
+        let offset = Offset(log.last().map_or(0, |(offset, _)| offset + 1));
+        let mut position = Position { topic: topic.clone(), partition: *number, offset };
         while position.offset < end {
             let options = FetchOptions::default();
             let fetched = connection.fetch(std::slice::from_ref(&position), options).await?;
@@ -165,8 +168,9 @@ impl Workload {
                 log.push((record.offset.0, String::from_utf8_lossy(value).into_owned()));
             }
             position.offset = next;
+            self.history.borrow_mut().counts.last_looks += 1;
         }
-        Ok(log)
+        Ok(())
     }
 
     async fn check_commits(&self, client: &Client) {

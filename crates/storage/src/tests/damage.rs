@@ -238,6 +238,27 @@ fn what_is_derived_is_rebuilt_where_it_is_missing_or_wrong() {
 }
 
 #[test]
+fn an_index_that_points_to_another_batch_is_not_believed() {
+    let disk = disk_with_records(true, small_config());
+    let path = "/data/topic-0/00000000000000000000.index";
+    let mut offset = 0;
+    // The last entry leads one batch too far.
+    disk.damage(path, |bytes| {
+        let entry = bytes.as_chunks_mut::<8>().0.last_mut().expect("an entry in 10 kB");
+        offset = i64::from(u32::from_be_bytes(entry[..4].try_into().unwrap()));
+        let position = u32::from_be_bytes(entry[4..].try_into().unwrap());
+        let wrong = position + u32::try_from(BATCH).unwrap();
+        entry[4..].copy_from_slice(&wrong.to_be_bytes());
+    });
+    disk.run(move |runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        assert_eq!(opened.log.log_end_offset(), Offset(40));
+        let read = opened.log.read(Offset(offset), 100, FirstBatch::Whole, Offset(40)).await;
+        assert_eq!(read.unwrap().first_offset, Offset(offset));
+    });
+}
+
+#[test]
 fn checkpoints_of_the_directory_are_rebuilt_too() {
     for is_clean in [true, false] {
         for change in ["remove", "garbage", "of a deleted topic"] {

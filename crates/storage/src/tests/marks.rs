@@ -68,6 +68,28 @@ fn the_snapshot_of_a_mark_that_may_still_be_named_is_kept() {
     assert_eq!(opened, (Offset(1), Offset(6)));
 }
 
+#[test]
+fn a_mark_is_never_ahead_of_what_is_durable() {
+    for seed in 0..20 {
+        SharedDisk::new(seed).run(|runtime| async move {
+            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+            opened.log.append(&batch_of(&[vec![1; 900]]), &options(NOW)).unwrap();
+            let log = opened.log.clone();
+            let ended = Rc::new(RefCell::new(None));
+            let told = Rc::clone(&ended);
+            runtime.spawn("checkpoint", runtime::TaskQueue::Foreground, async move {
+                let result = log.checkpoint().await;
+                *told.borrow_mut() = Some(result);
+            });
+            while ended.borrow().is_none() {
+                runtime.sleep(Duration::from_micros(50)).await;
+                assert!(opened.log.recovery_point() <= opened.log.durable_end());
+            }
+            assert_eq!(opened.log.recovery_point(), Offset(1));
+        });
+    }
+}
+
 /// Once a checkpoint and the end of a segment wrote the same temporary file: one of them failed,
 /// or the indexes were half one and half the other.
 #[test]
