@@ -436,7 +436,8 @@ def resume(bootstrap, expected, group):
 
 
 def create_later_topic(bootstrap, expected):
-    settings = {"retention.ms": "3600000"}
+    # Its records are two hours old: an hour would let them go when the broker first looks.
+    settings = {"retention.ms": "36000000"}
     admin = AdminClient({"bootstrap.servers": bootstrap})
     _create(admin, {"later": (1, settings)})
     _until(lambda: "later" in admin.list_topics(timeout=TIMEOUT_S).topics, "know the new topic")

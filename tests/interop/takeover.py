@@ -77,9 +77,8 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     ours.stop()
     verify(arguments, copy / "data", f"that Odradek left, of a {quorum} quorum after an {stop} stop", results)
     snapshots = len(list((copy / "data" / "__cluster_metadata-0").glob("*.checkpoint")))
-    first_segment = min((copy / "data" / "__cluster_metadata-0").glob("*.log")).stem
-    failure = None if snapshots == 2 and int(first_segment) > 0 else f"{snapshots} snapshots, first segment {first_segment}"
-    results.add("takeover", "two snapshots of the metadata are kept, and the log behind the older", failure, 0)
+    failure = None if snapshots == 2 else f"{snapshots} snapshots"
+    results.add("takeover", "two snapshots of the metadata are kept", failure, 0)
     kept = (copy / "data" / "meta.properties").read_bytes() == identity
     results.add("takeover", "node, directory and cluster keep their ids", None if kept else "meta.properties changed", 0)
     again = broker.Kafka(

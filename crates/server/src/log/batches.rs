@@ -131,7 +131,9 @@ fn check_epoch<W: Write>(base: Offset, epoch: LeaderEpoch, log: &LogState, repor
     };
     let after = epochs.partition_point(|(_, start)| *start <= base);
     let told = after.checked_sub(1).map(|index| epochs[index].0);
-    if told != Some(epoch) {
+    // What lies below the log start is forgotten, and its segment may still be there.
+    let is_forgotten = told.is_none() && epochs.first().is_some_and(|first| first.0 >= epoch);
+    if told != Some(epoch) && !is_forgotten {
         let told = told.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
         report.problem(format!(
             "the batch at offset {base} has epoch {epoch}, leader-epoch-checkpoint says {told}"
