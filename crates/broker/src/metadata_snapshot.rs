@@ -133,9 +133,9 @@ impl Shard {
         host.log.roll();
         let Some(before) = before.filter(|before| *before > Offset::ZERO) else { return Ok(()) };
         host.log.delete_records(before).await.map_err(Error::Storage)?;
-        // Its log start need not be durable first: it is where the snapshots say. What the durable
-        // mark does not cover yet goes with the next snapshot.
-        host.log.remove_retained().await.map_err(Error::Storage)?;
+        // Its log start need not be durable first: it is where the snapshots say.
+        Box::pin(host.log.checkpoint()).await.map_err(Error::Storage)?;
+        Box::pin(host.log.remove_retained()).await.map_err(Error::Storage)?;
         remove_older(&self.runtime, &need.directory, before).await
     }
 }
