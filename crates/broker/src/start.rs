@@ -107,6 +107,9 @@ impl StartPlan {
     }
 }
 
+/// The keys of all shards' compaction, at most: Kafka's `log.cleaner.dedupe.buffer.size`.
+const DEDUPE_BUFFER_BYTES: usize = 128 << 20;
+
 /// Runs one shard of the node until it is stopped.
 ///
 /// # Errors
@@ -124,6 +127,7 @@ pub async fn run_shard(
         producer_expiration_ms,
         commit: config.commit_strategy,
         mark_interval,
+        dedupe_buffer_bytes: DEDUPE_BUFFER_BYTES / usize::from(runtime.shard_count()),
     };
     let storage = Storage::new(&runtime, options);
     let shard = Rc::new(Shard::new(runtime.clone(), config, storage));

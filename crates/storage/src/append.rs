@@ -8,8 +8,8 @@ use bytes::Bytes;
 use model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
     record_batch::{
-        BatchError, Compression, Counts, HEADER_BYTES, RecordBatch, TimestampType, attribute,
-        batches, position,
+        BatchError, Compression, Counts, HEADER_BYTES, RecordBatch, Records, TimestampType,
+        attribute, batches, position,
     },
     topic_config::TopicConfig,
 };
@@ -301,13 +301,9 @@ fn check_batch(
     batch.check_counts(Counts::Dense).map_err(refusal)?;
     if batch.compression() == Compression::None {
         batch.check_records(Counts::Dense).map_err(refusal)?;
-        if config.cleanup_policy.compact && options.origin == AppendOrigin::Client {
-            let mut records = batch.records();
-            if records.any(|record| record.is_ok_and(|record| record.key.is_none())) {
-                let what = "a compacted topic takes no record without a key";
-                return Err(AppendError::InvalidRecord(what.to_owned()));
-            }
-        }
+    }
+    if config.cleanup_policy.compact && options.origin == AppendOrigin::Client {
+        check_keys(batch)?;
     }
     if options.origin != AppendOrigin::Client {
         return Ok(());
@@ -319,6 +315,28 @@ fn check_batch(
         return Err(AppendError::InvalidRecord("a producer id without a sequence".to_owned()));
     }
     check_timestamp(batch, config, options.now_ms)
+}
+
+/// Refuses records without a key, which compaction could not tell apart. A compressed batch is
+/// looked into, up to a limit.
+fn check_keys(batch: &RecordBatch<'_>) -> Result<(), AppendError> {
+    let decompressed;
+    let codec = batch.compression();
+    let records = if codec == Compression::None {
+        batch.records()
+    } else {
+        let max = crate::compact::decompressed_max(batch.size());
+        decompressed = model::compression::decompress(codec, batch.payload(), max)
+            .map_err(|error| AppendError::InvalidRecord(error.to_string()))?;
+        Records::of_decompressed(&decompressed, batch.record_count())
+    };
+    for record in records {
+        if record.map_err(refusal)?.key.is_none() {
+            let what = "a compacted topic takes no record without a key";
+            return Err(AppendError::InvalidRecord(what.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 fn check_timestamp(
@@ -411,6 +429,11 @@ fn must_roll(
     }
     let segment_bytes = u64::try_from(config.segment_bytes).unwrap_or(0);
     let last_delta = end.0 + verdict.offsets - 1 - active.base_offset.0;
+    // An active segment is not compacted: it may not keep its records from it for longer.
+    let segment_ms = match config.cleanup_policy.compact {
+        true => config.segment_ms.min(config.max_compaction_lag_ms),
+        false => config.segment_ms,
+    };
     let index_bytes = length_of(u64::try_from(config.segment_index_bytes).unwrap_or(0));
     let age_ms = match active.first_timestamp {
         Some(first) if first.0 >= 0 => verdict.max_timestamp.0.saturating_sub(first.0),
@@ -418,6 +441,6 @@ fn must_roll(
     };
     active.size() + incoming > segment_bytes
         || last_delta > i64::from(i32::MAX)
-        || age_ms > config.segment_ms - active.roll_jitter_ms
+        || age_ms > segment_ms - active.roll_jitter_ms
         || active.indexes.as_ref().is_some_and(|indexes| indexes.are_full(index_bytes))
 }

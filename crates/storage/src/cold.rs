@@ -38,6 +38,8 @@ pub(crate) struct Extent {
     pub(crate) base_offset: Offset,
     pub(crate) limit: u64,
     pub(crate) end: Offset,
+    /// What [`Log::swaps`] said then: what is found of it after a change may be of another file.
+    pub(crate) swaps: u64,
 }
 
 /// Where a read starts.
@@ -103,7 +105,12 @@ impl Log {
                 Some(found) => Anchor::at(found, wanted.from),
                 None => Box::pin(self.anchor(base_offset, wanted.from, back)).await?,
             };
-            match self.read_from(extent, &anchor, wanted).await? {
+            let outcome = self.read_from(extent, &anchor, wanted).await?;
+            if self.swaps() != extent.swaps {
+                // Compaction has replaced the segment: the caller asks again.
+                return Err(ReadError::Closed);
+            }
+            match outcome {
                 Outcome::Found(result) => return Ok(Some(result)),
                 Outcome::Nothing => return Ok(None),
                 Outcome::Adrift if anchor.is_in_sequence => {}
@@ -148,7 +155,7 @@ impl Log {
         anchor: &Anchor,
         wanted: &Wanted,
     ) -> Result<Outcome, ReadError> {
-        let Extent { base_offset, limit, end: end_offset } = extent;
+        let Extent { base_offset, limit, end: end_offset, .. } = extent;
         let file = self.readable_file(base_offset).await?;
         let rules = {
             let state = self.0.state.borrow();
@@ -255,6 +262,9 @@ impl Log {
         let rules = self.0.state.borrow().rules_of(&extent);
         let searched = Searched { file, pool: self.0.storage.pool.clone(), end: extent.limit };
         let damage = find_extent(&searched, &rules, position, expected, fault).await;
+        if self.swaps() != extent.swaps {
+            return Err(ReadError::Closed);
+        }
         self.note_damage(Damage {
             path: self.path_of(extent.base_offset),
             ..damage.map_err(ReadError::Io)?
@@ -310,6 +320,7 @@ impl Log {
 
     /// Makes the leader epochs from the log's batches: what was on disk differs from one of them.
     pub(crate) async fn rebuild_epochs(&self) -> Result<(), ReadError> {
+        let swaps = self.swaps();
         let (extents, known) = {
             let state = self.0.state.borrow();
             (state.extents(), state.epochs.clone())
@@ -326,6 +337,9 @@ impl Log {
                     Step::End => break,
                 }
             }
+        }
+        if self.swaps() != swaps {
+            return Box::pin(self.rebuild_epochs()).await;
         }
         let rebuilt = runs.into_epochs(&known);
         let inspected = extents.last().map_or(Offset::ZERO, |last| last.end);
@@ -344,7 +358,9 @@ impl Log {
 
 impl State {
     pub(crate) fn gaps(&self) -> Gaps {
-        if self.config.cleanup_policy.compact { Gaps::Compacted } else { Gaps::None }
+        let was_compacted = self.compaction.cleaned_to > Offset::ZERO;
+        let is_compacted = self.config.cleanup_policy.compact || was_compacted;
+        if is_compacted { Gaps::Compacted } else { Gaps::None }
     }
 
     /// What a segment has on disk alone.
@@ -356,6 +372,7 @@ impl State {
             base_offset: segment.base_offset,
             limit: segment.tail.first_position(),
             end: in_memory.unwrap_or(next),
+            swaps: self.compaction.swaps,
         }
     }
 
@@ -363,7 +380,8 @@ impl State {
     pub(crate) fn whole_extent(&self, index: usize) -> Extent {
         let segment = &self.segments[index];
         let end = self.segments.get(index + 1).map_or(self.end, |next| next.base_offset);
-        Extent { base_offset: segment.base_offset, limit: segment.size(), end }
+        let (base_offset, swaps) = (segment.base_offset, self.compaction.swaps);
+        Extent { base_offset, limit: segment.size(), end, swaps }
     }
 
     pub(crate) fn extents(&self) -> Vec<Extent> {

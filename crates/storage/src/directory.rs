@@ -24,6 +24,7 @@ const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+const CLEANED: &str = "cleaner-offset-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 const DELETED_SUFFIX: &str = "-delete";
 /// Files and directories of Apache Kafka's that hold nothing that is needed here.
@@ -33,7 +34,7 @@ const KNOWN_NAMES: &[&str] = &[
     RECOVERY_POINTS,
     LOG_STARTS,
     HIGH_WATERMARKS,
-    "cleaner-offset-checkpoint",
+    CLEANED,
     "bootstrap.checkpoint",
 ];
 /// The largest property file that is read.
@@ -206,13 +207,15 @@ impl LogDirectory {
         replace_file(&self.runtime, path, content.as_bytes().to_vec()).await
     }
 
-    /// Replaces the three checkpoint files: the recovery points, the log start offsets that are not
-    /// 0, the high watermarks. One that is as it was is left alone: an idle node writes nothing.
+    /// Replaces the checkpoint files: the recovery points, the log start offsets that are not 0, up
+    /// to where logs are compacted, the high watermarks. One that is as it was is left alone: an idle node writes nothing.
     ///
     /// # Errors
     /// The operating system's.
     pub async fn write_checkpoints(&self, points: &[RecoveryPoint]) -> Result<(), Error> {
         self.write_recovery_points(points).await?;
+        let cleaned = text(points, |point| Some(point.cleaned_to).filter(|to| to.0 > 0));
+        self.write_checkpoint(CLEANED, cleaned).await?;
         self.write_checkpoint(HIGH_WATERMARKS, text(points, |point| Some(point.high_watermark)))
             .await
     }
@@ -289,6 +292,7 @@ impl LogDirectory {
     async fn list(&mut self) -> Result<(), Error> {
         let recovery_points = self.read_checkpoint(RECOVERY_POINTS).await?;
         let log_starts = self.read_checkpoint(LOG_STARTS).await?;
+        let cleaned = self.read_checkpoint(CLEANED).await?;
         let entries =
             self.runtime.list_directory(&self.path).await.map_err(Error::io(&self.path))?;
         for entry in entries {
@@ -318,6 +322,7 @@ impl LogDirectory {
             let start = RecoveryStart {
                 recovery_point: recovery_points.get(&key).copied(),
                 log_start_offset: log_starts.get(&key).copied(),
+                cleaned_to: cleaned.get(&key).copied(),
                 stop: self.stop,
             };
             self.partitions.push(PartitionDirectory { path, topic, partition, topic_id, start });
@@ -484,6 +489,7 @@ mod tests {
             recovery_point: Offset(17),
             log_start_offset: Offset(0),
             high_watermark: Offset(17),
+            cleaned_to: Offset(0),
         };
         let points = std::slice::from_ref(&point);
         let content = text(points, |point| Some(point.recovery_point));

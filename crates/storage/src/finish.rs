@@ -73,6 +73,7 @@ impl Log {
         drop(state);
         self.0.storage.note_loaded(self, base_offset);
         self.0.progress.notify_all();
+        self.ask_for_compaction();
         outcome
     }
 
@@ -338,7 +339,8 @@ impl Log {
                 let is_finishing =
                     state.segments.iter().any(|segment| segment.phase == Phase::Finishing);
                 let is_writing = state.is_writing || state.is_zeroing();
-                !is_writing && !is_finishing && !state.is_checkpointing
+                let is_compacting = state.compaction.is_running;
+                !is_writing && !is_finishing && !state.is_checkpointing && !is_compacting
             })
             .await;
     }
@@ -358,6 +360,7 @@ impl Log {
             recovery_point: state.recovery_point,
             log_start_offset: state.log_start,
             high_watermark: state.high_watermark(),
+            cleaned_to: state.compaction.cleaned_to,
         }
     }
 

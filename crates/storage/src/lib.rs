@@ -1,5 +1,5 @@
 //! One partition's log on disk in Kafka's format: segments, sparse indexes, recovery, producer
-//! state, leader epochs, and the group commit that makes appends durable.
+//! state, leader epochs, compaction, and the group commit that makes appends durable.
 //!
 //! ```text
 //!   Log::append     decides and copies once into the open chunk (tail)      appended
@@ -20,6 +20,7 @@ mod checkpoint;
 mod cold;
 mod commit;
 mod commit_gate;
+mod compact;
 mod damage;
 mod directory;
 mod error;
@@ -54,6 +55,7 @@ mod tests;
 pub use accept_loss::{LossReport, LossToAccept, accept_loss};
 pub use append::{AppendOptions, AppendOrigin, Appended};
 pub use commit_gate::commit_strategy;
+pub use compact::Compacted;
 pub use damage::Damage;
 pub use directory::{LogDirectory, OpenMode, PartitionDirectory};
 pub use error::{AppendError, Error, FenceReason, ReadError, WaitError};

@@ -15,6 +15,7 @@ use runtime::{Instant, Runtime, local::Notify};
 
 use crate::{
     FenceReason, ProducerStatus, WaitError,
+    compact::CompactionState,
     damage::Damages,
     leader_epochs::LeaderEpochs,
     marks::Mark,
@@ -113,6 +114,7 @@ pub(crate) struct State {
     /// The segment whose indexes a checkpoint is writing.
     pub(crate) indexing: Option<Offset>,
     pub(crate) traffic: Traffic,
+    pub(crate) compaction: CompactionState,
     /// How often appends were taken back, and to which offset each time.
     generation: u64,
     cuts: Vec<(u64, Offset)>,
@@ -153,6 +155,7 @@ impl State {
             indexed: (start, 0),
             indexing: None,
             traffic: Traffic { since: now, bytes: 0, is_hot: false },
+            compaction: CompactionState::default(),
             generation: 0,
             cuts: Vec::new(),
         }
@@ -271,6 +274,7 @@ impl Log {
     /// Puts other settings in force, from the next append on.
     pub fn set_config(&self, config: Rc<TopicConfig>) {
         self.0.state.borrow_mut().config = config;
+        self.ask_for_compaction();
     }
 
     /// The first offset that can be read.

@@ -230,6 +230,13 @@ impl Producers {
             .collect()
     }
 
+    /// Of every producer its epoch and the offset of its last record, which compaction has to leave
+    /// a trace of.
+    pub(crate) fn last_batches(&self) -> BTreeMap<ProducerId, (ProducerEpoch, Option<Offset>)> {
+        let last = |producer: &Producer| producer.batches.last().map(|batch| batch.last_offset);
+        self.by_id.iter().map(|(id, one)| (*id, (one.epoch, last(one)))).collect()
+    }
+
     /// The content of a `.snapshot`.
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(4 + self.by_id.len() * ENTRY_BYTES);

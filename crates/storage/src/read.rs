@@ -17,7 +17,7 @@ use crate::{
     Log, ReadError,
     cold::Extent,
     index::Indexes,
-    inspect::inspect,
+    inspect::{Gaps, inspect},
     log::{State, Status},
     segment::{Phase, segment_path},
     storage::read_small_file,
@@ -109,6 +109,28 @@ impl Log {
         first: FirstBatch,
         up_to: Offset,
     ) -> Result<ReadResult, ReadError> {
+        loop {
+            let swaps = self.swaps();
+            let found = self.read_once(from, max_bytes, first, up_to).await;
+            if self.swaps() == swaps {
+                return found;
+            }
+        }
+    }
+
+    /// How often compaction has replaced segments. What was found across such a change may mix the
+    /// old file with the new one's indexes, and is not believed.
+    pub(crate) fn swaps(&self) -> u64 {
+        self.0.state.borrow().compaction.swaps
+    }
+
+    async fn read_once(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        first: FirstBatch,
+        up_to: Offset,
+    ) -> Result<ReadResult, ReadError> {
         let mut at = from;
         loop {
             let plan = self.0.state.borrow().plan_read(at, max_bytes, first, up_to)?;
@@ -119,16 +141,24 @@ impl Log {
             let base_offset = extent.base_offset;
             let wanted = Wanted { from: at, max_bytes, first, up_to };
             let found = self.read_cold(extent, &wanted).await?;
+            if self.swaps() != extent.swaps {
+                // The caller asks again.
+                return Err(ReadError::Closed);
+            }
             match found {
                 Some(result) => return Ok(result),
                 None => match self.next_segment(base_offset) {
                     // Compaction has left nothing from there to the segment's end.
-                    Some(next) if next == at || self.config().cleanup_policy.compact => at = next,
+                    Some(next) if next == at || self.may_have_gaps() => at = next,
                     Some(next) => return Err(self.note_missing(base_offset, at, next)),
                     None => return Ok(ReadResult::empty(from)),
                 },
             }
         }
+    }
+
+    fn may_have_gaps(&self) -> bool {
+        self.0.state.borrow().gaps() == Gaps::Compacted
     }
 
     fn next_segment(&self, base_offset: Offset) -> Option<Offset> {
@@ -140,6 +170,7 @@ impl Log {
     /// The file of a segment. A finished one is opened again, through the page cache, and stays
     /// open for the next reader.
     pub(crate) async fn readable_file(&self, base_offset: Offset) -> Result<Rc<File>, ReadError> {
+        let swaps = self.swaps();
         {
             let state = self.0.state.borrow();
             let segment = state.segment(base_offset).ok_or(ReadError::Closed)?;
@@ -151,8 +182,10 @@ impl Log {
         let file = File::open(self.runtime(), path, OpenOptions::READ).await;
         let file = Rc::new(file.map_err(ReadError::Io)?);
         let mut state = self.0.state.borrow_mut();
+        let is_same = state.compaction.swaps == swaps;
         if let Some(segment) = state.segment_mut(base_offset)
             && segment.phase == Phase::Finished
+            && is_same
         {
             segment.file = Some(Rc::clone(&file));
         }
@@ -164,6 +197,7 @@ impl Log {
     /// The indexes of a segment; those of a finished one are loaded, and rebuilt where they make
     /// no sense.
     pub(crate) async fn indexes(&self, base_offset: Offset) -> Result<Rc<Indexes>, ReadError> {
+        let swaps = self.swaps();
         let extent = {
             let state = self.0.state.borrow();
             let segment = state.segment(base_offset).ok_or(ReadError::Closed)?;
@@ -189,7 +223,8 @@ impl Log {
         };
         let indexes = Rc::new(indexes);
         let mut state = self.0.state.borrow_mut();
-        if let Some(segment) = state.segment_mut(base_offset) {
+        let is_same = state.compaction.swaps == swaps;
+        if let Some(segment) = state.segment_mut(base_offset).filter(|_| is_same) {
             segment.indexes = Some(Rc::clone(&indexes));
         }
         drop(state);
@@ -202,7 +237,7 @@ impl Log {
         let inspector = self.inspector(extent).await?;
         let found = inspect(inspector, extent.base_offset, interval_bytes).await;
         let found = found.map_err(ReadError::Io)?;
-        for damage in found.damages {
+        for damage in found.damages.into_iter().filter(|_| self.swaps() == extent.swaps) {
             self.note_damage(damage);
         }
         let mut indexes = found.indexes;
@@ -216,6 +251,19 @@ impl Log {
     /// # Errors
     /// When the log is closed, or the disk fails.
     pub async fn offset_for_timestamp(
+        &self,
+        timestamp: TimestampMs,
+    ) -> Result<Option<TimestampOffset>, ReadError> {
+        loop {
+            let swaps = self.swaps();
+            let found = self.offset_for_timestamp_once(timestamp).await;
+            if self.swaps() == swaps {
+                return found;
+            }
+        }
+    }
+
+    async fn offset_for_timestamp_once(
         &self,
         timestamp: TimestampMs,
     ) -> Result<Option<TimestampOffset>, ReadError> {
@@ -293,8 +341,10 @@ impl Log {
         let newest = [Some(rebuilt.max_timestamp()), in_memory];
         if in_memory.is_none() {
             let mut state = self.0.state.borrow_mut();
+            let is_same = state.compaction.swaps == extent.swaps;
             if let Some(segment) = state.segment_mut(base_offset)
                 && segment.phase == Phase::Finished
+                && is_same
             {
                 segment.indexes = Some(Rc::new(rebuilt));
             }
@@ -321,6 +371,16 @@ impl Log {
     /// # Errors
     /// When the log is closed, or the disk fails.
     pub async fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
+        loop {
+            let swaps = self.swaps();
+            let found = self.max_timestamp_once().await;
+            if self.swaps() == swaps {
+                return found;
+            }
+        }
+    }
+
+    async fn max_timestamp_once(&self) -> Result<Option<TimestampOffset>, ReadError> {
         let bases: Vec<Offset> =
             self.0.state.borrow().segments.iter().map(|segment| segment.base_offset).collect();
         let mut newest: Option<TimestampOffset> = None;

@@ -24,7 +24,7 @@ use model::{
 use runtime::{Access, Cache, Create, Errno, File, OpenOptions, Runtime};
 
 use crate::{
-    Damage, Error, FenceReason, Log, Storage,
+    Damage, Error, FenceReason, Log, Storage, compact,
     damage::Fault,
     index::{IndexedBatch, Indexes, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES},
     judge::{Verdict, check_new_epoch},
@@ -61,6 +61,8 @@ pub struct RecoveryStart {
     pub recovery_point: Option<Offset>,
     /// From `log-start-offset-checkpoint`.
     pub log_start_offset: Option<Offset>,
+    /// From `cleaner-offset-checkpoint`.
+    pub cleaned_to: Option<Offset>,
     /// How the last process ended.
     pub stop: CleanStop,
 }
@@ -157,6 +159,7 @@ impl Storage {
         if doubts_epochs && let Err(error) = Box::pin(log.rebuild_epochs()).await {
             tracing::warn!(topic, partition = partition.0, %error, "the leader epochs stay as on disk");
         }
+        log.ask_for_compaction();
         Ok((log, report))
     }
 }
@@ -196,20 +199,15 @@ struct ScannedSegment {
 }
 
 impl Recovery {
-    /// The base offsets of all segments, in order; files that a crash left behind are removed.
+    /// The base offsets of all segments, in order, once what a crash left behind is settled.
     async fn list_segments(&self) -> Result<Vec<Offset>, Error> {
+        compact::swap::settle(&self.runtime, &self.directory).await?;
         let entries = self.runtime.list_directory(&self.directory).await;
         let entries = entries.map_err(Error::io(&self.directory))?;
         let mut bases = Vec::new();
         for entry in entries {
             if let Some(base) = offset_of_name(&entry.name, "log") {
                 bases.push(base);
-            }
-            let is_leftover =
-                [".tmp", ".cleaned", ".deleted"].iter().any(|suffix| entry.name.ends_with(suffix));
-            if is_leftover {
-                let path = self.directory.join(&entry.name);
-                self.runtime.remove_file(&path).await.map_err(Error::io(path))?;
             }
         }
         Ok(bases)
@@ -302,7 +300,7 @@ impl Recovery {
     ) -> Result<bool, Error> {
         let end = self.state.end;
         // Compaction may have emptied the end of the segment before.
-        if is_first || base == end || (base > end && self.state.config.cleanup_policy.compact) {
+        if is_first || base == end || (base > end && self.may_have_gaps(end)) {
             self.state.end = base;
             return Ok(true);
         }
@@ -311,6 +309,12 @@ impl Recovery {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// True where compaction may have left out the batch at `offset`.
+    fn may_have_gaps(&self, offset: Offset) -> bool {
+        let is_cleaned = self.known.cleaned_to.is_some_and(|to| offset < to);
+        self.state.config.cleanup_policy.compact || is_cleaned
     }
 
     /// Notes that there is nothing from the end so far to `to`, where the log goes on.
@@ -561,7 +565,7 @@ impl Recovery {
             };
         }
         let (found, expected) = (batch.base_offset(), self.state.end);
-        let may_skip = self.state.config.cleanup_policy.compact;
+        let may_skip = self.may_have_gaps(expected);
         let continues = found == expected || (may_skip && found > expected);
         if !continues || batch.next_offset() > segment.limit {
             return Err(Fault::Offset { expected, found });
@@ -679,6 +683,7 @@ impl Recovery {
                 .map_err(Error::io(&self.directory))?;
         }
         let log_start = self.log_start();
+        let cleaned_to = self.cleaned_to();
         let state = &mut self.state;
         if let Some(last) = state.segments.last_mut() {
             // Where the segments behind it were removed, it was taken for one in the middle.
@@ -690,6 +695,7 @@ impl Recovery {
         if self.has_start {
             state.damages.raise_start(state.log_start);
         }
+        state.compaction.cleaned_to = cleaned_to.min(state.end);
         state.written_end = state.end;
         state.durable_end = state.end;
         state.recovery_point = self.mark;
@@ -721,6 +727,12 @@ impl Recovery {
     /// metadata log out), what lies above it has to be gone through, also after a clean stop.
     fn is_mark_known(&self) -> bool {
         self.known.recovery_point == Some(self.mark)
+    }
+
+    /// Up to where the log is clean, believed as the log start is. Else it is compacted anew.
+    fn cleaned_to(&self) -> Offset {
+        let known = self.known.cleaned_to.filter(|_| self.known.recovery_point == Some(self.mark));
+        known.unwrap_or_default()
     }
 }
 

@@ -180,6 +180,7 @@ impl Log {
     /// none, the time when it was last written. What an index claims is believed where it keeps the
     /// segment, and else compared with the log.
     async fn is_old(&self, base_offset: Offset, newest_max: TimestampMs) -> bool {
+        let swaps = self.swaps();
         let known = {
             let state = self.0.state.borrow();
             let Some(segment) = state.segment(base_offset) else { return false };
@@ -195,6 +196,10 @@ impl Log {
             },
         };
         let mut state = self.0.state.borrow_mut();
+        if state.compaction.swaps != swaps {
+            // It may be another one by now: the next time tells.
+            return false;
+        }
         let Some(segment) = state.segment_mut(base_offset) else { return false };
         if segment.phase == Phase::Finished {
             segment.newest = Some(newest);

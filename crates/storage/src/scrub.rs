@@ -143,8 +143,12 @@ impl Log {
                     pace.spend(batch.size).await;
                 }
                 Step::Damaged(damage) => {
-                    done.damaged_ranges += 1;
                     pace.spend(damage.positions.end - damage.positions.start).await;
+                    if self.swaps() != extent.swaps {
+                        // Compaction has put another one in its place, of sound batches alone.
+                        return Ok(());
+                    }
+                    done.damaged_ranges += 1;
                     if self.0.state.borrow().segment(extent.base_offset).is_some() {
                         self.note_damage(damage);
                     }

@@ -16,6 +16,7 @@ use runtime::{BufferPool, Errno, Runtime, local::Notify};
 use crate::{
     Error, Log,
     commit::{Joined, Unsynced},
+    compact::Cleaner,
     log::{LogInner, Names, State},
     marks::Needs,
     names::NameSyncs,
@@ -71,6 +72,8 @@ pub struct StorageOptions {
     /// thousand such logs cost a restart together is some megabytes, and a checkpoint of each costs
     /// four syncs.
     pub mark_interval: Duration,
+    /// What the keys of one round of compaction may take (`log.cleaner.dedupe.buffer.size`).
+    pub dedupe_buffer_bytes: usize,
 }
 
 impl Default for StorageOptions {
@@ -80,6 +83,7 @@ impl Default for StorageOptions {
             tail_bytes_max: 16 << 20,
             producer_expiration_ms: 86_400_000,
             mark_interval: Duration::from_secs(60),
+            dedupe_buffer_bytes: 128 << 20,
         }
     }
 }
@@ -104,6 +108,8 @@ pub struct RecoveryPoint {
     pub log_start_offset: Offset,
     /// Up to where consumers could read.
     pub high_watermark: Offset,
+    /// Up to where it is compacted; 0 where it never was.
+    pub cleaned_to: Offset,
 }
 
 /// What the group commit has done so far.
@@ -156,6 +162,7 @@ pub(crate) struct StorageInner {
     /// Finished segments whose file or indexes readers have loaded, oldest first.
     loaded: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     zeros: RefCell<Bytes>,
+    pub(crate) cleaner: Cleaner,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) needs: Needs,
     pub(crate) name_syncs: NameSyncs,
@@ -181,6 +188,7 @@ impl Storage {
             tails: RefCell::default(),
             loaded: RefCell::default(),
             zeros: RefCell::new(Bytes::new()),
+            cleaner: Cleaner::default(),
             read_ahead: ReadAhead::new(),
             needs: Needs::default(),
             name_syncs: NameSyncs::default(),

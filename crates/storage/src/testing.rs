@@ -243,6 +243,19 @@ impl SharedDisk {
         inode.durable_length = inode.content.len();
     }
 
+    /// Puts a file there behind everybody's back, durably.
+    pub(crate) fn put(&self, path: &str, content: Vec<u8>) {
+        let mut disk = self.0.borrow_mut();
+        let (parent, name) = disk.parent(Path::new(path)).unwrap();
+        let durable_length = content.len();
+        let durable = content.clone();
+        let inode = Inode { content, durable, durable_length, ..Inode::default() };
+        disk.nodes.push(Node::File(inode));
+        let node = disk.nodes.len() - 1;
+        disk.directory(parent).current.insert(name.clone(), node);
+        disk.directory(parent).durable.insert(name, node);
+    }
+
     /// Removes a file behind everybody's back.
     pub(crate) fn remove(&self, path: &str) {
         let mut disk = self.0.borrow_mut();

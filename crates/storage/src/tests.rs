@@ -1,6 +1,7 @@
 //! The promises of the room, on the tests' disk.
 
 mod ahead;
+mod compaction;
 mod crashes;
 mod damage;
 mod flips;
