@@ -4,8 +4,7 @@ use std::{alloc::Layout, ptr::NonNull};
 
 use super::BLOCK_ALIGNMENT;
 
-/// Aligned memory, zeroed when it was first allocated. The allocator's, which has it in huge pages:
-/// in mappings of 4 KiB pages a produce cost the kernel a third more.
+/// Aligned memory of the allocator's, zeroed when it was first allocated.
 pub(super) struct Block {
     pointer: NonNull<u8>,
     capacity: usize,
