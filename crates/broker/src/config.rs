@@ -177,13 +177,28 @@ impl BrokerConfig {
         let reader = Reader::new(properties);
         let node_id = node_id(&reader)?;
         check_roles(&reader, node_id)?;
-        let config = BrokerConfig {
+        let config = BrokerConfig::read(&reader, node_id, decided)?;
+        if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
+            return Err(reader.refuse("group.min.session.timeout.ms", "at most the largest"));
+        }
+        let mut inert = reader.unread();
+        inert.extend(kept_only(&reader));
+        inert.sort_unstable();
+        Ok((config, inert))
+    }
+
+    fn read(
+        reader: &Reader<'_>,
+        node_id: i32,
+        decided: Decided,
+    ) -> Result<BrokerConfig, ConfigError> {
+        Ok(BrokerConfig {
             node_id,
             listen: decided.listen,
-            advertised: advertised(&reader)?,
-            data_dir: data_dir(&reader, decided.data_dir)?,
+            advertised: advertised(reader)?,
+            data_dir: data_dir(reader, decided.data_dir)?,
             commit_strategy: CommitStrategy::Shared,
-            cluster_id: cluster_id(&reader)?,
+            cluster_id: cluster_id(reader)?,
             auto_create_topics_enable: reader.boolean("auto.create.topics.enable", true)?,
             delete_topic_enable: reader.boolean("delete.topic.enable", true)?,
             num_partitions: reader.number("num.partitions", 1, PARTITIONS_MAX, 1)?,
@@ -222,8 +237,8 @@ impl BrokerConfig {
                 1_800_000,
             )?,
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
-            metadata_snapshot_bytes: snapshot_bytes(&reader)?,
-            metadata_snapshot_interval_ms: snapshot_interval(&reader)?,
+            metadata_snapshot_bytes: snapshot_bytes(reader)?,
+            metadata_snapshot_interval_ms: snapshot_interval(reader)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,
             log_retention_check_interval_ms: reader.time(
                 "log.retention.check.interval.ms",
@@ -238,15 +253,8 @@ impl BrokerConfig {
                 1,
                 60_000,
             )?,
-            topic_defaults: topic_defaults(&reader)?,
-        };
-        if config.group_min_session_timeout_ms > config.group_max_session_timeout_ms {
-            return Err(reader.refuse("group.min.session.timeout.ms", "at most the largest"));
-        }
-        let mut inert = reader.unread();
-        inert.extend(kept_only(&reader));
-        inert.sort_unstable();
-        Ok((config, inert))
+            topic_defaults: topic_defaults(reader)?,
+        })
     }
 }
 
