@@ -243,6 +243,27 @@ impl Call for DeleteTopics {
     }
 }
 
+/// Alters settings; an answer for each resource, when every shard goes by them.
+pub(crate) struct AlterConfigs {
+    pub(crate) changes: Vec<cluster::controller::ConfigChange>,
+    pub(crate) mode: cluster::controller::AlterMode,
+    pub(crate) intent: Intent,
+}
+
+impl Call for AlterConfigs {
+    type Answer = Result<Vec<(cluster::record::ConfigResource, Result<(), Error>)>, Error>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let shard = Rc::clone(shard);
+        detached(&shard.runtime.clone(), "alter configs", async move {
+            let AlterConfigs { changes, mode, intent } = self;
+            shard
+                .change_metadata(|controller| Ok(controller.alter_configs(&changes, mode, intent)))
+                .await
+        })
+    }
+}
+
 struct AllocateProducerId;
 
 impl Call for AllocateProducerId {

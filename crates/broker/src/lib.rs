@@ -16,6 +16,7 @@ mod claim;
 pub mod config;
 mod connection;
 mod controller;
+mod described_settings;
 mod error;
 mod error_map;
 mod follow;

@@ -15,12 +15,27 @@ use super::{Answer, Request};
 use crate::{error_map, peers::Call, shard::Shard};
 
 /// Special timestamps: the end, the start, the record of the largest timestamp, the start of what
-/// is stored locally (here: the start), and the end of what is stored remotely (here: nothing).
+/// is stored locally (here: the start), the end of what is stored remotely, and the start of what
+/// is still to be (here: nothing).
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// Whether a version knows a timestamp, special or not.
+fn knows(timestamp: i64, version: i16) -> bool {
+    let from = match timestamp {
+        LATEST | EARLIEST => 1,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        other => return other >= 0,
+    };
+    version >= from
+}
 
 #[derive(Clone, Copy)]
 struct Share {
@@ -55,6 +70,9 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
             let index = PartitionId(partition.partition_index);
             let owner = id.and_then(|id| Some((id, shard.owner_of(id, index)?)));
             let listed = match owner {
+                _ if !knows(partition.timestamp, request.head.version) => {
+                    Listed::refused(ErrorCode::UnsupportedVersion)
+                }
                 None => Listed::refused(ErrorCode::UnknownTopicOrPartition),
                 Some((topic, owner)) => {
                     let share = Share {
@@ -109,7 +127,7 @@ impl Call for Share {
                     let start = log.log_start_offset();
                     at(start.0, -1, known_or(log.leader_epoch_at(start), epoch))
                 }
-                LATEST_TIERED => at(-1, -1, -1),
+                LATEST_TIERED | EARLIEST_PENDING_UPLOAD => at(-1, -1, -1),
                 other => {
                     let found = if other == MAX_TIMESTAMP {
                         log.max_timestamp().await

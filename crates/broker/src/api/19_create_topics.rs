@@ -4,11 +4,17 @@ use cluster::controller::{Intent, NewTopic};
 use model::{ErrorCode, NodeId, PartitionId, Uuid};
 use wire::{
     create_topics_request::{CreatableTopic, CreateTopicsRequest},
-    create_topics_response::{CreatableTopicResult, CreateTopicsResponse},
+    create_topics_response::{CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse},
 };
 
 use super::{Answer, Request};
-use crate::error_map;
+use crate::{
+    described_settings::{Described, Source, describe_with},
+    error_map,
+};
+
+/// From this version on the answer tells a new topic's settings.
+const CONFIGS_FROM_VERSION: i16 = 5;
 
 pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let body: CreateTopicsRequest<'_> = request.decode()?;
@@ -32,16 +38,19 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
             .map(|topic| (topic.name.to_owned(), Outcome::failed(error)))
             .collect(),
     };
+    let settings: Vec<Vec<Described>> =
+        results.iter().map(|(name, _)| settings_of(request, &body, name)).collect();
     let topics = results
         .iter()
-        .map(|(name, outcome)| match outcome {
+        .zip(&settings)
+        .map(|((name, outcome), settings)| match outcome {
             Outcome::Created(topic) => CreatableTopicResult {
                 name,
                 topic_id: topic.topic_id,
                 error_code: ErrorCode::None.code(),
                 num_partitions: topic.partition_count,
                 replication_factor: topic.replication_factor,
-                configs: Some(Vec::new()),
+                configs: Some(settings.iter().map(created_config).collect()),
                 ..Default::default()
             },
             Outcome::Failed(code, message) => CreatableTopicResult {
@@ -65,6 +74,33 @@ enum Outcome<'a> {
 impl Outcome<'_> {
     fn failed(error: &cluster::Error) -> Outcome<'static> {
         Outcome::Failed(error_map::cluster(error), error.to_string())
+    }
+}
+
+/// The settings that a topic of the request has, or would have.
+fn settings_of(
+    request: &Request<'_>,
+    body: &CreateTopicsRequest<'_>,
+    name: &str,
+) -> Vec<Described> {
+    if request.head.version < CONFIGS_FROM_VERSION {
+        return Vec::new();
+    }
+    let Some(topic) = body.topics.iter().find(|topic| topic.name == name) else {
+        return Vec::new();
+    };
+    let own: Vec<(&str, &str)> =
+        topic.configs.iter().filter_map(|config| Some((config.name, config.value?))).collect();
+    describe_with(&request.shard.config, &own)
+}
+
+fn created_config(setting: &Described) -> CreatableTopicConfigs<'_> {
+    CreatableTopicConfigs {
+        name: &setting.name,
+        value: Some(&setting.value),
+        read_only: false,
+        config_source: setting.source().unwrap_or(Source::Default).code(),
+        is_sensitive: false,
     }
 }
 

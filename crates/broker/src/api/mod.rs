@@ -1,13 +1,18 @@
 //! One file for each API; here the table of what is offered, and the way from a frame to an answer.
 
+#[path = "33_alter_configs.rs"]
+mod alter_configs;
 #[path = "18_api_versions.rs"]
 mod api_versions;
+mod config_resources;
 #[path = "19_create_topics.rs"]
 pub(crate) mod create_topics;
 #[path = "21_delete_records.rs"]
 mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
+#[path = "32_describe_configs.rs"]
+mod describe_configs;
 #[path = "01_fetch.rs"]
 mod fetch;
 pub(crate) mod fetch_session;
@@ -16,6 +21,8 @@ mod find_coordinator;
 mod group_requests;
 #[path = "12_heartbeat.rs"]
 mod heartbeat;
+#[path = "44_incremental_alter_configs.rs"]
+mod incremental_alter_configs;
 #[path = "22_init_producer_id.rs"]
 mod init_producer_id;
 #[path = "11_join_group.rs"]
@@ -82,6 +89,9 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::DeleteRecords, 0, 2),
     offered(ApiKey::InitProducerId, 0, 5),
     offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    offered(ApiKey::DescribeConfigs, 1, 4),
+    offered(ApiKey::AlterConfigs, 0, 2),
+    offered(ApiKey::IncrementalAlterConfigs, 0, 1),
 ];
 
 /// Why a request gets no answer but the end of its connection, as Apache Kafka does it.
@@ -178,6 +188,11 @@ pub(crate) async fn answer(
         ApiKey::DeleteTopics => Box::pin(delete_topics::answer(&request)).await?,
         ApiKey::DeleteRecords => Box::pin(delete_records::answer(&request)).await?,
         ApiKey::InitProducerId => Box::pin(init_producer_id::answer(&request)).await?,
+        ApiKey::DescribeConfigs => describe_configs::answer(&request)?,
+        ApiKey::AlterConfigs => Box::pin(alter_configs::answer(&request)).await?,
+        ApiKey::IncrementalAlterConfigs => {
+            Box::pin(incremental_alter_configs::answer(&request)).await?
+        }
         ApiKey::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::answer(&request)).await?,
         _ => return Err(Refusal::NotOffered { key, version }),
     };

@@ -46,10 +46,14 @@ pub enum ApiKey {
     OffsetForLeaderEpoch = 23,
     /// DescribeConfigs, key 32.
     DescribeConfigs = 32,
+    /// AlterConfigs, key 33.
+    AlterConfigs = 33,
     /// CreatePartitions, key 37.
     CreatePartitions = 37,
     /// DeleteGroups, key 42.
     DeleteGroups = 42,
+    /// IncrementalAlterConfigs, key 44.
+    IncrementalAlterConfigs = 44,
     /// OffsetDelete, key 47.
     OffsetDelete = 47,
     /// DescribeCluster, key 60.
@@ -80,8 +84,10 @@ impl TryFrom<i16> for ApiKey {
             22 => Ok(ApiKey::InitProducerId),
             23 => Ok(ApiKey::OffsetForLeaderEpoch),
             32 => Ok(ApiKey::DescribeConfigs),
+            33 => Ok(ApiKey::AlterConfigs),
             37 => Ok(ApiKey::CreatePartitions),
             42 => Ok(ApiKey::DeleteGroups),
+            44 => Ok(ApiKey::IncrementalAlterConfigs),
             47 => Ok(ApiKey::OffsetDelete),
             60 => Ok(ApiKey::DescribeCluster),
             _ => Err(Error::UnknownApiKey(key)),
@@ -114,8 +120,10 @@ impl ApiKey {
             ApiKey::InitProducerId => "InitProducerId",
             ApiKey::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
             ApiKey::DescribeConfigs => "DescribeConfigs",
+            ApiKey::AlterConfigs => "AlterConfigs",
             ApiKey::CreatePartitions => "CreatePartitions",
             ApiKey::DeleteGroups => "DeleteGroups",
+            ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
             ApiKey::OffsetDelete => "OffsetDelete",
             ApiKey::DescribeCluster => "DescribeCluster",
         }
@@ -123,7 +131,7 @@ impl ApiKey {
 }
 
 /// What the table knows of each API, by ascending key.
-pub const VERSIONS: &[ApiVersions; 24] = &[
+pub const VERSIONS: &[ApiVersions; 26] = &[
     ApiVersions {
         key: ApiKey::Produce,
         versions: Versions { min: 3, max: 13 },
@@ -245,6 +253,12 @@ pub const VERSIONS: &[ApiVersions; 24] = &[
         is_latest_unstable: false,
     },
     ApiVersions {
+        key: ApiKey::AlterConfigs,
+        versions: Versions { min: 0, max: 2 },
+        flexible_from: 2,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
         key: ApiKey::CreatePartitions,
         versions: Versions { min: 0, max: 3 },
         flexible_from: 2,
@@ -254,6 +268,12 @@ pub const VERSIONS: &[ApiVersions; 24] = &[
         key: ApiKey::DeleteGroups,
         versions: Versions { min: 0, max: 3 },
         flexible_from: 2,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::IncrementalAlterConfigs,
+        versions: Versions { min: 0, max: 1 },
+        flexible_from: 1,
         is_latest_unstable: false,
     },
     ApiVersions {

@@ -4,6 +4,8 @@
 
 pub mod abort_transaction_record;
 pub mod access_control_entry_record;
+pub mod alter_configs_request;
+pub mod alter_configs_response;
 pub(crate) mod api_key;
 pub mod api_versions_request;
 pub mod api_versions_response;
@@ -58,6 +60,8 @@ pub mod group_metadata_key;
 pub mod group_metadata_value;
 pub mod heartbeat_request;
 pub mod heartbeat_response;
+pub mod incremental_alter_configs_request;
+pub mod incremental_alter_configs_response;
 pub mod init_producer_id_request;
 pub mod init_producer_id_response;
 pub mod join_group_request;

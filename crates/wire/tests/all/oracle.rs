@@ -57,7 +57,8 @@ const ORACLES: &[Oracle] = oracles! {
     ApiVersionsResponse CreateTopicsRequest CreateTopicsResponse DeleteTopicsRequest
     DeleteTopicsResponse DeleteRecordsRequest DeleteRecordsResponse InitProducerIdRequest
     InitProducerIdResponse OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse
-    DescribeConfigsRequest DescribeConfigsResponse CreatePartitionsRequest
+    DescribeConfigsRequest DescribeConfigsResponse AlterConfigsRequest AlterConfigsResponse
+    IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse CreatePartitionsRequest
     CreatePartitionsResponse DeleteGroupsRequest DeleteGroupsResponse OffsetDeleteRequest
     OffsetDeleteResponse DescribeClusterRequest DescribeClusterResponse RequestHeader
     ResponseHeader ConsumerProtocolSubscription ConsumerProtocolAssignment EndTxnMarker

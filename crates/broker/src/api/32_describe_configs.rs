@@ -1,0 +1,117 @@
+//! DescribeConfigs, versions 1 to 4: the settings of topics, and those that this node was started
+//! with, which nobody can alter while it runs.
+
+use model::{ErrorCode, NodeId};
+use wire::{
+    describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource},
+    describe_configs_response::{
+        DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult,
+        DescribeConfigsSynonym,
+    },
+};
+
+use super::{Answer, Request};
+use crate::{
+    described_settings::{Described, Source, describe_node, describe_topic},
+    shard::Shard,
+};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+/// The settings of a resource, or why there are none.
+type Outcome = Result<Vec<Described>, (ErrorCode, String)>;
+
+pub(super) fn answer(request: &Request<'_>) -> Answer {
+    let body: DescribeConfigsRequest<'_> = request.decode()?;
+    let outcomes: Vec<Outcome> =
+        body.resources.iter().map(|resource| describe(request.shard, resource)).collect();
+    let results = body
+        .resources
+        .iter()
+        .zip(&outcomes)
+        .map(|(resource, outcome)| {
+            let result = DescribeConfigsResult {
+                error_code: ErrorCode::None.code(),
+                error_message: None,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name,
+                configs: Vec::new(),
+            };
+            match outcome {
+                Ok(settings) => DescribeConfigsResult {
+                    configs: settings
+                        .iter()
+                        .map(|setting| entry(setting, resource.resource_type, &body))
+                        .collect(),
+                    ..result
+                },
+                Err((error, message)) => DescribeConfigsResult {
+                    error_code: error.code(),
+                    error_message: Some(message),
+                    ..result
+                },
+            }
+        })
+        .collect();
+    request.respond(&DescribeConfigsResponse { results, ..Default::default() })
+}
+
+fn describe(shard: &Shard, resource: &DescribeConfigsResource<'_>) -> Outcome {
+    let invalid = |message: String| Err((ErrorCode::InvalidRequest, message));
+    let mut settings = match resource.resource_type {
+        TOPIC => {
+            let name = resource.resource_name;
+            if let Err(error) = cluster::topic_name::check(name) {
+                return Err((ErrorCode::InvalidTopicException, error.to_string()));
+            }
+            if shard.image.borrow().topic_by_name(name).is_none() {
+                let message = format!("there is no topic '{name}'");
+                return Err((ErrorCode::UnknownTopicOrPartition, message));
+            }
+            describe_topic(shard, name)
+        }
+        BROKER if resource.resource_name.is_empty() => Vec::new(),
+        BROKER => match resource.resource_name.parse().map(NodeId) {
+            Ok(node) if node == shard.node() => describe_node(&shard.config),
+            _ => {
+                return invalid(format!(
+                    "broker {} is asked for its own settings and no others",
+                    shard.node()
+                ));
+            }
+        },
+        other => return invalid(format!("resources of type {other} have no settings here")),
+    };
+    if let Some(names) = resource.configuration_keys.as_ref().filter(|names| !names.is_empty()) {
+        settings.retain(|setting| names.contains(&setting.name.as_str()));
+    }
+    Ok(settings)
+}
+
+fn entry<'a>(
+    setting: &'a Described,
+    resource_type: i8,
+    request: &DescribeConfigsRequest<'_>,
+) -> DescribeConfigsResourceResult<'a> {
+    let synonyms = setting
+        .synonyms
+        .iter()
+        .filter(|_| request.include_synonyms)
+        .map(|(name, value, source)| DescribeConfigsSynonym {
+            name,
+            value: Some(value),
+            source: source.code(),
+        })
+        .collect();
+    DescribeConfigsResourceResult {
+        name: &setting.name,
+        value: Some(&setting.value),
+        read_only: resource_type == BROKER,
+        config_source: setting.source().unwrap_or(Source::Default).code(),
+        is_sensitive: false,
+        synonyms,
+        config_type: setting.type_code,
+        documentation: request.include_documentation.then_some(setting.documentation.as_str()),
+    }
+}
