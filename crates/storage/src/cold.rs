@@ -156,7 +156,7 @@ impl Log {
         wanted: &Wanted,
     ) -> Result<Outcome, ReadError> {
         let Extent { base_offset, limit, end: end_offset, .. } = extent;
-        let file = self.readable_file(base_offset).await?;
+        let file = self.file_of(&extent).await?;
         let rules = {
             let state = self.0.state.borrow();
             let epochs = Some(Rc::new(state.epochs.clone()));
@@ -224,6 +224,13 @@ impl Log {
             }
             Some(_) | None => Ok(Outcome::Nothing),
         }
+    }
+
+    /// The file of an extent, unless compaction has put another in its place: what was read ahead
+    /// is the old one's, and must not be noted as the new one's.
+    async fn file_of(&self, extent: &Extent) -> Result<Rc<File>, ReadError> {
+        let file = self.readable_file(extent.base_offset).await?;
+        if self.swaps() == extent.swaps { Ok(file) } else { Err(ReadError::Closed) }
     }
 
     /// Damage that is known to begin here: where it ends, and what follows it.
