@@ -4,14 +4,18 @@ use broker::api::OFFERED;
 use tests::raw_client::{batch, framed};
 use wire::{
     Decode, Message, Reader, Records, Request,
+    alter_configs_request::{self, AlterConfigsRequest},
     api::ApiKey,
     api_versions_request::ApiVersionsRequest,
     create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
+    delete_records_request::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
     delete_topics_request::{DeleteTopicState, DeleteTopicsRequest},
+    describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource},
     fetch_request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic},
     find_coordinator_request::FindCoordinatorRequest,
     frame,
     heartbeat_request::HeartbeatRequest,
+    incremental_alter_configs_request::{self, IncrementalAlterConfigsRequest},
     init_producer_id_request::InitProducerIdRequest,
     join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
     leave_group_request::{LeaveGroupRequest, MemberIdentity},
@@ -36,6 +40,9 @@ pub const TOPIC: &str = "sample";
 /// The group that they talk of.
 const GROUP: &str = "group";
 const MEMBER: &str = "member";
+/// What a topic's settings are called on the wire, and one of them.
+const TOPIC_RESOURCE: i8 = 2;
+const SETTING: &str = "segment.ms";
 
 /// One frame without its size for each version of each API that is offered.
 pub fn frames() -> Vec<Vec<u8>> {
@@ -83,8 +90,52 @@ fn sample(key: ApiKey, version: i16) -> Vec<u8> {
             &InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() },
         ),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch(version),
+        ApiKey::DeleteRecords => delete_records(version),
+        ApiKey::DescribeConfigs => describe_configs(version),
+        ApiKey::AlterConfigs => alter_configs(version),
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs(version),
         other => panic!("no sample of {other:?}"),
     }
+}
+
+fn delete_records(version: i16) -> Vec<u8> {
+    let partition = DeleteRecordsPartition { partition_index: 0, offset: 1 };
+    let topic = DeleteRecordsTopic { name: TOPIC, partitions: vec![partition] };
+    framed(version, &DeleteRecordsRequest { topics: vec![topic], timeout_ms: 1000 })
+}
+
+fn describe_configs(version: i16) -> Vec<u8> {
+    let resource = DescribeConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: TOPIC,
+        configuration_keys: Some(vec![SETTING, "cleanup.policy"]),
+    };
+    framed(version, &DescribeConfigsRequest { resources: vec![resource], ..Default::default() })
+}
+
+fn alter_configs(version: i16) -> Vec<u8> {
+    let config = alter_configs_request::AlterableConfig { name: SETTING, value: Some("60000") };
+    let resource = alter_configs_request::AlterConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: TOPIC,
+        configs: vec![config],
+    };
+    framed(version, &AlterConfigsRequest { resources: vec![resource], validate_only: false })
+}
+
+fn incremental_alter_configs(version: i16) -> Vec<u8> {
+    let config = incremental_alter_configs_request::AlterableConfig {
+        name: SETTING,
+        config_operation: 0,
+        value: Some("60000"),
+    };
+    let resource = incremental_alter_configs_request::AlterConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: TOPIC,
+        configs: vec![config],
+    };
+    let resources = vec![resource];
+    framed(version, &IncrementalAlterConfigsRequest { resources, validate_only: false })
 }
 
 fn offset_for_leader_epoch(version: i16) -> Vec<u8> {
