@@ -32,7 +32,7 @@ use crate::{
     log::{Names, State, Status},
     producers::Producers,
     resync::Searched,
-    scan::Scanned,
+    scan::{Scanned, write_again},
     segment::{Phase, Segment, offset_of_name, segment_path},
     storage::read_small_file,
     tail::{BLOCK_BYTES, block_floor, length_of, position_of},
@@ -194,6 +194,8 @@ struct ScannedSegment {
     indexes: Indexes,
     first_timestamp: Option<TimestampMs>,
     size: u64,
+    /// Where the first batch lies that is not known to be durable.
+    above_mark: Option<u64>,
     /// It was cut: what follows in later segments is gone.
     is_cut: bool,
 }
@@ -409,6 +411,7 @@ impl Recovery {
             indexes,
             produced,
             first_timestamp: None,
+            above_mark: None,
         };
         let mut tail = self.scan_batches(&mut segment, start).await;
         if matches!(tail, Ok(Tail::Adrift)) {
@@ -432,8 +435,8 @@ impl Recovery {
         if start > 0 {
             first_timestamp = self.first_timestamp(&file).await.map_err(Error::io(&path))?;
         }
-        let indexes = segment.indexes;
-        Ok(ScannedSegment { file, indexes, first_timestamp, size, is_cut: garbage > 0 })
+        let SegmentScan { indexes, above_mark, .. } = segment;
+        Ok(ScannedSegment { file, indexes, first_timestamp, size, above_mark, is_cut: garbage > 0 })
     }
 
     /// Checks the batches of a segment from a position on, and judges what is none.
@@ -594,6 +597,9 @@ impl Recovery {
         if !is_known && !cfg!(feature = "mutant_producer_state_not_rebuilt") {
             self.state.producers.note(batch, batch.base_offset(), max_timestamp);
         }
+        if batch.next_offset() > self.mark {
+            segment.above_mark.get_or_insert(position);
+        }
         let (epoch, base_offset) = (batch.leader_epoch(), batch.base_offset());
         self.state.epochs.assign(epoch, base_offset);
         self.doubts_epochs |= epoch.0 >= 0 && self.state.epochs.epoch_at(base_offset) != epoch;
@@ -608,7 +614,8 @@ impl Recovery {
         scanned: ScannedSegment,
         is_last: bool,
     ) -> Result<(), Error> {
-        let ScannedSegment { file, mut indexes, first_timestamp, size, is_cut } = scanned;
+        let ScannedSegment { file, mut indexes, first_timestamp, size, above_mark, is_cut } =
+            scanned;
         let path = segment_path(&self.directory, base, "log");
         let length = file.describe().await.map_err(Error::io(&path))?.length;
         let mut segment = Segment::new(base, file.info().modified_ms);
@@ -621,6 +628,10 @@ impl Recovery {
             self.state.segments.push(segment);
             return Ok(());
         }
+        if let (CleanStop::Unclean, Some(from)) = (self.known.stop, above_mark) {
+            write_again(&file, &self.runtime.pool(), from..size).await.map_err(Error::io(&path))?;
+        }
+        let length = file.describe().await.map_err(Error::io(&path))?.length.max(length);
         if length != size {
             file.set_length(size).await.map_err(Error::io(&path))?;
         }
@@ -749,6 +760,8 @@ struct SegmentScan {
     /// The producers' state is that of this offset.
     produced: Option<Offset>,
     first_timestamp: Option<TimestampMs>,
+    /// Where the first batch above the mark lies.
+    above_mark: Option<u64>,
 }
 
 /// How a segment ends.

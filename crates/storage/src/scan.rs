@@ -3,12 +3,12 @@
 //! Memory is one window; it grows only to a batch's size that the file backs and that is below a
 //! limit, so a lying length costs nothing.
 
-use std::rc::Rc;
+use std::{ops::Range, rc::Rc};
 
 use model::record_batch::{BatchError, HEADER_BYTES, RecordBatch};
 use runtime::{BufferPool, Errno, File};
 
-use crate::tail::{block_ceil, block_floor, length_of, position_of};
+use crate::tail::{BLOCK_BYTES, block_ceil, block_floor, length_of, position_of};
 
 /// How much is read at once.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -145,4 +145,32 @@ impl Scanner {
         }
         Ok(())
     }
+}
+
+/// Writes what lies in a range once more. A sync of the last process may have failed: then reads
+/// give what is not on the disk, and no later sync writes it.
+pub(crate) async fn write_again(
+    file: &File,
+    pool: &BufferPool,
+    range: Range<u64>,
+) -> Result<(), Errno> {
+    let mut position = block_floor(range.start);
+    while position < range.end {
+        let count = length_of((range.end - position).min(WINDOW_BYTES));
+        let bytes = count.next_multiple_of(length_of(BLOCK_BYTES));
+        let mut buffer = file.read(position, bytes, pool.take(bytes)).await?;
+        let found = buffer.len();
+        if found < count {
+            return Err(Errno::IO);
+        }
+        if file.info().direct {
+            buffer.memory_mut()[found..bytes].fill(0);
+            buffer.set_length(bytes);
+        } else {
+            buffer.set_length(count);
+        }
+        file.write_all(position, buffer.freeze()).await?;
+        position += position_of(count);
+    }
+    Ok(())
 }
