@@ -490,16 +490,9 @@ impl Recovery {
         let options =
             OpenOptions { create: Create::Never, access: Access::ReadWrite, cache: Cache::Direct };
         let file = File::open(&self.runtime, path, options).await.map_err(Error::io(path))?;
-        // A shorter file was cut, and is allocated again before it is written.
+        // A shorter file was cut, and is waited for before it is written.
         if self.known.stop == CleanStop::Unclean && file.info().length >= BLOCK_BYTES {
-            match file.allocate(0, BLOCK_BYTES).await {
-                Ok(()) => {}
-                Err(Errno::IO) => {
-                    return Err(Error::Io { path: path.to_owned(), errno: Errno::IO });
-                }
-                // A file system without allocation takes no direct writes either.
-                Err(_) => {}
-            }
+            wait_for_the_dead(&file, path).await?;
         }
         let length = file.describe().await.map_err(Error::io(path))?.length;
         Ok((Rc::new(file), length))
@@ -629,6 +622,7 @@ impl Recovery {
             return Ok(());
         }
         if let (CleanStop::Unclean, Some(from)) = (self.known.stop, above_mark) {
+            wait_for_the_dead(&file, &path).await?;
             write_again(&file, &self.runtime.pool(), from..size).await.map_err(Error::io(&path))?;
         }
         let length = file.describe().await.map_err(Error::io(&path))?.length.max(length);
@@ -744,6 +738,15 @@ impl Recovery {
     fn cleaned_to(&self) -> Offset {
         let known = self.known.cleaned_to.filter(|_| self.known.recovery_point == Some(self.mark));
         known.unwrap_or_default()
+    }
+}
+
+/// Waits for what a dead process may still be writing to a file: an allocation does.
+async fn wait_for_the_dead(file: &File, path: &Path) -> Result<(), Error> {
+    match file.allocate(0, BLOCK_BYTES).await {
+        Err(Errno::IO) => Err(Error::Io { path: path.to_owned(), errno: Errno::IO }),
+        // A file system without allocation takes no direct writes either.
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
