@@ -20,7 +20,9 @@ const CREATE_TOPICS: (i16, i16) = (19, 4);
 const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 
 /// A broker that says nothing for so long hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+/// A disk that others keep busy may take seconds for a sync.
+const PRODUCE_TIMEOUT_MS: i32 = 40_000;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Larger than any answer a rig asks for.
@@ -77,7 +79,7 @@ fn by_topic<T>(items: &[(TopicPartition, T)]) -> BTreeMap<&str, Vec<(i32, &T)>> 
 fn produce_body(batches: &[(TopicPartition, Vec<u8>)]) -> Vec<u8> {
     let mut body = Writer::default();
     let topics = by_topic(batches);
-    body.null_string().int16(-1).int32(10_000).count(topics.len());
+    body.null_string().int16(-1).int32(PRODUCE_TIMEOUT_MS).count(topics.len());
     for (topic, partitions) in topics {
         body.string(topic).count(partitions.len());
         for (partition, batch) in partitions {
