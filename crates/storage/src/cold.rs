@@ -12,7 +12,7 @@ use model::{
     Offset,
     record_batch::{BatchError, RecordBatch},
 };
-use runtime::{Errno, File};
+use runtime::File;
 
 use crate::{
     Damage, Log, ReadError, ReadResult,
@@ -24,7 +24,7 @@ use crate::{
     read_ahead::{Found, Place},
     resync::{BATCH_BYTES_MAX, Searched},
     segment::segment_path,
-    tail::{block_ceil, block_floor, length_of, position_of},
+    tail::position_of,
 };
 
 /// How many entries of an index are tried before the segment is read from its start.
@@ -95,6 +95,10 @@ impl Log {
     ) -> Result<Option<ReadResult>, ReadError> {
         let base_offset = extent.base_offset;
         let file = self.readable_file(base_offset).await?;
+        if self.swaps() != extent.swaps {
+            // The file is the new one, and the extent the old one's.
+            return Err(ReadError::Closed);
+        }
         let mut ahead = self.0.storage.take_ahead(&file, wanted.from).await;
         let mut back = 0;
         loop {
@@ -105,7 +109,7 @@ impl Log {
                 Some(found) => Anchor::at(found, wanted.from),
                 None => Box::pin(self.anchor(base_offset, wanted.from, back)).await?,
             };
-            let outcome = self.read_from(extent, &anchor, wanted).await?;
+            let outcome = self.read_from(&file, extent, &anchor, wanted).await?;
             if self.swaps() != extent.swaps {
                 // Compaction has replaced the segment: the caller asks again.
                 return Err(ReadError::Closed);
@@ -151,12 +155,12 @@ impl Log {
 
     async fn read_from(
         &self,
+        file: &Rc<File>,
         extent: Extent,
         anchor: &Anchor,
         wanted: &Wanted,
     ) -> Result<Outcome, ReadError> {
         let Extent { base_offset, limit, end: end_offset, .. } = extent;
-        let file = self.file_of(&extent).await?;
         let rules = {
             let state = self.0.state.borrow();
             let epochs = Some(Rc::new(state.epochs.clone()));
@@ -174,7 +178,8 @@ impl Log {
             let bytes = if was_ahead {
                 std::mem::take(&mut ahead)
             } else {
-                self.read_range(&file, start, limit, read_bytes).await?
+                let stop = start + position_of(read_bytes);
+                self.0.storage.read_part(file, start, stop, limit).await?
             };
             let mut range = Range::default();
             let (at, end) = walk.over(&bytes, &mut range);
@@ -182,7 +187,7 @@ impl Log {
             let is_first = is_anchored && position == anchor.position;
             if !range.is_empty() {
                 let position = start + position_of(range.end);
-                let next = Place { file: &file, from: range.next_offset, position, limit };
+                let next = Place { file, from: range.next_offset, position, limit };
                 let rest = if was_ahead { bytes.slice(range.end..) } else { Bytes::new() };
                 self.0.storage.read_on(&next, rest, anchor.is_in_sequence);
                 return Ok(Outcome::Found(range.result(&bytes)));
@@ -224,13 +229,6 @@ impl Log {
             }
             Some(_) | None => Ok(Outcome::Nothing),
         }
-    }
-
-    /// The file of an extent, unless compaction has put another in its place: what was read ahead
-    /// is the old one's, and must not be noted as the new one's.
-    async fn file_of(&self, extent: &Extent) -> Result<Rc<File>, ReadError> {
-        let file = self.readable_file(extent.base_offset).await?;
-        if self.swaps() == extent.swaps { Ok(file) } else { Err(ReadError::Closed) }
     }
 
     /// Damage that is known to begin here: where it ends, and what follows it.
@@ -474,28 +472,4 @@ fn next_read(rest: &[u8], available: u64) -> Result<usize, BatchError> {
         return Err(BatchError::Truncated { needed, available });
     }
     Ok(size.max(COLD_READ_BYTES_MAX))
-}
-
-impl Log {
-    /// The bytes of a file from `start` on, about `wanted` of them, none at `limit` or behind.
-    async fn read_range(
-        &self,
-        file: &File,
-        start: u64,
-        limit: u64,
-        wanted: usize,
-    ) -> Result<Bytes, ReadError> {
-        let block = block_floor(start);
-        let stop = block_ceil(limit.min(start + position_of(wanted)));
-        let length = length_of(stop - block);
-        let buffer = self.0.storage.pool.take(length);
-        let buffer = file.read(block, length, buffer).await.map_err(ReadError::Io)?;
-        let bytes = buffer.freeze();
-        let skip = length_of(start - block);
-        let end = length_of(limit.min(stop) - block).min(bytes.len());
-        if end <= skip {
-            return Err(ReadError::Io(Errno::IO));
-        }
-        Ok(bytes.slice(skip..end))
-    }
 }

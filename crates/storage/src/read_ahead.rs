@@ -26,12 +26,14 @@ use model::{Offset, record_batch::RecordBatch};
 use runtime::{Errno, File, Instant, TaskQueue, local::Notify};
 
 use crate::{
+    ReadError,
+    read::COLD_READ_BYTES_MAX,
     storage::StorageInner,
     tail::{block_ceil, block_floor, length_of, position_of},
 };
 
-/// What is read at a time, blocks in full: the largest pooled buffer that is common.
-pub(crate) const STRETCH_BYTES: usize = 1 << 20;
+/// What is read at a time, blocks in full.
+const STRETCH_BYTES: usize = COLD_READ_BYTES_MAX;
 /// Readers that are known to a shard. One too many costs the oldest its place, and a read its
 /// head start.
 const STRETCHES_MAX: usize = 256;
@@ -49,9 +51,9 @@ pub(crate) struct ReadAhead {
     next_id: Cell<u64>,
     arrived: Notify,
     is_swept: Cell<bool>,
-    /// Reads that were served from here, and those that were not.
+    /// Reads that were served from here.
+    #[cfg(test)]
     pub(crate) hits: Cell<u64>,
-    pub(crate) misses: Cell<u64>,
 }
 
 struct Stretch {
@@ -100,8 +102,8 @@ impl ReadAhead {
             next_id: Cell::new(0),
             arrived: Notify::new(),
             is_swept: Cell::new(false),
+            #[cfg(test)]
             hits: Cell::new(0),
-            misses: Cell::new(0),
         }
     }
 
@@ -174,21 +176,16 @@ impl StorageInner {
     pub(crate) async fn take_ahead(&self, file: &Rc<File>, from: Offset) -> Option<Found> {
         let ahead = &self.read_ahead;
         ahead.arrived.wait_until(|| !ahead.is_coming(file, from)).await;
-        let Some(index) = ahead.index_of(file, from) else {
-            ahead.misses.set(ahead.misses.get() + 1);
-            return None;
-        };
+        let index = ahead.index_of(file, from)?;
         let stretch = ahead.stretches.borrow_mut().remove(index).expect("just found");
         ahead.forget(&stretch);
         let bytes = match stretch.content {
             Content::Here(bytes) => {
+                #[cfg(test)]
                 ahead.hits.set(ahead.hits.get() + 1);
                 bytes
             }
-            Content::Expected | Content::Coming(_) => {
-                ahead.misses.set(ahead.misses.get() + 1);
-                Bytes::new()
-            }
+            Content::Expected | Content::Coming(_) => Bytes::new(),
         };
         Some(Found { position: stretch.position, bytes })
     }
@@ -253,7 +250,8 @@ impl StorageInner {
         let (storage, file) = (Rc::clone(self), Rc::clone(place.file));
         let (from, position, limit) = (place.from, place.position, place.limit);
         self.runtime.spawn("read ahead", TaskQueue::Foreground, async move {
-            let read = read_stretch(&storage, &file, position, limit).await;
+            let stop = block_floor(position) + position_of(STRETCH_BYTES);
+            let read = storage.read_part(&file, position, stop, limit).await;
             storage.arrived(id, &Place { file: &file, from, position, limit }, read.ok());
         });
     }
@@ -280,6 +278,24 @@ impl StorageInner {
             self.get_ahead(place, Bytes::new(), more);
         }
         ahead.arrived.notify_all();
+    }
+
+    /// The bytes of a file from `start` to the end of the block that `stop` lies in; none at
+    /// `limit` or behind.
+    pub(crate) async fn read_part(
+        &self,
+        file: &File,
+        start: u64,
+        stop: u64,
+        limit: u64,
+    ) -> Result<Bytes, ReadError> {
+        let (block, stop) = (block_floor(start), block_ceil(stop.min(limit)));
+        let length = length_of(stop - block);
+        let buffer = file.read(block, length, self.pool.take(length)).await;
+        let bytes = buffer.map_err(ReadError::Io)?.freeze();
+        let skip = length_of(start - block);
+        let end = length_of(limit.min(stop) - block).min(bytes.len());
+        if end <= skip { Err(ReadError::Io(Errno::IO)) } else { Ok(bytes.slice(skip..end)) }
     }
 
     /// Lets go what readers have not come back for, while there is any.
@@ -310,21 +326,4 @@ fn behind(bytes: &[u8], place: &Place<'_>) -> Option<(Offset, u64)> {
         end = Some((batch.next_offset(), place.position + position_of(at)));
     }
     end
-}
-
-/// The bytes of a file from `start` on, one stretch of them, none at `limit` or behind.
-async fn read_stretch(
-    storage: &StorageInner,
-    file: &File,
-    start: u64,
-    limit: u64,
-) -> Result<Bytes, Errno> {
-    let block = block_floor(start);
-    let stop = block_ceil(limit).min(block + position_of(STRETCH_BYTES));
-    let length = length_of(stop - block);
-    let buffer = storage.pool.take(length);
-    let bytes = file.read(block, length, buffer).await?.freeze();
-    let end = length_of(limit.min(stop) - block).min(bytes.len());
-    let skip = length_of(start - block);
-    if end <= skip { Err(Errno::IO) } else { Ok(bytes.slice(skip..end)) }
 }
