@@ -610,22 +610,25 @@ impl Recovery {
         let ScannedSegment { file, mut indexes, first_timestamp, size, above_mark, is_cut } =
             scanned;
         let path = segment_path(&self.directory, base, "log");
-        let length = file.describe().await.map_err(Error::io(&path))?.length;
+        let length = async || file.describe().await.map(|info| info.length);
         let mut segment = Segment::new(base, file.info().modified_ms);
         segment.first_timestamp = first_timestamp;
         if is_last && (self.end_is_damaged || self.state.end < self.mark) {
             // Nothing of it is changed.
-            segment.set_size(length, &[]);
+            segment.set_size(length().await.map_err(Error::io(&path))?, &[]);
             segment.phase = Phase::Finished;
             segment.indexes = None;
             self.state.segments.push(segment);
             return Ok(());
         }
         if let (CleanStop::Unclean, Some(from)) = (self.known.stop, above_mark) {
-            wait_for_the_dead(&file, &path).await?;
+            if file.info().length < BLOCK_BYTES {
+                // It was not waited for when it was opened.
+                wait_for_the_dead(&file, &path).await?;
+            }
             write_again(&file, &self.runtime.pool(), from..size).await.map_err(Error::io(&path))?;
         }
-        let length = file.describe().await.map_err(Error::io(&path))?.length.max(length);
+        let length = length().await.map_err(Error::io(&path))?;
         if length != size {
             file.set_length(size).await.map_err(Error::io(&path))?;
         }
