@@ -16,6 +16,7 @@ use runtime::{Access, Cache, Create, Errno, File, OpenOptions};
 use crate::{
     Damage, Error,
     damage::Fault,
+    index::{OFFSET_ENTRY_BYTES, OffsetEntry},
     inspect::{Gaps, Inspector, Rules, Step, find_extent},
     recovery::Recovery,
     resync::{Searched, Sound},
@@ -152,13 +153,15 @@ impl Recovery {
             Err(Errno::NOT_FOUND) => return Ok(None),
             Err(errno) => return Err(Error::Io { path, errno }),
         };
-        let Some(start) = file.info().length.checked_sub(8) else { return Ok(None) };
-        let buffer = file.read(start, 8, self.runtime.pool().take(8)).await;
+        let Some(start) = file.info().length.checked_sub(position_of(OFFSET_ENTRY_BYTES)) else {
+            return Ok(None);
+        };
+        let buffer = self.runtime.pool().take(OFFSET_ENTRY_BYTES);
+        let buffer = file.read(start, OFFSET_ENTRY_BYTES, buffer).await;
         let buffer = buffer.map_err(Error::io(&path))?;
         file.close().await;
-        let Ok(entry) = <[u8; 8]>::try_from(&buffer[..]) else { return Ok(None) };
-        let [delta, position] = [&entry[..4], &entry[4..]]
-            .map(|part| part.iter().fold(0u32, |all, byte| all << 8 | u32::from(*byte)));
+        let Ok(entry) = buffer[..].try_into() else { return Ok(None) };
+        let OffsetEntry { delta, position } = OffsetEntry::decode(entry);
         // One that was never cut to its length ends with zeros.
         Ok((delta > 0).then(|| (u64::from(position), base.plus(i64::from(delta)))))
     }
