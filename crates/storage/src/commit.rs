@@ -138,7 +138,7 @@ impl StorageInner {
 
     async fn sync_batch(&self, batch: Vec<Unsynced>) {
         let mut vouching: Vec<u64> = Vec::new();
-        let mut syncs: Vec<Joined<Result<(), Errno>>> = Vec::new();
+        let mut syncs: Vec<Joined<'_, Result<(), Errno>>> = Vec::new();
         // For each file, which of the syncs tells of it.
         let mut told_by = Vec::with_capacity(batch.len());
         let mut vouching_sync = Vec::new();
@@ -192,10 +192,25 @@ async fn sync_file(file: &File) -> Result<(), Errno> {
 }
 
 /// One of several that are waited for together.
-pub(crate) type Joined<T> = Pin<Box<dyn Future<Output = T>>>;
+pub(crate) type Joined<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Does something with each of these logs, with so many at the same time; gives what came of it, in
+/// their order.
+pub(crate) async fn some_at_a_time<T>(
+    logs: &[Log],
+    count_max: usize,
+    act: impl AsyncFn(Log) -> T,
+) -> Vec<T> {
+    let mut results = Vec::with_capacity(logs.len());
+    for some in logs.chunks(count_max) {
+        let running = some.iter().map(|log| Box::pin(act(log.clone())) as Joined<'_, T>);
+        results.extend(join_all(running.collect()).await);
+    }
+    results
+}
 
 /// Waits for all of the futures; their results stand in their order.
-pub(crate) async fn join_all<T>(futures: Vec<Joined<T>>) -> Vec<T> {
+pub(crate) async fn join_all<T>(futures: Vec<Joined<'_, T>>) -> Vec<T> {
     let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
     let mut results: Vec<Option<T>> = pending.iter().map(|_| None).collect();
     poll_fn(|context| {

@@ -17,7 +17,7 @@ use runtime::{Instant, local::Notify};
 
 use crate::{
     Error, Log, RecoveryPoint, Storage,
-    commit::{Joined, join_all},
+    commit::some_at_a_time,
     log::{State, Status},
 };
 
@@ -160,20 +160,9 @@ impl Storage {
 
 /// Checkpoints these logs, some at a time; gives those that could not be.
 async fn checkpoint_some(logs: Vec<Log>) -> Vec<(Log, Error)> {
-    let mut failed = Vec::new();
-    for some in logs.chunks(CONCURRENT_MAX) {
-        let running = some
-            .iter()
-            .map(|log| {
-                let log = log.clone();
-                let running: Joined<Option<(Log, Error)>> = Box::pin(async move {
-                    let error = log.checkpoint().await.err()?;
-                    (!log.is_closed()).then_some((log, error))
-                });
-                running
-            })
-            .collect();
-        failed.extend(join_all(running).await.into_iter().flatten());
-    }
-    failed
+    let checkpoint = async |log: Log| {
+        let error = log.checkpoint().await.err()?;
+        (!log.is_closed()).then_some((log, error))
+    };
+    some_at_a_time(&logs, CONCURRENT_MAX, checkpoint).await.into_iter().flatten().collect()
 }

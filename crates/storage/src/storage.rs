@@ -15,7 +15,7 @@ use runtime::{BufferPool, Errno, Runtime, local::Notify};
 
 use crate::{
     Error, Log,
-    commit::{Joined, Unsynced},
+    commit::{Unsynced, some_at_a_time},
     compact::Cleaner,
     log::{LogInner, Names, State},
     marks::Needs,
@@ -258,20 +258,10 @@ impl Storage {
     pub async fn close(&self) -> Result<Vec<RecoveryPoint>, Error> {
         let logs = self.logs();
         let mut failure = None;
-        for some in logs.chunks(CLOSING_MAX) {
-            let closing = some
-                .iter()
-                .map(|log| {
-                    let log = log.clone();
-                    let closing: Joined<Result<(), Error>> =
-                        Box::pin(async move { log.close().await });
-                    closing
-                })
-                .collect();
-            for outcome in crate::commit::join_all(closing).await {
-                if let Err(error) = outcome {
-                    failure.get_or_insert(error);
-                }
+        let close = async |log: Log| log.close().await;
+        for outcome in some_at_a_time(&logs, CLOSING_MAX, close).await {
+            if let Err(error) = outcome {
+                failure.get_or_insert(error);
             }
         }
         match failure {

@@ -58,7 +58,8 @@ fn first_appends_and_deletions_of_many_partitions_share_the_syncs_above_them() {
         assert!(appended - before <= logs.len() / 4, "{}", appended - before);
         let deleting = logs.iter().map(|log| {
             let log = log.clone();
-            let deleting: crate::commit::Joined<_> = Box::pin(async move { log.delete().await });
+            let deleting: crate::commit::Joined<'_, _> =
+                Box::pin(async move { log.delete().await });
             deleting
         });
         for deleted in crate::commit::join_all(deleting.collect()).await {
