@@ -7,7 +7,7 @@ use model::{
     LeaderEpoch, Offset, TimestampMs,
     record_batch::{Compression, Counts, RecordBatch},
 };
-use runtime::{Errno, Runtime};
+use runtime::Runtime;
 use storage::{
     Error,
     files::{self, AbortedTransaction, IndexEntry, Piece, SegmentReader, TimeEntry},
@@ -15,7 +15,7 @@ use storage::{
 
 use super::{
     records::{self, Meaning},
-    report::{Item, Report},
+    report::{Item, Report, read_whole},
 };
 
 /// The largest index that is read: Kafka's limit of a segment's index is 2 GiB, its default 10 MiB.
@@ -190,7 +190,9 @@ impl Indexes {
         report: &mut Report<W>,
     ) -> Result<Indexes, Error> {
         let mut indexes = Indexes::default();
-        if let Some(file) = read(runtime, &path.with_extension("index"), report).await? {
+        if let Some(file) =
+            read_whole(runtime, INDEX_BYTES_MAX, &path.with_extension("index"), report).await?
+        {
             let (entries, rest) = files::offset_entries(base, &file);
             for entry in &entries {
                 let item = Item::new("entry").number("offset", entry.offset.0);
@@ -202,7 +204,9 @@ impl Indexes {
             }
             indexes.offsets = entries;
         }
-        if let Some(file) = read(runtime, &path.with_extension("timeindex"), report).await? {
+        if let Some(file) =
+            read_whole(runtime, INDEX_BYTES_MAX, &path.with_extension("timeindex"), report).await?
+        {
             let (entries, rest) = files::time_entries(base, &file);
             for entry in &entries {
                 let item = Item::new("entry").number("timestamp", entry.timestamp.0);
@@ -214,7 +218,9 @@ impl Indexes {
             }
             indexes.times = entries;
         }
-        if let Some(file) = read(runtime, &path.with_extension("txnindex"), report).await? {
+        if let Some(file) =
+            read_whole(runtime, INDEX_BYTES_MAX, &path.with_extension("txnindex"), report).await?
+        {
             let (entries, rest) = files::transaction_entries(&file);
             for entry in &entries {
                 report.item(
@@ -315,26 +321,5 @@ fn wrong_offset<W: Write>(entry: &IndexEntry, what: &str, report: &mut Report<W>
 fn note_rest<W: Write>(rest: usize, report: &mut Report<W>) {
     if rest > 0 {
         report.problem(format!("{rest} bytes at its end are no entry"));
-    }
-}
-
-/// The content of a file, if it is there, and its heading.
-async fn read<W: Write>(
-    runtime: &Runtime,
-    path: &Path,
-    report: &mut Report<W>,
-) -> Result<Option<Vec<u8>>, Error> {
-    match runtime.read_file(path, INDEX_BYTES_MAX).await {
-        Ok(content) => {
-            report.begin(path);
-            Ok(Some(content))
-        }
-        Err(Errno::NOT_FOUND) => Ok(None),
-        Err(Errno::INVALID) => {
-            report.begin(path);
-            report.problem(format!("larger than {INDEX_BYTES_MAX} bytes: not read"));
-            Ok(None)
-        }
-        Err(errno) => Err(Error::Io { path: path.to_owned(), errno }),
     }
 }

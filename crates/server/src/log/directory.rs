@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, io::Write, path::Path};
 
 use model::{Offset, PartitionId};
-use runtime::{DirectoryEntry, Errno, FileKind, Runtime};
+use runtime::{DirectoryEntry, FileKind, Runtime};
 use storage::{Error, files};
 
 use super::{
     batches::LogState,
     partition::{self, Bounds, FILE_BYTES_MAX},
-    report::{Item, Report},
+    report::{Item, Report, read_whole},
 };
 use crate::properties;
 
@@ -91,7 +91,9 @@ pub(super) async fn report_file<W: Write>(
     if ![META_PROPERTIES, CLEAN_SHUTDOWN].contains(&name) {
         return Ok(false);
     }
-    let Some(content) = read(runtime, path, report).await? else { return Ok(true) };
+    let Some(content) = read_whole(runtime, FILE_BYTES_MAX, path, report).await? else {
+        return Ok(true);
+    };
     if name == CLEAN_SHUTDOWN {
         match files::clean_shutdown_epoch(&content) {
             Some(epoch) => report.item(Item::new("clean_stop").number("broker_epoch", epoch)),
@@ -122,7 +124,9 @@ async fn checkpoint<W: Write>(
     path: &Path,
     report: &mut Report<W>,
 ) -> Result<Option<Offsets>, Error> {
-    let Some(content) = read(runtime, path, report).await? else { return Ok(None) };
+    let Some(content) = read_whole(runtime, FILE_BYTES_MAX, path, report).await? else {
+        return Ok(None);
+    };
     let Some(offsets) = files::checkpoint_offsets(&content) else {
         report.problem("not understood");
         return Ok(None);
@@ -150,25 +154,5 @@ fn compare<W: Write>(name: &str, offsets: &Offsets, logs: &Logs, report: &mut Re
                 "{topic}-{partition}: offset {offset}, the log starts at {start}"
             ));
         }
-    }
-}
-
-async fn read<W: Write>(
-    runtime: &Runtime,
-    path: &Path,
-    report: &mut Report<W>,
-) -> Result<Option<Vec<u8>>, Error> {
-    match runtime.read_file(path, FILE_BYTES_MAX).await {
-        Ok(content) => {
-            report.begin(path);
-            Ok(Some(content))
-        }
-        Err(Errno::NOT_FOUND) => Ok(None),
-        Err(Errno::INVALID) => {
-            report.begin(path);
-            report.problem(format!("larger than {FILE_BYTES_MAX} bytes: not read"));
-            Ok(None)
-        }
-        Err(errno) => Err(Error::Io { path: path.to_owned(), errno }),
     }
 }

@@ -7,6 +7,8 @@ use std::{
 };
 
 use cluster::json::Quoted;
+use runtime::{Errno, Runtime};
+use storage::Error;
 
 /// For whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +204,29 @@ fn one_line(text: &str) -> String {
             escaped.into_iter().flatten().chain((!one.is_control()).then_some(one))
         })
         .collect()
+}
+
+/// The content of a small file, if it is there, under a heading; one that is larger than
+/// `bytes_max` is a problem.
+pub(super) async fn read_whole<W: Write>(
+    runtime: &Runtime,
+    bytes_max: usize,
+    path: &Path,
+    report: &mut Report<W>,
+) -> Result<Option<Vec<u8>>, Error> {
+    match runtime.read_file(path, bytes_max).await {
+        Ok(content) => {
+            report.begin(path);
+            Ok(Some(content))
+        }
+        Err(Errno::NOT_FOUND) => Ok(None),
+        Err(Errno::INVALID) => {
+            report.begin(path);
+            report.problem(format!("larger than {bytes_max} bytes: not read"));
+            Ok(None)
+        }
+        Err(errno) => Err(Error::Io { path: path.to_owned(), errno }),
+    }
 }
 
 #[cfg(test)]
