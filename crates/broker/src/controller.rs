@@ -17,7 +17,7 @@ use model::{
     LeaderEpoch, Offset, ProducerId, TimestampMs,
     record_batch::{BatchOptions, NewRecord, RecordBatchBuilder},
 };
-use runtime::{ShardIndex, local::Turnstile};
+use runtime::{ShardIndex, TaskQueue, local::Turnstile};
 use storage::{AppendError, AppendOptions, AppendOrigin, Log, WaitError};
 
 use crate::{
@@ -218,7 +218,7 @@ impl Call for CreateTopics {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let shard = Rc::clone(shard);
-        detached(&shard.runtime.clone(), "create topics", async move {
+        detached(&shard.runtime.clone(), "create topics", TaskQueue::Foreground, async move {
             let (mut topics, intent) = (self.topics, self.intent);
             for topic in &mut topics {
                 topic.topic_id = metadata_log::new_id(&shard.runtime);
@@ -255,7 +255,7 @@ impl Call for AlterConfigs {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let shard = Rc::clone(shard);
-        detached(&shard.runtime.clone(), "alter configs", async move {
+        detached(&shard.runtime.clone(), "alter configs", TaskQueue::Foreground, async move {
             let AlterConfigs { changes, mode, intent } = self;
             shard
                 .change_metadata(|controller| Ok(controller.alter_configs(&changes, mode, intent)))
@@ -271,22 +271,27 @@ impl Call for AllocateProducerId {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let shard = Rc::clone(shard);
-        detached(&shard.runtime.clone(), "allocate producer ids", async move {
-            loop {
-                let host = shard.host();
-                let (next, end) = host.producer_ids.get();
-                if next < end {
-                    host.producer_ids.set((next + 1, end));
-                    return Ok(ProducerId(next));
+        detached(
+            &shard.runtime.clone(),
+            "allocate producer ids",
+            TaskQueue::Foreground,
+            async move {
+                loop {
+                    let host = shard.host();
+                    let (next, end) = host.producer_ids.get();
+                    if next < end {
+                        host.producer_ids.set((next + 1, end));
+                        return Ok(ProducerId(next));
+                    }
+                    let (node, epoch) = (shard.node(), host.broker_epoch);
+                    let block = shard
+                        .change_metadata(|controller| controller.allocate_producer_ids(node, epoch))
+                        .await?;
+                    // Whoever waited for a block at the same time got another: it is left unused.
+                    host.producer_ids.set((block.first.0, block.first.0 + block.count));
                 }
-                let (node, epoch) = (shard.node(), host.broker_epoch);
-                let block = shard
-                    .change_metadata(|controller| controller.allocate_producer_ids(node, epoch))
-                    .await?;
-                // Whoever waited for a block at the same time got another: it is left unused.
-                host.producer_ids.set((block.first.0, block.first.0 + block.count));
-            }
-        })
+            },
+        )
     }
 }
 

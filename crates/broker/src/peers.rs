@@ -52,10 +52,11 @@ impl<A: 'static> Answering<A> {
 pub(crate) fn detached<F: Future<Output: 'static> + 'static>(
     runtime: &Runtime,
     name: &'static str,
+    queue: TaskQueue,
     future: F,
 ) -> impl Future<Output = F::Output> + use<F> {
     let (sender, receiver) = oneshot();
-    runtime.spawn(name, TaskQueue::Foreground, async move { sender.send(future.await) });
+    runtime.spawn(name, queue, async move { sender.send(future.await) });
     async move { receiver.receive().await.expect("a task runs to its end") }
 }
 

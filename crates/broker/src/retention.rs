@@ -11,11 +11,14 @@
 use std::{future::Future, rc::Rc, time::Duration};
 
 use model::{ErrorCode, Offset, PartitionId, TopicId};
-use runtime::{Instant, Runtime, TaskQueue, local::oneshot};
+use runtime::{Instant, Runtime, TaskQueue};
 use storage::{Log, Retained};
 
 use crate::{
-    controller::CONTROLLER_SHARD, peers::Call, shard::Shard, topic_settings::CLUSTER_METADATA,
+    controller::CONTROLLER_SHARD,
+    peers::{Call, detached},
+    shard::Shard,
+    topic_settings::CLUSTER_METADATA,
 };
 
 /// Logs that are looked at before other tasks have their turn: microseconds each where there is
@@ -84,7 +87,7 @@ impl Call for Retain {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Retained> + 'static {
         let shard = Rc::clone(shard);
-        behind(&shard.runtime.clone(), "retain", async move {
+        detached(&shard.runtime.clone(), "retain", TaskQueue::Background, async move {
             let mut retained = Retained::All;
             for (number, log) in topics_logs(&shard).into_iter().enumerate() {
                 match log.retain(self.now_ms).await {
@@ -110,7 +113,7 @@ impl Call for RemoveRetained {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
         let shard = Rc::clone(shard);
-        behind(&shard.runtime.clone(), "remove retained", async move {
+        detached(&shard.runtime.clone(), "remove retained", TaskQueue::Background, async move {
             for (number, log) in topics_logs(&shard).into_iter().enumerate() {
                 if let Err(error) = log.remove_retained().await {
                     not_let_go(&log, &error);
@@ -135,17 +138,6 @@ fn not_let_go(log: &Log, error: &storage::Error) {
         tracing::warn!(topic = log.topic(), partition = log.partition().0,
             offset = log.log_start_offset().0, %error, "retention was not enforced");
     }
-}
-
-/// Runs a future in the background queue of the shard.
-fn behind<F: Future<Output: 'static> + 'static>(
-    runtime: &Runtime,
-    name: &'static str,
-    future: F,
-) -> impl Future<Output = F::Output> + use<F> {
-    let (sender, receiver) = oneshot();
-    runtime.spawn(name, TaskQueue::Background, async move { sender.send(future.await) });
-    async move { receiver.receive().await.expect("a task runs to its end") }
 }
 
 /// The records of a partition below an offset are to go; -1 stands for the high watermark.
