@@ -5,7 +5,7 @@
 //! Any other has to be this node's alone: see [`cluster::quorum::may_take_directory`].
 
 use cluster::quorum::{self, DirectoryClaim};
-use model::{NodeId, Uuid};
+use model::Uuid;
 use storage::LogDirectory;
 
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) async fn judge(shard: &Shard, directory: &LogDirectory) -> Result<Cla
             refuse(directory, "it holds partitions, and meta.properties is missing")
         };
     };
-    let (identity, node) = identity_of(shard, directory, text)?;
+    let identity = identity_of(shard, directory, text)?;
     if !has_metadata {
         return refuse(
             directory,
@@ -54,7 +54,7 @@ pub(crate) async fn judge(shard: &Shard, directory: &LogDirectory) -> Result<Cla
     let image = contents.metadata.image().map_err(Error::Cluster)?;
     let claim = DirectoryClaim {
         node: shard.node(),
-        directory_node: node,
+        directory_node: shard.node(),
         directory_id: identity.directory_id,
         voters: contents.voters.as_deref(),
         quorum_state: state.as_ref(),
@@ -85,11 +85,7 @@ pub(crate) fn meta_properties(shard: &Shard, identity: &Identity) -> String {
 }
 
 /// Who this node is by `meta.properties`, which must not contradict the settings.
-fn identity_of(
-    shard: &Shard,
-    directory: &LogDirectory,
-    text: &str,
-) -> Result<(Identity, NodeId), Error> {
+fn identity_of(shard: &Shard, directory: &LogDirectory, text: &str) -> Result<Identity, Error> {
     let property = |name: &str| {
         text.lines().find_map(|line| {
             let (key, value) = line.split_once('=')?;
@@ -116,7 +112,7 @@ fn identity_of(
         return refuse(&format!("it is of cluster {cluster_id}, and cluster {set} is set"));
     }
     match property("directory.id").as_deref().map(str::parse::<Uuid>) {
-        Some(Ok(directory_id)) => Ok((Identity { cluster_id, directory_id }, shard.node())),
+        Some(Ok(directory_id)) => Ok(Identity { cluster_id, directory_id }),
         Some(Err(error)) => refuse(&format!("directory.id: {error}")),
         None => refuse("directory.id is missing"),
     }
