@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 
@@ -65,6 +66,11 @@ def kload(binary, mode, address, topic, *options, producer=(), consumer=()):
         tail = " ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
         raise Failure(f"kload {mode} {topic} failed ({done.returncode}): {tail}")
     return json.loads(done.stdout)
+
+
+def spread(values, digits):
+    """The median, with the least and the most."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def cpu_seconds(pid):

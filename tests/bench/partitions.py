@@ -20,8 +20,6 @@ it is in the page cache. Ends with a table of medians (least to most) in Markdow
 import argparse
 import json
 import pathlib
-import shutil
-import statistics
 import subprocess
 import sys
 
@@ -56,31 +54,23 @@ def main():
     arguments.cache = arguments.cache.resolve()
     print(common.machine(), flush=True)
     folder = arguments.cache / "bench" / "partitions"
-    shutil.rmtree(folder, ignore_errors=True)
-    servers, runs = [], []
+    runs = []
     counts = [int(count) for count in arguments.partitions.split(",")]
     try:
-        servers = peer.servers_of(arguments, folder)
-        for server in servers:
-            server.start()
-        for server in servers:
-            measure(arguments, server, 10, "warm")
-        for number in range(arguments.rounds):
-            for count in counts:
-                for server in servers if number % 2 == 0 else reversed(servers):
-                    run = measure(arguments, server, count, f"load-{count}-{number}")
-                    runs.append(run)
-                    print(f"  {run['broker']}: {count} partitions: {run['mb_per_s']} MB/s", flush=True)
-        for server in servers:
-            server.stop()
+        with peer.running(arguments, folder) as servers:
+            names = [server.name for server in servers]
+            for server in servers:
+                measure(arguments, server, 10, "warm")
+            for number in range(arguments.rounds):
+                for count in counts:
+                    for server in peer.in_turn(servers, number):
+                        run = measure(arguments, server, count, f"load-{count}-{number}")
+                        runs.append(run)
+                        print(f"  {run['broker']}: {count} partitions: {run['mb_per_s']} MB/s", flush=True)
     except Failure as failure:
         print(f"FAIL {failure}")
         return 1
-    finally:
-        for server in servers:
-            server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
-    _tell(runs, counts, [server.name for server in servers])
+    _tell(runs, counts, names)
     return 0
 
 
@@ -91,7 +81,7 @@ def _tell(runs, counts, names):
             cells = []
             for name in names:
                 values = [run[key] for run in runs if run["partitions"] == count and run["broker"] == name]
-                cells.append(f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})")
+                cells.append(common.spread(values, digits))
             print(f"| {count} | {unit} | {' | '.join(cells)} |")
 
 

@@ -20,12 +20,12 @@ Ends with a table of medians (least to most) in Markdown; every measurement is i
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 
@@ -106,29 +106,18 @@ def main():
     print(head, flush=True)
     work = arguments.cache / "bench"
     folder = work / "data"
-    shutil.rmtree(folder, ignore_errors=True)
-    servers = []
     try:
         bench = Bench(arguments, common.build_kload(work))
-        servers = servers_of(arguments, folder)
-        for server in servers:
-            server.start()
-        for server in servers:
-            bench.warm(server)
-        for number in range(arguments.rounds):
-            print(f"round {number + 1}", flush=True)
-            # Neither is always the one that comes second.
-            for server in servers if number % 2 == 0 else reversed(servers):
-                bench.round(number, server)
-        for server in servers:
-            server.stop()
+        with running(arguments, folder) as servers:
+            for server in servers:
+                bench.warm(server)
+            for number in range(arguments.rounds):
+                print(f"round {number + 1}", flush=True)
+                for server in in_turn(servers, number):
+                    bench.round(number, server)
     except Failure as failure:
         print(f"FAIL {failure}")
         return 1
-    finally:
-        for server in servers:
-            server.kill()
-        shutil.rmtree(folder, ignore_errors=True)
     (work / "runs.json").write_text(json.dumps({"machine": head, "runs": bench.runs}, indent=1), encoding="utf-8")
     _tell(bench.runs, [server.name for server in servers])
     return 0
@@ -146,7 +135,30 @@ def _arguments():
     return parser.parse_args()
 
 
-def servers_of(arguments, folder):
+@contextlib.contextmanager
+def running(arguments, folder):
+    """The brokers, started; stopped cleanly at the end, and gone with their data in any case."""
+    shutil.rmtree(folder, ignore_errors=True)
+    servers = []
+    try:
+        servers = _servers(arguments, folder)
+        for server in servers:
+            server.start()
+        yield servers
+        for server in servers:
+            server.stop()
+    finally:
+        for server in servers:
+            server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def in_turn(servers, number):
+    """The brokers in the order of a round: neither is always the one that comes second."""
+    return servers if number % 2 == 0 else reversed(servers)
+
+
+def _servers(arguments, folder):
     servers = []
     if arguments.only != "kafka":
         shards = os.cpu_count()
@@ -171,9 +183,7 @@ def _tell(runs, names):
             # At a fixed rate neither says anything.
             if not all(of.values()) or (case.endswith("/s") and key in ("mb_per_s", "cpu_s_per_gb")):
                 continue
-            cells = [
-                f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f} to {max(v):.{digits}f})" for v in of.values()
-            ]
+            cells = [common.spread(values, digits) for values in of.values()]
             print(f"| {case} | {unit} | {' | '.join(cells)} |")
 
 
