@@ -15,6 +15,7 @@
 //! [`Offset`]: model::Offset
 
 mod accept_loss;
+mod ahead;
 mod append;
 mod checkpoint;
 mod cold;

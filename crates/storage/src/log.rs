@@ -15,6 +15,7 @@ use runtime::{Instant, Runtime, local::Notify};
 
 use crate::{
     FenceReason, ProducerStatus, WaitError,
+    ahead::Traffic,
     compact::CompactionState,
     damage::Damages,
     leader_epochs::LeaderEpochs,
@@ -120,13 +121,6 @@ pub(crate) struct State {
     cuts: Vec<(u64, Offset)>,
 }
 
-/// How much is appended, for deciding whether a log is hot.
-pub(crate) struct Traffic {
-    pub(crate) since: Instant,
-    pub(crate) bytes: u64,
-    pub(crate) is_hot: bool,
-}
-
 impl State {
     pub(crate) fn new(config: Rc<TopicConfig>, start: Offset, now: Instant) -> State {
         State {
@@ -154,7 +148,7 @@ impl State {
             are_epochs_written: false,
             indexed: (start, 0),
             indexing: None,
-            traffic: Traffic { since: now, bytes: 0, is_hot: false },
+            traffic: Traffic::new(now),
             compaction: CompactionState::default(),
             generation: 0,
             cuts: Vec::new(),

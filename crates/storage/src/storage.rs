@@ -154,6 +154,8 @@ pub(crate) struct StorageInner {
     pub(crate) durable_waiters: Cell<usize>,
     pub(crate) waiter_came: Notify,
     pub(crate) counters: Counters,
+    /// How many stretches are being zeroed.
+    pub(crate) zeroing_count: Cell<usize>,
     logs: RefCell<BTreeMap<u64, Weak<LogInner>>>,
     next_log: Cell<u64>,
     tail_bytes: Cell<usize>,
@@ -182,6 +184,7 @@ impl Storage {
             durable_waiters: Cell::new(0),
             waiter_came: Notify::new(),
             counters: Counters::default(),
+            zeroing_count: Cell::new(0),
             logs: RefCell::default(),
             next_log: Cell::new(0),
             tail_bytes: Cell::new(0),

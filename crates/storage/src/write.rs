@@ -14,8 +14,7 @@ use crate::{
     Error, FenceReason, Log,
     log::{Names, State, Status},
     segment::{Phase, segment_path},
-    storage::FileSystem,
-    tail::{block_ceil, block_floor, length_of, position_of},
+    tail::{block_ceil, block_floor, position_of},
 };
 
 /// The largest write: what a disk takes in a few milliseconds.
@@ -24,17 +23,6 @@ const WRITE_BYTES_MAX: u64 = 8 << 20;
 const ALLOCATION_BYTES_MIN: u64 = 64 << 10;
 /// What one allocation secures at most; a busy log then allocates a few times a second.
 const ALLOCATION_BYTES_MAX: u64 = 16 << 20;
-/// How far ahead a hot log is zeroed: about a tenth of a second at a disk's full rate. Measured:
-/// no append of the shard ever waited for it.
-const ZERO_AHEAD_BYTES: u64 = 4 << 20;
-/// Where zeroing starts beyond the end of a log that had none, so that its appends do not run into
-/// the stretch while it is being zeroed.
-const ZERO_MARGIN_BYTES: u64 = 512 << 10;
-/// One write of zeros.
-const ZERO_WRITE_BYTES: u64 = 1 << 20;
-/// A log is hot while it takes more than this in a [`TRAFFIC_WINDOW`].
-const HOT_BYTES: u64 = 1 << 20;
-const TRAFFIC_WINDOW: Duration = Duration::from_secs(1);
 /// How long after a failed allocation the next is tried, at the earliest.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 
@@ -102,7 +90,7 @@ impl Log {
         let end = self.secure(base_offset, &file).await?;
         self.wait_for_zeroing(base_offset, end).await;
         let (job, slices) = self.job(base_offset, end);
-        self.secure_ahead(&job);
+        self.zero_ahead(base_offset, job.end - job.start);
         let position = if file.info().direct { block_floor(job.start) } else { job.start };
         let length: usize = slices.iter().map(bytes::Bytes::len).sum();
         let count = file.write(position, slices).await;
@@ -177,7 +165,7 @@ impl Log {
         Ok(file)
     }
 
-    fn open_file(&self, base_offset: Offset) -> Option<Rc<File>> {
+    pub(crate) fn open_file(&self, base_offset: Offset) -> Option<Rc<File>> {
         let mut state = self.0.state.borrow_mut();
         state.segment_mut(base_offset).and_then(|segment| segment.file.clone())
     }
@@ -213,19 +201,6 @@ impl Log {
         let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
         segment.allocated = segment.allocated.max(secured);
         Ok(end)
-    }
-
-    pub(crate) async fn wait_for_zeroing(&self, base_offset: Offset, end: u64) {
-        self.0
-            .progress
-            .wait_until(|| {
-                let mut state = self.0.state.borrow_mut();
-                state.segment_mut(base_offset).is_none_or(|segment| {
-                    let zeroing = &segment.zeroing;
-                    zeroing.is_empty() || block_ceil(end) <= zeroing.start
-                })
-            })
-            .await;
     }
 
     fn job(&self, base_offset: Offset, end: u64) -> (Job, Vec<bytes::Bytes>) {
@@ -328,89 +303,6 @@ impl Log {
             segment.allocated = segment.allocated.max(allocated + ALLOCATION_BYTES_MIN);
         }
         true
-    }
-
-    /// Zeroes a stretch ahead of a hot log, so that its writes need no sync of their own.
-    fn secure_ahead(&self, job: &Job) {
-        let now = self.runtime().now();
-        let mut state = self.0.state.borrow_mut();
-        let traffic = &mut state.traffic;
-        traffic.bytes += job.end - job.start;
-        if now.since(traffic.since) >= TRAFFIC_WINDOW {
-            traffic.is_hot = traffic.bytes > HOT_BYTES;
-            (traffic.since, traffic.bytes) = (now, 0);
-        } else if traffic.bytes > HOT_BYTES {
-            traffic.is_hot = true;
-        }
-        let is_wanted = state.traffic.is_hot && !state.is_securing && !state.is_space_low;
-        if !is_wanted || self.0.storage.file_system(&state) != FileSystem::Vouching {
-            return;
-        }
-        let segment_bytes = u64::try_from(state.config.segment_bytes).unwrap_or(0);
-        let segment = state.segment_mut(job.base_offset).expect("a segment with work is kept");
-        if segment.phase != Phase::Active || segment.allocated == u64::MAX {
-            return;
-        }
-        let end = block_ceil(segment.size());
-        let is_adjacent = segment.vouched.end >= end && segment.vouched.start <= end;
-        if is_adjacent && segment.vouched.end - end > ZERO_AHEAD_BYTES / 2 {
-            return;
-        }
-        let start = if is_adjacent { segment.vouched.end } else { end + ZERO_MARGIN_BYTES };
-        let stop = (start + ZERO_AHEAD_BYTES).min(block_ceil(segment_bytes));
-        if stop <= start {
-            return;
-        }
-        segment.zeroing = start..stop;
-        let starts_fresh = !is_adjacent;
-        state.is_securing = true;
-        drop(state);
-        let (log, base_offset) = (self.clone(), job.base_offset);
-        self.runtime().spawn("log zeroing", TaskQueue::Foreground, async move {
-            log.zero(base_offset, start, stop, starts_fresh).await;
-        });
-    }
-
-    async fn zero(&self, base_offset: Offset, start: u64, stop: u64, starts_fresh: bool) {
-        let outcome = self.zero_file(base_offset, start, stop).await;
-        let mut state = self.0.state.borrow_mut();
-        state.is_securing = false;
-        let low = outcome == Err(Errno::NO_SPACE);
-        state.is_space_low |= low;
-        if let Some(segment) = state.segment_mut(base_offset) {
-            segment.zeroing = 0..0;
-            if outcome.is_ok() {
-                segment.allocated = segment.allocated.max(stop);
-                segment.vouched =
-                    if starts_fresh { start..stop } else { segment.vouched.start..stop };
-            }
-        }
-        drop(state);
-        self.0.progress.notify_all();
-        if let Err(errno) = outcome
-            && !low
-        {
-            // The error may have been that of an append's write, told to this sync alone.
-            self.fence(FenceReason::Sync(errno));
-        }
-    }
-
-    async fn zero_file(&self, base_offset: Offset, start: u64, stop: u64) -> Result<(), Errno> {
-        let Some(file) = self.open_file(base_offset) else { return Err(Errno::NO_SPACE) };
-        let allocated = {
-            let mut state = self.0.state.borrow_mut();
-            state.segment_mut(base_offset).map_or(stop, |segment| segment.allocated)
-        };
-        if allocated < stop {
-            file.allocate(allocated, stop - allocated).await?;
-        }
-        let mut position = start;
-        while position < stop {
-            let bytes = (stop - position).min(ZERO_WRITE_BYTES);
-            file.write_all(position, self.0.storage.zeros(length_of(bytes))).await?;
-            position += bytes;
-        }
-        file.sync().await
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an append, a read, a roll, a stop and a start do when nothing goes wrong.
 
 use super::*;
-use crate::{AppendError, CommitStrategy, ReadError};
+use crate::{AppendError, CommitCounts, CommitStrategy, ReadError};
 
 fn value(number: usize, size: usize) -> Vec<u8> {
     let mut value = number.to_be_bytes().to_vec();
@@ -288,42 +288,46 @@ fn without_space_appends_are_refused_and_taken_again_once_there_is_some() {
     });
 }
 
+/// What the group commit did for four logs that each took so many batches of so many bytes, one
+/// after the other.
+fn counts_of_four_logs(commit: CommitStrategy, bytes: usize, batches: usize) -> CommitCounts {
+    let disk = SharedDisk::new(1);
+    disk.run(move |runtime| async move {
+        let path = Path::new("/data");
+        let _directory =
+            LogDirectory::open(&runtime, path, OpenMode::CreateIfMissing).await.unwrap();
+        let storage = Storage::new(&runtime, StorageOptions { commit, ..Default::default() });
+        let config = Rc::new(TopicConfig::default());
+        let mut logs = Vec::new();
+        for partition in 0..4 {
+            let partition = PartitionId(partition);
+            let created =
+                storage.create_log(path, "t", partition, TOPIC_ID, Rc::clone(&config)).await;
+            logs.push(created.unwrap());
+        }
+        let batch = batch_of(&[vec![1; bytes]]);
+        for _ in 0..batches {
+            for log in &logs {
+                log.append(&batch, &options(NOW)).unwrap();
+            }
+            for log in &logs {
+                log.wait_durable(log.log_end_offset()).await.unwrap();
+            }
+        }
+        storage.commit_counts()
+    })
+}
+
 #[test]
 fn one_sync_vouches_for_many_files_in_space_that_was_zeroed() {
-    for (strategy, is_shared) in [(CommitStrategy::Shared, true), (CommitStrategy::PerFile, false)]
-    {
-        let disk = SharedDisk::new(1);
-        disk.run(move |runtime| async move {
-            let path = Path::new("/data");
-            let mode = OpenMode::CreateIfMissing;
-            let directory = LogDirectory::open(&runtime, path, mode).await.unwrap();
-            let storage_options = StorageOptions { commit: strategy, ..Default::default() };
-            let storage = Storage::new(&runtime, storage_options);
-            let config = Rc::new(TopicConfig::default());
-            let mut logs = Vec::new();
-            for partition in 0..4 {
-                let partition = PartitionId(partition);
-                let created =
-                    storage.create_log(path, "t", partition, TOPIC_ID, Rc::clone(&config)).await;
-                logs.push(created.unwrap());
-            }
-            let batch = batch_of(&[vec![1; 200_000]]);
-            for _ in 0..40 {
-                for log in &logs {
-                    log.append(&batch, &options(NOW)).unwrap();
-                }
-                for log in &logs {
-                    log.wait_durable(log.log_end_offset()).await.unwrap();
-                }
-            }
-            let counts = storage.commit_counts();
-            if is_shared {
-                assert!(counts.file_syncs * 5 < counts.files_made_durable * 4, "{counts:?}");
-            } else {
-                assert_eq!(counts.file_syncs, counts.files_made_durable);
-            }
-            drop(directory);
-        });
+    // From logs that take a few blocks to logs that take a segment in no time.
+    for (bytes, batches) in [(500, 200), (10_000, 200), (200_000, 100)] {
+        let counts = counts_of_four_logs(CommitStrategy::Shared, bytes, batches);
+        // Beyond the one sync of a round: those of files that needed their own.
+        let own_syncs = counts.file_syncs - counts.rounds;
+        assert!(own_syncs * 10 < counts.files_made_durable, "{bytes}: {counts:?}");
+        let counts = counts_of_four_logs(CommitStrategy::PerFile, bytes, batches);
+        assert_eq!(counts.file_syncs, counts.files_made_durable, "{bytes}");
     }
 }
 
