@@ -1,12 +1,14 @@
 //! The group commit of a shard: what was written becomes durable, with as few fdatasyncs as the
-//! files allow and at most one round of them in flight.
+//! files allow.
 //!
 //! A sync of a file makes its completed writes durable and has the device flush its cache. Writes
 //! into space that was written and synced before need the flush alone: ONE such file's sync
-//! vouches for all of them on its device. A file in allocated or growing space has its metadata to
-//! be written and is synced itself, in the same round (docs/STORAGE.md has the conditions).
+//! vouches for all of them on its device, in rounds of which one is in flight at a time. A file in
+//! allocated or growing space has its metadata to be written and is synced by itself
+//! (`own_sync`), beside the rounds: what is busy does not wait for what is not (docs/STORAGE.md has
+//! the conditions).
 //!
-//! A round begins at once when somebody waits for durability, else [`SYNC_DELAY`] after a write:
+//! A sync begins at once when somebody waits for durability, else [`SYNC_DELAY`] after a write:
 //! nothing stays unsynced for longer, whoever waits.
 
 use std::{
@@ -19,20 +21,21 @@ use std::{
 };
 
 use model::Offset;
-use runtime::{Errno, File, TaskQueue};
+use runtime::{Errno, File, Instant, TaskQueue};
 
 use crate::{
     FenceReason, Log,
     log::{LogInner, State},
+    own_sync::Way,
     storage::{CommitStrategy, FileSystem, StorageInner},
     write::Written,
 };
 
 /// How long written data may wait for a sync that nobody waits for. The design's bound is 10 ms,
 /// the sync itself included.
-const SYNC_DELAY: Duration = Duration::from_millis(5);
+pub(crate) const SYNC_DELAY: Duration = Duration::from_millis(5);
 
-/// A file with completed writes that no sync has covered.
+/// A file with completed writes that the device's flush makes durable.
 pub(crate) struct Unsynced {
     /// Weak: a log that nobody holds has nobody who waits.
     log: Weak<LogInner>,
@@ -40,7 +43,6 @@ pub(crate) struct Unsynced {
     file: Rc<File>,
     end: u64,
     end_offset: Offset,
-    is_vouched: bool,
 }
 
 /// Counts as somebody who waits for durability while it lives.
@@ -87,9 +89,17 @@ impl StorageInner {
         }
     }
 
-    /// A write completed: it takes part in the next round.
+    /// A write completed: it takes part in the next round, or its file is synced by itself.
     pub(crate) fn note_written(self: &Rc<Self>, log: &Log, written: &Written, file: &Rc<File>) {
         let is_vouched = written.is_vouched && self.options.commit == CommitStrategy::Shared;
+        match log.note_own_sync(written, is_vouched) {
+            Way::Flush => self.flush_later(log, written, file),
+            Way::OwnSync => self.sync_later(log, written.base_offset, file),
+            Way::Known => {}
+        }
+    }
+
+    pub(crate) fn flush_later(self: &Rc<Self>, log: &Log, written: &Written, file: &Rc<File>) {
         let mut unsynced = self.unsynced.borrow_mut();
         let place = (self.counters.rounds.get(), unsynced.len());
         let known = log.place_in_round(written.base_offset, place);
@@ -97,7 +107,6 @@ impl StorageInner {
             Some(known) => {
                 known.end = written.end;
                 known.end_offset = written.end_offset;
-                known.is_vouched &= is_vouched;
             }
             None => unsynced.push(Unsynced {
                 log: log.downgrade(),
@@ -105,60 +114,66 @@ impl StorageInner {
                 file: Rc::clone(file),
                 end: written.end,
                 end_offset: written.end_offset,
-                is_vouched,
             }),
         }
         drop(unsynced);
         if !self.is_syncing.replace(true) {
             let storage = Rc::clone(self);
             self.runtime.spawn("group commit", TaskQueue::Foreground, async move {
-                storage.sync_until_idle().await;
+                storage.flush_until_idle().await;
             });
         }
     }
 
-    async fn sync_until_idle(self: Rc<Self>) {
+    async fn flush_until_idle(self: Rc<Self>) {
         loop {
             // All that completed in this turn goes together.
             self.runtime.end_of_turn().await;
-            if self.durable_waiters.get() == 0 && !self.unsynced.borrow().is_empty() {
-                let deadline = self.runtime.now() + SYNC_DELAY;
-                let waiter = self.waiter_came.wait_until(|| self.durable_waiters.get() > 0);
-                // Either end of the wait is as good.
-                let _ = self.runtime.deadline(deadline, waiter).await;
+            if !self.unsynced.borrow().is_empty() {
+                self.wait_for_waiter(self.runtime.now() + SYNC_DELAY).await;
             }
             let batch = std::mem::take(&mut *self.unsynced.borrow_mut());
             if batch.is_empty() {
                 self.is_syncing.set(false);
                 return;
             }
-            self.sync_batch(batch).await;
+            self.flush(batch).await;
         }
     }
 
-    async fn sync_batch(&self, batch: Vec<Unsynced>) {
-        let mut vouching: Vec<u64> = Vec::new();
-        let mut syncs: Vec<Joined<'_, Result<(), Errno>>> = Vec::new();
-        // For each file, which of the syncs tells of it.
+    /// Until somebody waits for durability, at the latest until then.
+    pub(crate) async fn wait_for_waiter(&self, deadline: Instant) {
+        if self.durable_waiters.get() == 0 {
+            let waiter = self.waiter_came.wait_until(|| self.durable_waiters.get() > 0);
+            // Either end of the wait is as good.
+            let _ = self.runtime.deadline(deadline, waiter).await;
+        }
+    }
+
+    /// One sync a device, for all of these files on it.
+    async fn flush(&self, mut batch: Vec<Unsynced>) {
+        // What has come to need a sync of its own is covered by that.
+        batch.retain(|written| {
+            let log = written.log.upgrade().map(Log);
+            log.is_some_and(|log| !log.has_own_sync(written.base_offset))
+        });
+        let mut targets: Vec<Rc<File>> = Vec::new();
         let mut told_by = Vec::with_capacity(batch.len());
-        let mut vouching_sync = Vec::new();
         for written in &batch {
             let device = written.file.info().device;
-            let known = vouching.iter().position(|known| *known == device);
-            if let (true, Some(index)) = (written.is_vouched, known) {
-                told_by.push(vouching_sync[index]);
-                continue;
+            let known = targets.iter().position(|target| target.info().device == device);
+            told_by.push(known.unwrap_or(targets.len()));
+            if known.is_none() {
+                targets.push(Rc::clone(&written.file));
             }
-            told_by.push(syncs.len());
-            if written.is_vouched {
-                vouching.push(device);
-                vouching_sync.push(syncs.len());
-            }
-            let file = Rc::clone(&written.file);
-            syncs.push(Box::pin(async move { sync_file(&file).await }));
         }
-        self.counters.count_round(batch.len(), syncs.len());
-        let outcomes = join_all(syncs).await;
+        self.counters.count_round(batch.len(), targets.len());
+        (*self.flushing.borrow_mut()).clone_from(&targets);
+        let sync = |file: Rc<File>| async move { sync_file(&file).await };
+        let syncs = targets.into_iter().map(|file| Box::pin(sync(file)) as Joined<'_, _>);
+        let outcomes = join_all(syncs.collect()).await;
+        self.flushing.borrow_mut().clear();
+        self.flush_ended.notify_all();
         let told = || batch.iter().zip(&told_by).map(|(written, sync)| (written, outcomes[*sync]));
         for (written, outcome) in told() {
             if let (Some(log), Err(errno)) = (written.log.upgrade(), outcome) {
@@ -173,6 +188,13 @@ impl StorageInner {
         }
     }
 
+    /// Waits until no round syncs this file: of two syncs at the same time only one is told of an
+    /// error.
+    pub(crate) async fn wait_for_flush_of(&self, file: &Rc<File>) {
+        let is_free = || !self.flushing.borrow().iter().any(|target| Rc::ptr_eq(target, file));
+        self.flush_ended.wait_until(is_free).await;
+    }
+
     /// Makes the names in a directory durable.
     pub(crate) async fn sync_directory(&self, path: &Path) -> Result<(), Errno> {
         if cfg!(feature = "mutant_no_directory_sync") {
@@ -183,7 +205,7 @@ impl StorageInner {
 }
 
 /// Syncs a file. After a failure nobody knows what is on disk, and no later sync tells.
-async fn sync_file(file: &File) -> Result<(), Errno> {
+pub(crate) async fn sync_file(file: &File) -> Result<(), Errno> {
     let outcome = file.sync().await;
     if cfg!(feature = "mutant_fdatasync_retried_after_error") && outcome.is_err() {
         return file.sync().await;

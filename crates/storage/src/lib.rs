@@ -4,7 +4,7 @@
 //! ```text
 //!   Log::append     decides and copies once into the open chunk (tail)      appended
 //!   write task      at the end of the turn, one write a log, in O_DIRECT    written
-//!   sync task       one group fdatasync a shard                             durable
+//!   sync task       one group fdatasync a shard, or one of the file's own   durable
 //! ```
 //! `log_start <= high_watermark <= durable_end <= written_end <= log_end`, each an [`Offset`]
 //! between two batches. Callers see no file and no position; what is read are slices of memory.
@@ -34,6 +34,7 @@ mod leader_epochs;
 mod log;
 mod marks;
 mod names;
+mod own_sync;
 mod producers;
 mod read;
 mod read_ahead;

@@ -18,6 +18,7 @@ use runtime::File;
 
 use crate::{
     index::Indexes,
+    own_sync::OwnSync,
     tail::{Tail, block_ceil, block_floor},
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct Segment {
     pub(crate) zeroing: Range<u64>,
     /// Its place among the files of a round of the group commit, and which round.
     pub(crate) unsynced: Option<(u64, usize)>,
+    /// It waits for a sync of its own, or has one in flight.
+    pub(crate) own_sync: Option<Box<OwnSync>>,
     /// `None`: in its files.
     pub(crate) indexes: Option<Rc<Indexes>>,
     /// The timestamp of the first batch: what the roll by time counts from.
@@ -81,6 +84,7 @@ impl Segment {
             vouched: 0..0,
             zeroing: 0..0,
             unsynced: None,
+            own_sync: None,
             indexes: Some(Rc::new(Indexes::new(base_offset))),
             first_timestamp: None,
             created_ms,

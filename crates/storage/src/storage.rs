@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use model::{Offset, PartitionId, TopicId, collections::BTreeMap, topic_config::TopicConfig};
-use runtime::{BufferPool, Errno, Runtime, local::Notify};
+use runtime::{BufferPool, Errno, File, Runtime, local::Notify};
 
 use crate::{
     Error, Log,
@@ -20,6 +20,7 @@ use crate::{
     log::{LogInner, Names, State},
     marks::Needs,
     names::NameSyncs,
+    own_sync::OwnSyncs,
     read_ahead::ReadAhead,
     removal::Removals,
     segment::{Phase, Segment},
@@ -129,14 +130,19 @@ impl Counters {
         add(&self.files_made_durable, files);
         add(&self.file_syncs, syncs);
     }
+
+    pub(crate) fn count_own_sync(&self) {
+        self.files_made_durable.set(self.files_made_durable.get() + 1);
+        self.file_syncs.set(self.file_syncs.get() + 1);
+    }
 }
 
 /// What a shard's group commit has done since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitCounts {
-    /// Rounds.
+    /// Rounds, each with one fdatasync a device.
     pub rounds: u64,
-    /// Files that a round made durable.
+    /// How often a file was made durable, by a round or by itself.
     pub files_made_durable: u64,
     /// fdatasyncs that this took.
     pub file_syncs: u64,
@@ -151,6 +157,10 @@ pub(crate) struct StorageInner {
     pub(crate) pool: BufferPool,
     pub(crate) unsynced: RefCell<Vec<Unsynced>>,
     pub(crate) is_syncing: Cell<bool>,
+    /// What the round in flight syncs.
+    pub(crate) flushing: RefCell<Vec<Rc<File>>>,
+    pub(crate) flush_ended: Notify,
+    pub(crate) own_syncs: OwnSyncs,
     pub(crate) durable_waiters: Cell<usize>,
     pub(crate) waiter_came: Notify,
     pub(crate) counters: Counters,
@@ -181,6 +191,9 @@ impl Storage {
             pool: runtime.pool(),
             unsynced: RefCell::default(),
             is_syncing: Cell::new(false),
+            flushing: RefCell::default(),
+            flush_ended: Notify::new(),
+            own_syncs: OwnSyncs::default(),
             durable_waiters: Cell::new(0),
             waiter_came: Notify::new(),
             counters: Counters::default(),
