@@ -19,7 +19,7 @@ use storage::{Log, Storage};
 use crate::{
     api::fetch_session::Slots, config::BrokerConfig, connection::Connection,
     controller::ControllerHost, groups::Groups, metadata_log::Metadata, peers::Peers,
-    placement::Placement, start::StartPlan, stop::CheckpointsAsked,
+    placement::Placement, start::StartPlan, stop::CheckpointsAsked, topic_settings::is_internal,
 };
 
 /// What a node is called.
@@ -150,6 +150,9 @@ impl Shard {
     }
 
     pub(crate) fn add_partition(&self, id: TopicPartition, log: Log) {
+        if is_internal(log.topic()) {
+            log.use_reserve();
+        }
         let epoch = self.image.borrow().partition(id).map(|partition| partition.leader_epoch);
         let leader_epoch = Cell::new(epoch.unwrap_or_default());
         self.partitions.borrow_mut().insert(id, Rc::new(Partition { log, leader_epoch }));

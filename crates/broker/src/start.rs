@@ -252,6 +252,7 @@ async fn start_metadata(
             Box::pin(created).await.map_err(Error::Storage)?
         }
     };
+    log.use_reserve();
     if claim.is_new {
         // A first start that did not get further than this has left another directory's id.
         contents = Contents::default();

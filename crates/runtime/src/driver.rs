@@ -15,7 +15,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use bytes::Bytes;
 
-use crate::{Buffer, DirectoryEntry, FileInfo, Instant, OpenOptions};
+use crate::{Buffer, DirectoryEntry, FileInfo, Instant, OpenOptions, Space};
 
 /// Names an operation in flight; given by the executor, unique among those in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,12 @@ impl Errno {
     pub const CONNECTION_REFUSED: Errno = Errno(libc::ECONNREFUSED);
     /// The address is in use.
     pub const ADDRESS_IN_USE: Errno = Errno(libc::EADDRINUSE);
+
+    /// True if nothing was written for want of room, on the disk or in a quota.
+    #[must_use]
+    pub fn is_no_space(self) -> bool {
+        matches!(self, Errno::NO_SPACE | Errno(libc::EDQUOT))
+    }
 
     /// The number in `error`. One that the standard library raised itself carries none: `EINVAL`
     /// where it refused the argument (a zero byte in a path), else `EIO`.
@@ -158,6 +164,8 @@ pub enum Op {
     SyncDirectory { path: PathBuf },
     /// Lists a directory, sorted by name. Gives [`Output::Listing`].
     ListDirectory { path: PathBuf },
+    /// Tells how much room the file system of a path has. Gives [`Output::Space`].
+    DescribeSpace { path: PathBuf },
 
     /// Listens on a TCP address (port 0: a free one). Gives [`Output::Listening`].
     Listen { address: SocketAddr },
@@ -193,6 +201,8 @@ pub enum Output {
     Opened(FileId, FileInfo),
     /// A directory's entries, sorted by name.
     Listing(Vec<DirectoryEntry>),
+    /// A file system's room.
+    Space(Space),
     /// A listener with the address it really has.
     Listening(SocketId, SocketAddr),
     /// A connection with its local and its peer's address.

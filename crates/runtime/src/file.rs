@@ -98,6 +98,15 @@ pub struct DirectoryEntry {
     pub kind: FileKind,
 }
 
+/// The room of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All that it can hold.
+    pub total_bytes: u64,
+    /// What is left for programs without privileges.
+    pub free_bytes: u64,
+}
+
 /// An open file; closed in the background when dropped.
 pub struct File {
     runtime: Runtime,
@@ -289,6 +298,16 @@ impl Runtime {
         let output = self.operate(Op::ListDirectory { path: path.to_owned() }).await?;
         let Output::Listing(entries) = output else { panic!("the driver gave {output:?}") };
         Ok(entries)
+    }
+
+    /// The room of the file system that `path` lies on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn space(&self, path: &Path) -> Result<Space, Errno> {
+        let output = self.operate(Op::DescribeSpace { path: path.to_owned() }).await?;
+        let Output::Space(space) = output else { panic!("the driver gave {output:?}") };
+        Ok(space)
     }
 
     /// A small file's whole content.

@@ -39,7 +39,9 @@ pub use buffer::{AppendBuffer, Buffer, BufferPool};
 pub use choose::{DriverPreference, open_driver};
 pub use driver::{Driver, DriverKind, Errno, Event, Message, Op, Output, ShardIndex, Wait};
 pub use executor::{Executor, Turn};
-pub use file::{Access, Cache, Create, DirectoryEntry, File, FileInfo, FileKind, OpenOptions};
+pub use file::{
+    Access, Cache, Create, DirectoryEntry, File, FileInfo, FileKind, OpenOptions, Space,
+};
 pub use handle::{Runtime, TaskQueue};
 pub use mesh::{Endpoint, Injector, Unparker, mesh};
 pub use net::{Listener, SocketHandle, Stream};

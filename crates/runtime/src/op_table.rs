@@ -72,7 +72,11 @@ impl OpTable {
                         Leftover::Close(Op::CloseSocket { socket })
                     }
                     Ok(
-                        Output::Done | Output::Count(_) | Output::Buffer(_) | Output::Listing(_),
+                        Output::Done
+                        | Output::Count(_)
+                        | Output::Buffer(_)
+                        | Output::Listing(_)
+                        | Output::Space(_),
                     )
                     | Err(_) => Leftover::Nothing,
                 }

@@ -135,7 +135,8 @@ impl Driver for SyncDriver {
             | Op::RemoveDirectory { .. }
             | Op::CreateDirectory { .. }
             | Op::SyncDirectory { .. }
-            | Op::ListDirectory { .. } => self.files.start_on_path(token, op),
+            | Op::ListDirectory { .. }
+            | Op::DescribeSpace { .. } => self.files.start_on_path(token, op),
             Op::Read { file, .. }
             | Op::Write { file, .. }
             | Op::Sync { file, .. }

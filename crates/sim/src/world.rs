@@ -354,6 +354,7 @@ impl World {
             }
             Ok(Output::Opened(file, info)) => u64::from(file.0) ^ info.length,
             Ok(Output::Listing(entries)) => wide(entries.len()),
+            Ok(Output::Space(space)) => space.free_bytes,
             Ok(Output::Done | Output::Listening(..) | Output::Connected { .. }) => 0,
             Err(error) => u64::from(error.0.unsigned_abs()) << 32,
         };

@@ -161,11 +161,16 @@ impl Log {
     }
 
     async fn zero(&self, base_offset: Offset, stretch: Range<u64>) {
-        let outcome = self.zero_file(base_offset, &stretch).await;
+        let claim = self.claim_spare(stretch.end - stretch.start).await;
+        let outcome = match &claim {
+            Some(_) => self.zero_file(base_offset, &stretch).await,
+            None => Err(Errno::NO_SPACE),
+        };
         let mut state = self.0.state.borrow_mut();
         state.is_securing = false;
-        let low = outcome == Err(Errno::NO_SPACE);
-        state.is_space_low |= low;
+        let low = outcome.is_err_and(Errno::is_no_space);
+        // What is not zeroed ahead is allocated as it is needed, down to the reserve.
+        state.is_space_low |= low && claim.is_some();
         if let Some(segment) = state.segment_mut(base_offset) {
             segment.zeroing = 0..0;
             if outcome.is_ok() {

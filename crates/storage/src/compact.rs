@@ -381,6 +381,10 @@ impl Round<'_> {
         aborted: &AbortedTransactions,
         passage: &mut Passage,
     ) -> Result<(), Interrupted> {
+        let before: u64 = group.iter().map(|source| source.size).sum();
+        // Both the old and the new segments take space until the old ones are gone.
+        let claim = self.log.claim_space(before, before).await;
+        drop(claim.map_err(Error::io(self.log.0.directory.borrow().as_path()))?);
         let mut writer = CleanedWriter::create(self.log, group[0].base).await?;
         match self.fill(&mut writer, group, keys, aborted, passage).await {
             Ok(()) => {}
@@ -389,7 +393,6 @@ impl Round<'_> {
                 return Err(interrupted);
             }
         }
-        let before: u64 = group.iter().map(|source| source.size).sum();
         let after = self.log.swap_in(group, writer).await?;
         self.compacted.bytes_before += before;
         self.compacted.bytes_after += after;

@@ -8,7 +8,7 @@ use model::{Offset, TimestampMs};
 use runtime::TaskQueue;
 
 use crate::{
-    Error, FenceReason, Log, RecoveryPoint,
+    Error, FenceReason, Log, RecoveryPoint, WaitError,
     index::Indexes,
     leader_epochs,
     log::{Names, Status},
@@ -272,7 +272,7 @@ impl Log {
     /// # Errors
     /// When it is fenced, or the operating system's.
     pub async fn close(&self) -> Result<(), Error> {
-        let end = {
+        {
             let mut state = self.0.state.borrow_mut();
             match state.status {
                 Status::Closed => return Ok(()),
@@ -286,12 +286,17 @@ impl Log {
             }
             // Waiters still see the appends become durable.
             state.is_stopping = true;
-            state.end
-        };
-        let durable = self.wait_durable(end).await;
-        if let (Err(_), Some(reason)) = (durable, self.fenced()) {
-            return Err(Error::Fenced(reason));
         }
+        let end = loop {
+            let end = self.log_end_offset();
+            match self.wait_durable(end).await {
+                Ok(()) => break end,
+                Err(WaitError::Fenced(reason)) => return Err(Error::Fenced(reason)),
+                Err(WaitError::Closed) => return Ok(()),
+                // The log is shorter now.
+                Err(WaitError::NoSpace) => {}
+            }
+        };
         self.wait_until_quiet().await;
         if !self.0.state.borrow().is_as_closed {
             self.write_everything().await?;
@@ -306,6 +311,8 @@ impl Log {
     async fn write_everything(&self) -> Result<(), Error> {
         let bases: Vec<Offset> = {
             let mut state = self.0.state.borrow_mut();
+            // One that found no space for its file.
+            state.segments.pop_if(|last| last.file.is_none() && last.size() == 0);
             for segment in &mut state.segments {
                 if segment.phase == Phase::Active {
                     segment.indexes_mut().finish();

@@ -45,6 +45,7 @@ mod retention;
 mod scan;
 mod scrub;
 mod segment;
+mod space;
 mod storage;
 mod tail;
 mod write;

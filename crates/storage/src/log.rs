@@ -22,6 +22,7 @@ use crate::{
     marks::Mark,
     producers::Producers,
     segment::{Phase, Segment},
+    space::SpaceUse,
     storage::StorageInner,
 };
 
@@ -105,6 +106,7 @@ pub(crate) struct State {
     pub(crate) is_securing: bool,
     /// The last allocation found no space: appends that need more are refused in advance.
     pub(crate) is_space_low: bool,
+    pub(crate) space_use: SpaceUse,
     /// Up to where a producer snapshot is on disk: what the recovery point may be.
     pub(crate) recovery_point: Offset,
     pub(crate) mark: Mark,
@@ -143,6 +145,7 @@ impl State {
             is_writing: false,
             is_securing: false,
             is_space_low: false,
+            space_use: SpaceUse::Ordinary,
             recovery_point: start,
             mark: Mark { bytes_above: 0, since: now, recorded: start },
             are_epochs_written: false,

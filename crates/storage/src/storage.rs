@@ -24,6 +24,7 @@ use crate::{
     read_ahead::ReadAhead,
     removal::Removals,
     segment::{Phase, Segment},
+    space::Claims,
 };
 
 /// How much of a log may wait to become durable; appends beyond it are refused as busy. It is also
@@ -179,6 +180,7 @@ pub(crate) struct StorageInner {
     pub(crate) needs: Needs,
     pub(crate) name_syncs: NameSyncs,
     pub(crate) removals: Removals,
+    pub(crate) claims: Claims,
 }
 
 impl Storage {
@@ -209,6 +211,7 @@ impl Storage {
             needs: Needs::default(),
             name_syncs: NameSyncs::default(),
             removals: Removals::default(),
+            claims: Claims::default(),
         })))
     }
 

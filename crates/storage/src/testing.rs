@@ -22,7 +22,7 @@ use std::{
 
 use runtime::{
     BufferPool, Cache, Create, DirectoryEntry, Driver, DriverKind, Errno, Event, Executor,
-    FileInfo, FileKind, Instant, Message, Op, OpenOptions, Output, ShardIndex, Wait,
+    FileInfo, FileKind, Instant, Message, Op, OpenOptions, Output, ShardIndex, Space, Wait,
     driver::{FileId, Token},
 };
 
@@ -155,6 +155,8 @@ pub(crate) struct Disk {
     pub(crate) is_direct: bool,
     /// Bytes that allocations may still take.
     pub(crate) space: u64,
+    /// All that the file system claims to hold: the reserve is a share of it.
+    pub(crate) total_space: u64,
     /// The write, sync or read after so many more fails.
     pub(crate) fail_write_in: Option<usize>,
     pub(crate) fail_sync_in: Option<usize>,
@@ -179,6 +181,7 @@ impl SharedDisk {
             open_max: 0,
             is_direct: true,
             space: u64::MAX,
+            total_space: 0,
             fail_write_in: None,
             fail_sync_in: None,
         })))
@@ -478,6 +481,10 @@ impl Disk {
                 let index = self.find(&path)?;
                 let directory = self.directory(index);
                 directory.durable = directory.current.clone();
+            }
+            Op::DescribeSpace { .. } => {
+                let space = Space { total_bytes: self.total_space, free_bytes: self.space };
+                return Ok(Output::Space(space));
             }
             Op::ListDirectory { path } => {
                 let index = self.find(&path)?;

@@ -11,6 +11,7 @@ mod loss;
 mod many;
 mod marks;
 mod retention;
+mod space;
 
 use std::{cell::RefCell, path::Path, rc::Rc};
 

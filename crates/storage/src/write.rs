@@ -14,7 +14,7 @@ use crate::{
     Error, FenceReason, Log,
     log::{Names, State, Status},
     segment::{Phase, segment_path},
-    tail::{block_ceil, block_floor, position_of},
+    tail::{BLOCK_BYTES, block_ceil, block_floor, position_of},
 };
 
 /// The largest write: what a disk takes in a few milliseconds.
@@ -142,10 +142,12 @@ impl Log {
         }
         let directory = self.0.directory.borrow().clone();
         let path = segment_path(&directory, base_offset, "log");
-        let refused = |errno| match errno {
-            Errno::NO_SPACE => Failure::NoSpace,
+        let refused = |errno: Errno| match errno {
+            errno if errno.is_no_space() => Failure::NoSpace,
             errno => Failure::Fence(FenceReason::Create(errno)),
         };
+        // Where its first records would find none, a name is not worth its place.
+        let _claim = self.claim_space(ALLOCATION_BYTES_MIN, BLOCK_BYTES).await.map_err(refused)?;
         let is_new = self.0.state.borrow().names != Names::Durable;
         if is_new {
             self.make_directory(&directory).await.map_err(refused)?;
@@ -184,16 +186,17 @@ impl Log {
         }
         let needed = block_ceil(end) - allocated;
         let step = allocation_step(allocated, segment_bytes).max(needed);
-        let mut outcome = file.allocate(allocated, step).await;
-        let mut secured = allocated + step;
-        if outcome == Err(Errno::NO_SPACE) {
+        let claim = self.claim_space(step, needed).await.map_err(|_| Failure::NoSpace)?;
+        let mut outcome = file.allocate(allocated, claim.bytes).await;
+        let mut secured = allocated + claim.bytes;
+        if outcome.is_err_and(Errno::is_no_space) {
             outcome = file.allocate(allocated, needed).await;
             secured = allocated + needed;
         }
         let mut state = self.0.state.borrow_mut();
         match outcome {
             Ok(()) => state.is_space_low = false,
-            Err(Errno::NO_SPACE) => return Err(Failure::NoSpace),
+            Err(errno) if errno.is_no_space() => return Err(Failure::NoSpace),
             Err(Errno::IO) => return Err(Failure::Fence(FenceReason::Write(Errno::IO))),
             // A file system without allocation: the file grows as it is written.
             Err(_) => secured = u64::MAX,
@@ -257,12 +260,19 @@ impl Log {
             .range(..first_cut)
             .map(|batch| (batch.max_timestamp, batch.last_offset))
             .max_by_key(|(timestamp, _)| *timestamp);
+        freed += segment.tail.chunk_bytes();
         segment.tail.cut(&self.0.storage.pool, cut.position);
+        freed -= segment.tail.chunk_bytes();
         segment.written = segment.written.min(cut.position);
         segment.durable = segment.durable.min(cut.position);
         segment.indexes_mut().cut(cut.base_offset, max_timestamp);
         segment.phase = Phase::Active;
         state.take_back(cut.base_offset);
+        if state.names != Names::Durable {
+            // Nothing is on the disk: the log is as before its first append.
+            let dropped = state.segments.drain(..);
+            freed += dropped.map(|segment| segment.tail.chunk_bytes()).sum::<usize>();
+        }
         tracing::warn!(
             topic = %self.0.topic,
             partition = self.0.partition.0,
@@ -294,6 +304,8 @@ impl Log {
             state.segments.last_mut().map(|segment| (segment.base_offset, segment.allocated))
         };
         let Some((base_offset, allocated)) = active else { return true };
+        let claim = self.claim_space(ALLOCATION_BYTES_MIN, ALLOCATION_BYTES_MIN).await;
+        let Ok(_claim) = claim else { return false };
         let Some(file) = self.open_file(base_offset) else { return true };
         if file.allocate(allocated, ALLOCATION_BYTES_MIN).await.is_err() {
             return false;

@@ -30,6 +30,8 @@ pub(crate) struct Launch {
     pub(crate) binary: PathBuf,
     pub(crate) driver: String,
     pub(crate) shards: u32,
+    /// `name=value`.
+    pub(crate) settings: Vec<String>,
 }
 
 type Lines = Arc<Mutex<VecDeque<String>>>;
@@ -50,6 +52,7 @@ impl Broker {
             .args(["start", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(["--shards", &launch.shards.to_string(), "--driver", &launch.driver])
+            .args(launch.settings.iter().flat_map(|setting| ["--set", setting]))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -61,6 +61,12 @@ pub(crate) struct Seen {
     pub(crate) id: ValueId,
 }
 
+/// The clock, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).expect("this side of the year 292 million")
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     pub(crate) run: u64,
@@ -88,10 +94,7 @@ impl History {
             })
             .collect();
         let seen = vec![Vec::new(); partitions.len()];
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let timestamp_ms =
-            i64::try_from(now.as_millis()).expect("this side of the year 292 million");
-        Self { run, timestamp_ms, partitions, lanes, seen }
+        Self { run, timestamp_ms: now_ms(), partitions, lanes, seen }
     }
 
     /// Notes a batch of `records` as sent, and returns its index in the lane.

@@ -2,6 +2,7 @@
 //!
 //! Versions are the newest without flexible fields; every broker that a rig runs on serves them.
 
+mod admin;
 pub(crate) mod batch;
 pub(crate) mod bytes;
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! main        which rig, on which broker
-//! cycles      kill, godown       powercut    powerblk      inflight     selftest
+//! cycles      kill, godown       powercut    powerblk      inflight     full      selftest
 //! session     topics and producers before the fault, reading back and sending again after it
 //! load        producers and a consumer; history: what was sent, promised and seen
 //! check       the rules
@@ -17,6 +17,7 @@ mod broker;
 mod chance;
 mod check;
 mod cycles;
+mod full;
 mod history;
 mod inflight;
 mod interrupt;
@@ -49,6 +50,8 @@ enum Rig {
     Powerblk,
     /// SIGKILL with 32 MiB of writes on their way
     Inflight,
+    /// A disk of 32 MiB that is filled (ext4 and xfs)
+    Full,
     /// powerblk itself, proven on an application of a few lines
     Selftest,
 }
@@ -134,7 +137,12 @@ fn run(arguments: Arguments) -> Result<u64, String> {
     let options = Options {
         cycles: arguments.cycles,
         seed: arguments.seed,
-        launch: Launch { binary, driver: arguments.driver, shards: arguments.shards },
+        launch: Launch {
+            binary,
+            driver: arguments.driver,
+            shards: arguments.shards,
+            settings: Vec::new(),
+        },
         file_system: arguments.file_system,
         work: arguments.work,
     };
@@ -142,6 +150,7 @@ fn run(arguments: Arguments) -> Result<u64, String> {
         Rig::Kill => cycles::run(&options, &[Fault::Kill]),
         Rig::Powerblk => powercut::run(&options),
         Rig::Inflight => inflight::run(&options),
+        Rig::Full => full::run(&options),
         Rig::Selftest => selftest::run(&options),
         Rig::Godown => {
             let all = [FileSystem::Ext4, FileSystem::Xfs];

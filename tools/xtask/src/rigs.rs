@@ -63,6 +63,8 @@ enum Rig {
     Powerblk,
     /// SIGKILL with 32 MiB of writes on their way
     Inflight,
+    /// A disk of 32 MiB that is filled (ext4 and xfs)
+    Full,
     /// The block device itself, proven on an application of a few lines
     Selftest,
 }
@@ -127,7 +129,7 @@ fn prepare(rig: Rig) -> Result<(), String> {
     if !needs::is_root() {
         return Err("this rig attaches loop devices and mounts file systems: run it as root".into());
     }
-    if rig != Rig::Godown && !Path::new("/dev/fuse").exists() {
+    if !matches!(rig, Rig::Godown | Rig::Full) && !Path::new("/dev/fuse").exists() {
         return Err("/dev/fuse is missing: load the kernel's fuse module (modprobe fuse)".into());
     }
     needs::ensure(MOUNTING)

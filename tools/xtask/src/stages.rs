@@ -211,6 +211,22 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["xtask", "crash", "--rig", "godown", "--driver", "uring", "--cycles", "4"],
     },
     Stage {
+        name: "full uring",
+        room: "tools/rig/src/full.rs",
+        needs: &[],
+        privilege: Privilege::Root,
+        count: Count::Sum,
+        words: &["xtask", "crash", "--rig", "full", "--driver", "uring"],
+    },
+    Stage {
+        name: "full sync",
+        room: "tools/rig/src/full.rs",
+        needs: &[],
+        privilege: Privilege::Root,
+        count: Count::Sum,
+        words: &["xtask", "crash", "--rig", "full", "--driver", "sync"],
+    },
+    Stage {
         name: "powerblk uring",
         room: "crates/broker/src/start.rs",
         needs: &[],

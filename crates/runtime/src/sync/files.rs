@@ -192,6 +192,9 @@ fn perform_op(descriptor: Option<Arc<OwnedFd>>, op: Op) -> Result<Done, Errno> {
         Op::ListDirectory { path } => {
             return files::list_directory(&path).map(|found| Done::Output(Output::Listing(found)));
         }
+        Op::DescribeSpace { path } => {
+            return files::space(&path).map(|space| Done::Output(Output::Space(space)));
+        }
         Op::Read { position, length, mut buffer, .. } => {
             let count = files::read_at(file(), position, &mut buffer.memory_mut()[..length])?;
             buffer.set_length(count);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::{check_count, check_retrying};
 use crate::{
-    Access, Cache, Create, DirectoryEntry, Errno, FileInfo, FileKind, OpenOptions,
+    Access, Cache, Create, DirectoryEntry, Errno, FileInfo, FileKind, OpenOptions, Space,
     buffer::BLOCK_ALIGNMENT, driver::SyncKind,
 };
 
@@ -158,6 +158,20 @@ fn overwrites_in_place(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     // Signed or not, depending on the C library.
     let found = u64::try_from(found.f_type).unwrap_or(0);
     Ok(found == EXT4_MAGIC || found == XFS_MAGIC)
+}
+
+/// The room of the file system that `path` lies on, as its counters tell.
+pub(crate) fn space(path: &Path) -> Result<Space, Errno> {
+    let path = c_path(path)?;
+    // SAFETY: plain numbers are valid when zeroed.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a string with its end and a structure, which live through the call.
+    check_retrying(|| unsafe { libc::statvfs(path.as_ptr(), &raw mut found) })?;
+    let block = found.f_frsize;
+    Ok(Space {
+        total_bytes: found.f_blocks.saturating_mul(block),
+        free_bytes: found.f_bavail.saturating_mul(block),
+    })
 }
 
 /// Reads at `position` until `target` is full or the file ends.

@@ -161,6 +161,7 @@ impl InFlight {
             Op::Describe { .. }
             | Op::Lock { .. }
             | Op::ListDirectory { .. }
+            | Op::DescribeSpace { .. }
             | Op::Listen { .. }
             | Op::CloseFile { .. }
             | Op::Shutdown { .. }

@@ -439,6 +439,11 @@ impl Driver for UringDriver {
                 let result = sys::files::lock(in_flight::borrowed(file.0));
                 self.end_at_once(token, result.map(|()| Output::Done));
             }
+            // Counters in memory, as a description is.
+            Op::DescribeSpace { path } => {
+                let result = sys::files::space(&path);
+                self.end_at_once(token, result.map(Output::Space));
+            }
             Op::ListDirectory { path } => self.help(token, None, Task::ListDirectory(path)),
             Op::CreateDirectory { path } if !self.features.make_directory => {
                 self.help(token, None, Task::CreateDirectory(path));

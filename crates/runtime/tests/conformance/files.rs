@@ -237,6 +237,17 @@ fn names_come_sorted_with_their_kinds() {
 }
 
 #[test]
+fn a_file_system_tells_its_room() {
+    on_each_driver(|runtime| async move {
+        let directory = directory();
+        let space = runtime.space(directory.path()).await.unwrap();
+        assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
+        let missing = directory.path().join("missing");
+        assert_eq!(runtime.space(&missing).await, Err(Errno::NOT_FOUND));
+    });
+}
+
+#[test]
 fn a_rename_replaces_and_a_removed_name_is_gone() {
     on_each_driver(|runtime| async move {
         let directory = directory();

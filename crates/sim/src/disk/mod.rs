@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use runtime::{
-    Errno, FileInfo, Op, Output,
+    Errno, FileInfo, Op, Output, Space,
     driver::{FileId, Token},
 };
 
@@ -41,6 +41,8 @@ const NOT_A_DIRECTORY: Errno = Errno(20);
 const IS_A_DIRECTORY: Errno = Errno(21);
 const NOT_EMPTY: Errno = Errno(39);
 
+/// What a disk without an end claims to hold.
+const ENDLESS_BYTES: u64 = 1 << 40;
 /// How long a dead process's write may take to land, in nanoseconds.
 const LATE_LANDING_NS_MAX: u64 = 50_000_000;
 /// How long an operation that waits for writes in flight waits before it looks again.
@@ -237,6 +239,12 @@ impl Disk {
     /// Leaves room for so many more bytes, or for all that anybody writes.
     pub(crate) fn set_free_space(&mut self, bytes: Option<u64>) {
         self.settings.capacity_bytes = bytes.map(|bytes| self.used_bytes() + bytes);
+    }
+
+    /// As the file system's counters tell.
+    fn space(&self) -> Space {
+        let total_bytes = self.settings.capacity_bytes.unwrap_or(ENDLESS_BYTES);
+        Space { total_bytes, free_bytes: total_bytes.saturating_sub(self.used_bytes()) }
     }
 
     fn used_bytes(&self) -> u64 {

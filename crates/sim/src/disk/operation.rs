@@ -61,6 +61,7 @@ impl Operation {
                     | Op::Lock { .. }
                     | Op::CloseFile { .. }
                     | Op::ListDirectory { .. }
+                    | Op::DescribeSpace { .. }
             ),
             Work::Write { .. }
             | Work::TornWrite { .. }
@@ -277,6 +278,7 @@ impl Disk {
                 let sequence = self.next_sequence();
                 self.tree.create_directory(&path, sequence).map(|()| Output::Done)
             }
+            Op::DescribeSpace { .. } => Ok(Output::Space(self.space())),
             Op::ListDirectory { path } => self.tree.list(&path).map(Output::Listing),
             other => panic!("{other:?} is not for the disk"),
         }

@@ -242,52 +242,6 @@ fn a_failed_sync_or_write_fences_the_log() {
     }
 }
 
-#[test]
-fn without_space_appends_are_refused_and_taken_again_once_there_is_some() {
-    let disk = SharedDisk::new(1);
-    let shared = disk.clone();
-    disk.run(move |runtime| async move {
-        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
-        append_some(&opened.log, 0, 3).await;
-        shared.0.borrow_mut().space = 0;
-        let mut end = 3;
-        let mut refused = 0;
-        for _ in 0..20 {
-            let batch = produced(
-                &[value(end, (end * 37) % 3000), vec![9; 20_000]],
-                ProducerId(1),
-                i32::try_from((end - 3) * 2).unwrap(),
-            );
-            match opened.log.append(&batch, &options(NOW)) {
-                Ok(appended) => match opened.log.wait_durable(appended.end()).await {
-                    Ok(()) => end += 1,
-                    Err(crate::WaitError::NoSpace) => refused += 1,
-                    Err(error) => panic!("{error}"),
-                },
-                Err(AppendError::NoSpace) => refused += 1,
-                Err(error) => panic!("{error}"),
-            }
-        }
-        assert!(refused > 10 && end > 3, "{refused} {end}");
-        shared.0.borrow_mut().space = u64::MAX;
-        for _ in 0..100 {
-            let batch =
-                produced(&[value(1, 8)], ProducerId(1), i32::try_from((end - 3) * 2).unwrap());
-            match opened.log.append(&batch, &options(NOW)) {
-                Ok(appended) => {
-                    opened.log.wait_durable(appended.end()).await.unwrap();
-                    return;
-                }
-                Err(AppendError::NoSpace) => {
-                    runtime.sleep(std::time::Duration::from_millis(100)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-        panic!("appends are still refused");
-    });
-}
-
 /// What the group commit did for four logs that each took so many batches of so many bytes, one
 /// after the other.
 fn counts_of_four_logs(commit: CommitStrategy, bytes: usize, batches: usize) -> CommitCounts {
