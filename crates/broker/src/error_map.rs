@@ -16,6 +16,8 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
         AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        AppendError::TransactionOpen(_) => ErrorCode::InvalidTxnState,
         AppendError::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         AppendError::NoSpace | AppendError::Fenced(_) => ErrorCode::KafkaStorageError,
         // Both pass: clients look up the leader and try again.

@@ -23,6 +23,7 @@ use crate::{
     segment::{Phase, Segment},
     storage::UNSYNCED_BYTES_MAX,
     tail::{TailBatch, length_of, position_of},
+    transactions::TransactionStep,
 };
 
 /// Who appends.
@@ -196,7 +197,12 @@ impl Log {
             &head,
             &batch.bytes()[HEADER_BYTES..],
         );
-        state.producers.note(batch, base_offset, max_timestamp);
+        let completed = state.producers.note(batch, base_offset, max_timestamp);
+        if let Some(step) = TransactionStep::of(batch) {
+            let segment = state.segments.last_mut().expect("room was made");
+            let completed = completed.as_ref();
+            segment.transactions.note(batch.producer_id(), base_offset, step, completed);
+        }
         if state.epochs.assign(options.leader_epoch, base_offset) {
             state.are_epochs_written = false;
         }
@@ -251,6 +257,9 @@ impl State {
                     }
                 }
                 judged.push((batch.producer_id(), batch.producer_epoch(), batch.last_sequence()));
+            }
+            if options.origin == AppendOrigin::Coordinator && batch.is_control() {
+                self.producers.judge_marker(&batch)?;
             }
             verdict.offsets += i64::from(batch.last_offset_delta()) + 1;
             let timestamp = match append_time(&self.config, options) {

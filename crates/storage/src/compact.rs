@@ -38,7 +38,7 @@ use self::{
     offset_map::OffsetMap,
     pace::Pace,
     plan::Source,
-    transactions::{AbortedTransactions, Passage},
+    transactions::{AbortedTransactions, Judgement, Passage},
     writer::CleanedWriter,
 };
 use crate::{
@@ -386,7 +386,7 @@ impl Round<'_> {
         let claim = self.log.claim_space(before, before).await;
         drop(claim.map_err(Error::io(self.log.0.directory.borrow().as_path()))?);
         let mut writer = CleanedWriter::create(self.log, group[0].base).await?;
-        match self.fill(&mut writer, group, keys, aborted, passage).await {
+        match Box::pin(self.fill(&mut writer, group, keys, aborted, passage)).await {
             Ok(()) => {}
             Err(interrupted) => {
                 writer.discard().await;
@@ -420,6 +420,11 @@ impl Round<'_> {
                 let may_vanish = !holds_end && !is_last_of_producer(&batch, &lasts);
                 let judgement = passage.judge(&batch, aborted);
                 let fate = filter.judge(&batch, judgement, keys, may_vanish, &mut self.pace).await;
+                if judgement == Judgement::Marker
+                    && let Some(transaction) = aborted.ended_by(&batch)
+                {
+                    writer.add_aborted(*transaction);
+                }
                 match &fate {
                     Fate::Keep => writer.add(&batch).await?,
                     Fate::Replace(bytes) => {

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use model::{LeaderEpoch, Offset, ProducerEpoch, Sequence, record_batch::BatchError};
+use model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, record_batch::BatchError};
 use runtime::Errno;
 
 use crate::Damage;
@@ -137,6 +137,15 @@ pub enum AppendError {
         /// The batch's.
         found: ProducerEpoch,
     },
+    /// A marker of a coordinator that another one has followed.
+    CoordinatorFenced {
+        /// The newest coordinator's epoch.
+        current: i32,
+        /// The marker's.
+        found: i32,
+    },
+    /// A batch that is no part of a transaction from a producer whose transaction is open.
+    TransactionOpen(ProducerId),
     /// The batch does not continue the log ([`crate::AppendOrigin::Raft`]).
     UnexpectedOffset {
         /// The log's end.
@@ -181,6 +190,12 @@ impl fmt::Display for AppendError {
             }
             AppendError::InvalidProducerEpoch { current, found } => {
                 write!(formatter, "producer epoch {found}, the newest is {current}")
+            }
+            AppendError::CoordinatorFenced { current, found } => {
+                write!(formatter, "coordinator epoch {found}, the newest is {current}")
+            }
+            AppendError::TransactionOpen(producer) => {
+                write!(formatter, "producer {} has a transaction open", producer.0)
             }
             AppendError::UnexpectedOffset { expected, found } => {
                 write!(formatter, "offset {found}, the log ends at {expected}")

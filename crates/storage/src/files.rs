@@ -18,10 +18,11 @@ use model::{
 use runtime::{Errno, File, OpenOptions, Runtime};
 
 pub use derived::{
-    AbortedTransaction, IndexEntry, TimeEntry, checkpoint_offsets, clean_shutdown_epoch,
-    leader_epochs, offset_entries, partition_of_name, producers, time_entries, topic_id,
-    transaction_entries,
+    IndexEntry, TimeEntry, checkpoint_offsets, clean_shutdown_epoch, leader_epochs, offset_entries,
+    partition_of_name, producers, time_entries, topic_id,
 };
+
+pub use crate::transactions::transaction_entries;
 
 use crate::{
     Error,

@@ -15,6 +15,7 @@ use crate::{
     segment::{Phase, offset_of_name, segment_path},
     storage::replace_file,
     tail::BLOCK_BYTES,
+    transactions::{self, IndexDue},
 };
 
 /// How much of the active segment the indexes on disk may leave out: recovery reads that much more
@@ -28,8 +29,12 @@ struct CheckpointDue {
     bytes_above: u64,
     producers: Vec<u8>,
     epochs: Option<Vec<u8>>,
-    /// Of the segment that starts here, when it had so many bytes.
-    indexes: Option<(Offset, u64, Rc<Indexes>)>,
+    /// Where the active segment starts, and how many bytes it had.
+    active: (Offset, u64),
+    /// Its indexes, where those on disk leave out much.
+    indexes: Option<Rc<Indexes>>,
+    /// What its `.txnindex` does not have yet.
+    aborted: Option<IndexDue>,
 }
 
 impl Log {
@@ -79,11 +84,12 @@ impl Log {
 
     /// Cuts the file to its content and writes the indexes.
     async fn finish_files(&self, base_offset: Offset) -> Result<(), Error> {
-        let (file, size, indexes) = {
+        let (file, size, indexes, aborted) = {
             let state = self.0.state.borrow();
             let Some(segment) = state.segment(base_offset) else { return Ok(()) };
             assert!(segment.written == segment.size(), "a segment is written before it is cut");
-            (segment.file.clone(), segment.size(), segment.indexes.clone())
+            let aborted = segment.transactions.index_due();
+            (segment.file.clone(), segment.size(), segment.indexes.clone(), aborted)
         };
         let directory = self.0.directory.borrow().clone();
         let path = segment_path(&directory, base_offset, "log");
@@ -96,6 +102,23 @@ impl Log {
             let progress = &self.0.progress;
             progress.wait_until(|| self.0.state.borrow().indexing != Some(base_offset)).await;
             self.write_indexes(base_offset, &indexes).await?;
+        }
+        if let Some(due) = aborted {
+            self.write_transaction_index(base_offset, &due).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_transaction_index(
+        &self,
+        base_offset: Offset,
+        due: &IndexDue,
+    ) -> Result<(), Error> {
+        let directory = self.0.directory.borrow().clone();
+        transactions::write_index(self.runtime(), &directory, base_offset, due).await?;
+        let mut state = self.0.state.borrow_mut();
+        if let Some(segment) = state.segment_mut(base_offset) {
+            segment.transactions.index_written(due);
         }
         Ok(())
     }
@@ -133,14 +156,12 @@ impl Log {
         }
         // Recovery does not look below its start: what lies there has its final form.
         self.finish_rolled(due.end).await?;
-        if let Some((base_offset, size, indexes)) = due.indexes
-            && self.begin_indexing(base_offset)
-        {
-            let outcome = self.write_indexes(base_offset, &indexes).await;
+        let is_behind = due.indexes.is_some() || due.aborted.is_some();
+        if is_behind && self.begin_indexing(due.active.0) {
+            let outcome = self.write_active_indexes(&due).await;
             self.0.state.borrow_mut().indexing = None;
             self.0.progress.notify_all();
             outcome?;
-            self.0.state.borrow_mut().indexed = (base_offset, size);
         }
         self.write_epochs_and_producers(due.end, due.epochs, due.producers).await?;
         let now = self.runtime().now();
@@ -148,6 +169,18 @@ impl Log {
         state.recovery_point = state.recovery_point.max(due.end);
         state.mark.bytes_above -= due.bytes_above;
         state.mark.since = now;
+        Ok(())
+    }
+
+    async fn write_active_indexes(&self, due: &CheckpointDue) -> Result<(), Error> {
+        let (base_offset, size) = due.active;
+        if let Some(aborted) = &due.aborted {
+            self.write_transaction_index(base_offset, aborted).await?;
+        }
+        if let Some(indexes) = &due.indexes {
+            self.write_indexes(base_offset, indexes).await?;
+            self.0.state.borrow_mut().indexed = (base_offset, size);
+        }
         Ok(())
     }
 
@@ -186,7 +219,9 @@ impl Log {
             bytes_above: state.mark.bytes_above,
             producers: state.producers.file(),
             epochs: (!state.are_epochs_written).then(|| state.epochs.file()),
-            indexes: indexes.map(|indexes| (active.base_offset, active.size(), indexes)),
+            active: (active.base_offset, active.size()),
+            indexes,
+            aborted: active.transactions.index_due(),
         };
         state.is_checkpointing = true;
         Some(due)

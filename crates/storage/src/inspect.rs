@@ -8,7 +8,7 @@
 use std::{ops::Range, path::PathBuf, rc::Rc};
 
 use model::{
-    LeaderEpoch, Offset,
+    LeaderEpoch, Offset, ProducerId,
     record_batch::{Counts, RecordBatch},
 };
 use runtime::{BufferPool, Errno, File};
@@ -20,6 +20,7 @@ use crate::{
     resync::Searched,
     scan::{Scanned, Scanner},
     tail::position_of,
+    transactions::TransactionStep,
 };
 
 /// Whether offsets may be missing between two batches.
@@ -86,7 +87,13 @@ pub(crate) struct Inspector {
 /// What lies next.
 pub(crate) enum Step {
     /// A sound batch.
-    Sound { batch: IndexedBatch, leader_epoch: LeaderEpoch, base_offset: Offset },
+    Sound {
+        batch: IndexedBatch,
+        leader_epoch: LeaderEpoch,
+        base_offset: Offset,
+        /// What it does to whose transaction.
+        transaction: Option<(ProducerId, TransactionStep)>,
+    },
     /// A damaged range; what follows it comes next.
     Damaged(Damage),
     /// The end.
@@ -128,6 +135,8 @@ impl Inspector {
                         },
                         leader_epoch: batch.leader_epoch(),
                         base_offset: batch.base_offset(),
+                        transaction: TransactionStep::of(&batch)
+                            .map(|step| (batch.producer_id(), step)),
                     });
                 }
                 Err(fault) => {

@@ -6,8 +6,8 @@
 //!   write task      at the end of the turn, one write a log, in O_DIRECT    written
 //!   sync task       one group fdatasync a shard, or one of the file's own   durable
 //! ```
-//! `log_start <= high_watermark <= durable_end <= written_end <= log_end`, each an [`Offset`]
-//! between two batches. Callers see no file and no position; what is read are slices of memory.
+//! `log_start <= last_stable <= high_watermark <= durable_end <= written_end <= log_end`, each an
+//! [`Offset`] between two batches. Callers see no file and no position; what is read are slices of memory.
 //!
 //! A [`Storage`] belongs to one shard and never leaves it. It knows neither requests nor error
 //! codes; docs/STORAGE.md has what lies on disk.
@@ -48,6 +48,7 @@ mod segment;
 mod space;
 mod storage;
 mod tail;
+mod transactions;
 mod write;
 
 #[cfg(test)]
@@ -70,3 +71,4 @@ pub use recovery::{CleanStop, RecoveryReport, RecoveryStart};
 pub use retention::{Removed, Retained};
 pub use scrub::{ScrubOptions, Scrubbed};
 pub use storage::{CommitCounts, CommitStrategy, RecoveryPoint, Storage, StorageOptions};
+pub use transactions::{AbortedTransaction, CommittedRead};

@@ -177,6 +177,12 @@ impl State {
         Some(&mut self.segments[index])
     }
 
+    /// The offset behind a segment.
+    pub(crate) fn end_of_segment(&self, base_offset: Offset) -> Offset {
+        let next = self.segments.partition_point(|segment| segment.base_offset <= base_offset);
+        self.segments.get(next).map_or(self.end, |next| next.base_offset)
+    }
+
     pub(crate) fn is_zeroing(&self) -> bool {
         self.segments.iter().any(|segment| !segment.zeroing.is_empty())
     }
@@ -192,6 +198,9 @@ impl State {
         assert!(offset >= self.written_end, "what was written is not taken back");
         self.producers.cut(offset);
         self.epochs.cut(offset);
+        if let Some(active) = self.segments.last_mut() {
+            active.transactions.cut(offset, self.producers.open_transactions());
+        }
         self.end = offset;
         self.generation += 1;
         if self.cuts.len() == CUTS_REMEMBERED {
@@ -309,7 +318,9 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         let before = state.high_watermark();
         state.high_watermark = HighWatermark::Given(offset);
-        let moved = state.high_watermark() != before;
+        let after = state.high_watermark();
+        state.producers.forget_replicated(after);
+        let moved = after != before;
         drop(state);
         if moved {
             self.0.growth.notify_all();
@@ -319,12 +330,7 @@ impl Log {
     /// Up to where consumers that read committed transactions alone may read.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        let state = self.0.state.borrow();
-        let high_watermark = state.high_watermark();
-        state
-            .producers
-            .first_open_transaction()
-            .map_or(high_watermark, |start| start.min(high_watermark))
+        self.0.state.borrow().last_stable_offset()
     }
 
     /// Told when the high watermark has moved, and when the log was fenced or closed.
@@ -517,7 +523,9 @@ impl Log {
         let mut state = self.0.state.borrow_mut();
         let before = state.high_watermark();
         state.durable_end = state.durable_end.max(offset);
-        let moved = state.high_watermark() != before;
+        let after = state.high_watermark();
+        state.producers.forget_replicated(after);
+        let moved = after != before;
         let mut is_rolled = false;
         if let Some(segment) = state.segment_mut(base_offset) {
             segment.durable = segment.durable.max(position.min(segment.written));

@@ -10,13 +10,12 @@
 //! may have in flight. A snapshot keeps only the last of them; replaying the log brings the rest.
 
 use model::{
-    Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
-    collections::BTreeMap,
-    record_batch::{ControlType, RecordBatch},
+    Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, collections::BTreeMap,
+    record_batch::RecordBatch,
 };
 use smallvec::SmallVec;
 
-use crate::AppendError;
+use crate::{AppendError, transactions::TransactionStep};
 
 /// How many batches a producer may have in flight.
 pub(crate) const BATCHES_KEPT: usize = 5;
@@ -98,10 +97,27 @@ pub(crate) enum Judgement {
     },
 }
 
+/// A transaction that a marker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CompletedTransaction {
+    producer_id: ProducerId,
+    /// Its first record.
+    pub(crate) first_offset: Offset,
+    /// Its marker.
+    last_offset: Offset,
+    /// Where the first transaction starts that is still open, or what follows the marker.
+    pub(crate) last_stable_offset: Offset,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
+    /// The open transactions by their first records.
+    open: BTreeMap<Offset, ProducerId>,
+    /// Those that have ended, with a marker that is not below the high watermark yet. In the order
+    /// of the markers.
+    unreplicated: Vec<CompletedTransaction>,
 }
 
 impl Producers {
@@ -139,19 +155,38 @@ impl Producers {
             return Err(AppendError::OutOfOrderSequence { expected, found: first });
         }
         let last = producer.batches.last().map(|batch| batch.last_sequence);
-        judge_next(producer.epoch, last, epoch, first)
+        let judgement = judge_next(producer.epoch, last, epoch, first)?;
+        if producer.transaction_start.is_some() && !batch.is_transactional() {
+            return Err(AppendError::TransactionOpen(id));
+        }
+        Ok(judgement)
+    }
+
+    /// Judges a marker: that neither its producer nor its coordinator is an old one.
+    pub(crate) fn judge_marker(&self, batch: &RecordBatch<'_>) -> Result<(), AppendError> {
+        let Some(producer) = self.by_id.get(&batch.producer_id()) else { return Ok(()) };
+        let (current, found) = (producer.epoch, batch.producer_epoch());
+        if found < current {
+            return Err(AppendError::InvalidProducerEpoch { current, found });
+        }
+        let (current, found) = (producer.coordinator_epoch, coordinator_epoch(batch));
+        match found.filter(|found| *found < current) {
+            Some(found) => Err(AppendError::CoordinatorFenced { current, found }),
+            None => Ok(()),
+        }
     }
 
     /// Notes a batch that was appended, by whomever, with the offset and time that it was given.
+    /// Gives the transaction that it ends.
     pub(crate) fn note(
         &mut self,
         batch: &RecordBatch<'_>,
         base_offset: Offset,
         timestamp: TimestampMs,
-    ) {
+    ) -> Option<CompletedTransaction> {
         let id = batch.producer_id();
         if id.0 < 0 {
-            return;
+            return None;
         }
         let producer = self.by_id.entry(id).or_insert_with(|| Producer {
             epoch: batch.producer_epoch(),
@@ -168,11 +203,15 @@ impl Producers {
         }
         producer.timestamp = timestamp;
         if batch.is_control() {
-            producer.end_transaction(batch);
-            return;
+            let Some(TransactionStep::End(_)) = TransactionStep::of(batch) else { return None };
+            producer.coordinator_epoch =
+                coordinator_epoch(batch).unwrap_or(producer.coordinator_epoch);
+            let first_offset = producer.transaction_start.take()?;
+            return Some(self.complete(id, first_offset, base_offset));
         }
         if batch.is_transactional() && producer.transaction_start.is_none() {
             producer.transaction_start = Some(base_offset);
+            self.open.insert(base_offset, id);
         }
         if producer.batches.len() == BATCHES_REMEMBERED {
             producer.batches.remove(0);
@@ -183,10 +222,34 @@ impl Producers {
             offset_delta: batch.last_offset_delta(),
             timestamp,
         });
+        None
+    }
+
+    fn complete(
+        &mut self,
+        producer_id: ProducerId,
+        first_offset: Offset,
+        last_offset: Offset,
+    ) -> CompletedTransaction {
+        self.open.remove(&first_offset);
+        let first_open = self.open.first_key_value().map(|(first, _)| *first);
+        let last_stable_offset = first_open.unwrap_or_else(|| last_offset.next());
+        let completed =
+            CompletedTransaction { producer_id, first_offset, last_offset, last_stable_offset };
+        self.unreplicated.push(completed);
+        completed
+    }
+
+    /// The high watermark has moved: transactions with their markers below it are over.
+    pub(crate) fn forget_replicated(&mut self, high_watermark: Offset) {
+        let over = self.unreplicated.partition_point(|one| one.last_offset < high_watermark);
+        self.unreplicated.drain(..over);
     }
 
     /// Takes back what was noted of batches at `offset` and behind.
     pub(crate) fn cut(&mut self, offset: Offset) {
+        let kept = self.unreplicated.partition_point(|one| one.last_offset < offset);
+        let reopened = self.unreplicated.split_off(kept);
         for producer in self.by_id.values_mut() {
             let first_cut = producer.batches.iter().find(|batch| batch.last_offset >= offset);
             let first_cut = first_cut.map(ProducerBatch::base_sequence);
@@ -198,11 +261,29 @@ impl Producers {
                 producer.transaction_start = None;
             }
         }
+        self.open.retain(|start, _| *start < offset);
+        for one in reopened.into_iter().filter(|one| one.first_offset < offset) {
+            if let Some(producer) = self.by_id.get_mut(&one.producer_id) {
+                producer.transaction_start = Some(one.first_offset);
+                self.open.insert(one.first_offset, one.producer_id);
+            }
+        }
     }
 
-    /// Where the first open transaction starts.
-    pub(crate) fn first_open_transaction(&self) -> Option<Offset> {
-        self.by_id.values().filter_map(|producer| producer.transaction_start).min()
+    /// The open transactions by their first records.
+    pub(crate) fn open_transactions(&self) -> &BTreeMap<Offset, ProducerId> {
+        &self.open
+    }
+
+    /// Where the first transaction starts that is open, or whose marker is not below the high
+    /// watermark: it may still be lost.
+    pub(crate) fn first_unstable(&self, high_watermark: Offset) -> Option<Offset> {
+        let open = self.open.first_key_value().map(|(first, _)| *first);
+        let unreplicated = self.unreplicated.iter();
+        let ended = unreplicated
+            .filter(|one| one.last_offset >= high_watermark)
+            .map(|one| one.first_offset);
+        ended.chain(open).min()
     }
 
     /// Forgets producers without an open transaction that appended nothing since `before`.
@@ -280,28 +361,18 @@ impl Producers {
         if !is_whole {
             return None;
         }
-        let by_id = entries.iter().map(parse_entry).collect();
-        Some(Producers { by_id })
+        let by_id: BTreeMap<ProducerId, Producer> = entries.iter().map(parse_entry).collect();
+        let open = by_id.iter().filter_map(|(id, one)| Some((one.transaction_start?, *id)));
+        let open = open.collect();
+        Some(Producers { by_id, open, unreplicated: Vec::new() })
     }
 }
 
-impl Producer {
-    fn end_transaction(&mut self, batch: &RecordBatch<'_>) {
-        let Some(Ok(record)) = batch.records().next() else { return };
-        let is_end = matches!(
-            record.key.and_then(ControlType::from_key),
-            Some(ControlType::Commit | ControlType::Abort)
-        );
-        if !is_end {
-            return;
-        }
-        self.transaction_start = None;
-        // The value is: version i16, coordinator epoch i32.
-        if let Some(epoch) = record.value.and_then(|value| value.get(2..6)) {
-            self.coordinator_epoch =
-                i32::from_be_bytes(epoch.try_into().expect("the range has four bytes"));
-        }
-    }
+/// The epoch of the coordinator that wrote a marker, whose value is: version i16, epoch i32.
+fn coordinator_epoch(batch: &RecordBatch<'_>) -> Option<i32> {
+    let record = batch.records().next()?.ok()?;
+    let epoch = record.value?.get(2..6)?;
+    Some(i32::from_be_bytes(epoch.try_into().expect("the range has four bytes")))
 }
 
 /// Judges by the epoch and last sequence that came before.
@@ -450,7 +521,7 @@ mod tests {
         assert_eq!(file.len(), HEADER_BYTES + ENTRY_BYTES);
         let read = Producers::parse(&file).unwrap();
         assert_eq!(read.statuses(), producers.statuses());
-        assert_eq!(read.first_open_transaction(), Some(Offset(3)));
+        assert_eq!(read.first_unstable(Offset(9)), Some(Offset(3)));
         for position in 0..file.len() {
             let mut damaged = file.clone();
             damaged[position] ^= 1;

@@ -11,6 +11,8 @@
 //! all that are in flight on it, and is the first thing done to every file that may have some.
 //! Nothing is served before what is kept was synced.
 
+mod keep;
+
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
@@ -32,10 +34,11 @@ use crate::{
     log::{Names, State, Status},
     producers::Producers,
     resync::Searched,
-    scan::{Scanned, write_again},
+    scan::Scanned,
     segment::{Phase, Segment, offset_of_name, segment_path},
     storage::read_small_file,
-    tail::{BLOCK_BYTES, block_floor, length_of, position_of},
+    tail::{BLOCK_BYTES, length_of, position_of},
+    transactions::{TransactionStep, Transactions},
 };
 
 /// The largest index file that is read: Kafka's preallocated ones have 10 MiB.
@@ -192,6 +195,9 @@ pub(crate) struct Recovery {
 struct ScannedSegment {
     file: Rc<File>,
     indexes: Indexes,
+    transactions: Option<Transactions>,
+    /// From here on these are exact.
+    exact_from: Offset,
     first_timestamp: Option<TimestampMs>,
     size: u64,
     /// Where the first batch lies that is not known to be durable.
@@ -232,12 +238,7 @@ impl Recovery {
             if self.has_epochs { produced.unwrap_or(first).min(self.mark) } else { first };
         // The segment that ends at the mark may not have been cut to its content yet.
         let start = bases.partition_point(|base| *base < scan_from).saturating_sub(1);
-        for (index, base) in bases.iter().enumerate().take(start) {
-            let segment = Box::pin(self.finished(*base)).await?;
-            self.state.end = bases[index + 1];
-            Box::pin(self.check_end_of(&segment, bases[index + 1])).await?;
-            self.state.segments.push(segment);
-        }
+        Box::pin(self.pass_finished(start)).await?;
         let mut removed = Vec::new();
         for (index, base) in bases.iter().enumerate().skip(start) {
             if !Box::pin(self.continues(*base, index, index == start)).await? {
@@ -259,6 +260,18 @@ impl Recovery {
         }
         Box::pin(self.remove_segments(&removed)).await?;
         Box::pin(self.settle(first)).await
+    }
+
+    /// Takes the segments that the scan does not reach.
+    async fn pass_finished(&mut self, count: usize) -> Result<(), Error> {
+        for index in 0..count {
+            let (base, next) = (self.bases[index], self.bases[index + 1]);
+            let segment = Box::pin(self.finished(base, next)).await?;
+            self.state.end = next;
+            Box::pin(self.check_end_of(&segment, next)).await?;
+            self.state.segments.push(segment);
+        }
+        Ok(())
     }
 
     fn open_empty(&mut self) {
@@ -370,7 +383,7 @@ impl Recovery {
     }
 
     /// A segment below the part that is checked: its files are as they were left.
-    async fn finished(&self, base: Offset) -> Result<Segment, Error> {
+    async fn finished(&self, base: Offset, end: Offset) -> Result<Segment, Error> {
         let path = segment_path(&self.directory, base, "log");
         let file = File::open(&self.runtime, &path, OpenOptions::READ).await;
         let file = file.map_err(Error::io(&path))?;
@@ -380,6 +393,7 @@ impl Recovery {
         segment.phase = Phase::Finished;
         segment.indexes = None;
         segment.set_size(info.length, &[]);
+        segment.transactions = Transactions::starting_at(info.length, end);
         Ok(segment)
     }
 
@@ -409,6 +423,7 @@ impl Recovery {
             entry,
             searched,
             indexes,
+            transactions: None,
             produced,
             first_timestamp: None,
             above_mark: None,
@@ -435,8 +450,17 @@ impl Recovery {
         if start > 0 {
             first_timestamp = self.first_timestamp(&file).await.map_err(Error::io(&path))?;
         }
-        let SegmentScan { indexes, above_mark, .. } = segment;
-        Ok(ScannedSegment { file, indexes, first_timestamp, size, above_mark, is_cut: garbage > 0 })
+        let SegmentScan { indexes, transactions, above_mark, .. } = segment;
+        Ok(ScannedSegment {
+            file,
+            indexes,
+            transactions,
+            exact_from: produced.unwrap_or(base),
+            first_timestamp,
+            size,
+            above_mark,
+            is_cut: garbage > 0,
+        })
     }
 
     /// Checks the batches of a segment from a position on, and judges what is none.
@@ -587,8 +611,16 @@ impl Recovery {
             indexes.note_size(size);
         }
         let is_known = segment.produced.is_some_and(|at| batch.base_offset() < at);
-        if !is_known && !cfg!(feature = "mutant_producer_state_not_rebuilt") {
-            self.state.producers.note(batch, batch.base_offset(), max_timestamp);
+        let completed = if is_known || cfg!(feature = "mutant_producer_state_not_rebuilt") {
+            None
+        } else {
+            self.state.producers.note(batch, batch.base_offset(), max_timestamp)
+        };
+        let start = (position, batch.base_offset());
+        let transactions =
+            segment.transactions.get_or_insert_with(|| Transactions::starting_at(start.0, start.1));
+        if let Some(step) = TransactionStep::of(batch) {
+            transactions.note(batch.producer_id(), batch.base_offset(), step, completed.as_ref());
         }
         if batch.next_offset() > self.mark {
             segment.above_mark.get_or_insert(position);
@@ -598,126 +630,6 @@ impl Recovery {
         self.doubts_epochs |= epoch.0 >= 0 && self.state.epochs.epoch_at(base_offset) != epoch;
         self.latest_epoch = Some(epoch);
         self.state.end = batch.next_offset();
-    }
-
-    /// Takes a checked segment into the state. What is not the end is brought into its final form.
-    async fn keep(
-        &mut self,
-        base: Offset,
-        scanned: ScannedSegment,
-        is_last: bool,
-    ) -> Result<(), Error> {
-        let ScannedSegment { file, mut indexes, first_timestamp, size, above_mark, is_cut } =
-            scanned;
-        let path = segment_path(&self.directory, base, "log");
-        let length = async || file.describe().await.map(|info| info.length);
-        let mut segment = Segment::new(base, file.info().modified_ms);
-        segment.first_timestamp = first_timestamp;
-        if is_last && (self.end_is_damaged || self.state.end < self.mark) {
-            // Nothing of it is changed.
-            segment.set_size(length().await.map_err(Error::io(&path))?, &[]);
-            segment.phase = Phase::Finished;
-            segment.indexes = None;
-            self.state.segments.push(segment);
-            return Ok(());
-        }
-        if let (CleanStop::Unclean, Some(from)) = (self.known.stop, above_mark) {
-            if file.info().length < BLOCK_BYTES {
-                // It was not waited for when it was opened.
-                wait_for_the_dead(&file, &path).await?;
-            }
-            write_again(&file, &self.runtime.pool(), from..size).await.map_err(Error::io(&path))?;
-        }
-        let length = length().await.map_err(Error::io(&path))?;
-        if length != size {
-            file.set_length(size).await.map_err(Error::io(&path))?;
-        }
-        if self.known.stop == CleanStop::Unclean || length != size {
-            file.sync().await.map_err(Error::io(&path))?;
-        }
-        if is_last || is_cut {
-            let partial = self.last_block(&file, size).await.map_err(Error::io(&path))?;
-            segment.set_size(size, &partial);
-            segment.file = Some(file);
-            segment.indexes = Some(Rc::new(indexes));
-        } else {
-            segment.set_size(size, &[]);
-            segment.phase = Phase::Finished;
-            indexes.finish();
-            let index = segment_path(&self.directory, base, "index");
-            let content = indexes.offset_file();
-            self.runtime.replace_file(&index, content).await.map_err(Error::io(&index))?;
-            let index = segment_path(&self.directory, base, "timeindex");
-            let content = indexes.time_file();
-            self.runtime.replace_file(&index, content).await.map_err(Error::io(&index))?;
-            segment.indexes = None;
-        }
-        self.state.segments.push(segment);
-        Ok(())
-    }
-
-    /// The bytes of the block in which the segment ends.
-    async fn last_block(&self, file: &File, size: u64) -> Result<Vec<u8>, Errno> {
-        let start = block_floor(size);
-        if start == size {
-            return Ok(Vec::new());
-        }
-        let bytes = length_of(BLOCK_BYTES);
-        let buffer = file.read(start, bytes, self.runtime.pool().take(bytes)).await?;
-        let partial = buffer.get(..length_of(size - start)).ok_or(Errno::IO)?;
-        Ok(partial.to_vec())
-    }
-
-    async fn remove_segments(&mut self, bases: &[Offset]) -> Result<(), Error> {
-        for base in bases {
-            self.report.cut_segments += 1;
-            for suffix in ["log", "index", "timeindex", "txnindex"] {
-                let path = segment_path(&self.directory, *base, suffix);
-                match self.runtime.remove_file(&path).await {
-                    Ok(()) | Err(Errno::NOT_FOUND) => {}
-                    Err(errno) => return Err(Error::Io { path, errno }),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The last steps: names durable, offsets set. The last segment takes appends.
-    async fn settle(&mut self, first: Offset) -> Result<(), Error> {
-        if self.known.stop == CleanStop::Unclean && !cfg!(feature = "mutant_no_directory_sync") {
-            self.runtime
-                .sync_directory(&self.directory)
-                .await
-                .map_err(Error::io(&self.directory))?;
-        }
-        let log_start = self.log_start();
-        let cleaned_to = self.cleaned_to();
-        let state = &mut self.state;
-        if let Some(last) = state.segments.last_mut() {
-            // Where the segments behind it were removed, it was taken for one in the middle.
-            last.phase = if last.file.is_some() { Phase::Active } else { Phase::Finished };
-        }
-        state.epochs.cut(state.end);
-        state.log_start = log_start.unwrap_or(first).clamp(first, state.end.max(first));
-        state.epochs.cut_start(state.log_start);
-        if self.has_start {
-            state.damages.raise_start(state.log_start);
-        }
-        state.compaction.cleaned_to = cleaned_to.min(state.end);
-        state.written_end = state.end;
-        state.durable_end = state.end;
-        state.recovery_point = self.mark;
-        state.mark.recorded = self.mark;
-        state.mark.bytes_above = self.report.checked_bytes;
-        state.are_epochs_sure = false;
-        if self.end_is_damaged {
-            state.status = Status::Fenced(FenceReason::Damaged);
-        }
-        state.is_as_closed = self.known.stop == CleanStop::Clean
-            && self.mark == state.end
-            && self.report.rebuilt_indexes == 0
-            && self.has_epochs;
-        Ok(())
     }
 
     /// The log start of the checkpoint files, which may be that of a deleted topic of the same
@@ -763,6 +675,8 @@ struct SegmentScan {
     entry: Option<Offset>,
     searched: Searched,
     indexes: Indexes,
+    /// From the first batch on that was checked.
+    transactions: Option<Transactions>,
     /// The producers' state is that of this offset.
     produced: Option<Offset>,
     first_timestamp: Option<TimestampMs>,

@@ -137,7 +137,7 @@ impl Log {
         done.segments += 1;
         loop {
             match inspector.step().await.map_err(ReadError::Io)? {
-                Step::Sound { batch, leader_epoch, base_offset } => {
+                Step::Sound { batch, leader_epoch, base_offset, .. } => {
                     runs.add(leader_epoch, base_offset);
                     done.bytes += batch.size;
                     pace.spend(batch.size).await;

@@ -20,6 +20,7 @@ use crate::{
     index::Indexes,
     own_sync::OwnSync,
     tail::{Tail, block_ceil, block_floor},
+    transactions::Transactions,
 };
 
 /// Where a segment is in its life.
@@ -57,6 +58,10 @@ pub(crate) struct Segment {
     pub(crate) own_sync: Option<Box<OwnSync>>,
     /// `None`: in its files.
     pub(crate) indexes: Option<Rc<Indexes>>,
+    /// What was appended by this process, or seen by its start.
+    pub(crate) transactions: Transactions,
+    /// What its file has before that, once a reader wanted to know.
+    pub(crate) earlier_transactions: Option<Rc<Transactions>>,
     /// The timestamp of the first batch: what the roll by time counts from.
     pub(crate) first_timestamp: Option<TimestampMs>,
     /// When the roll by time counts from where no batch has a timestamp.
@@ -86,6 +91,8 @@ impl Segment {
             unsynced: None,
             own_sync: None,
             indexes: Some(Rc::new(Indexes::new(base_offset))),
+            transactions: Transactions::starting_at(0, base_offset),
+            earlier_transactions: None,
             first_timestamp: None,
             created_ms,
             modified_ms: created_ms,

@@ -394,10 +394,12 @@ impl StorageInner {
         drop(loaded);
         let Some(oldest) = oldest.upgrade() else { return };
         let mut state = oldest.state.borrow_mut();
+        let end = state.end_of_segment(base_offset);
         if let Some(segment) = state.segment_mut(base_offset)
             && segment.phase == Phase::Finished
         {
             (segment.file, segment.indexes) = (None, None);
+            segment.let_transactions_go(end);
         }
     }
 

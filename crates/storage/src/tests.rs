@@ -12,6 +12,7 @@ mod many;
 mod marks;
 mod retention;
 mod space;
+mod transactions;
 
 use std::{cell::RefCell, path::Path, rc::Rc};
 

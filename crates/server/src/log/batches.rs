@@ -1,16 +1,16 @@
 //! A file of batches, batch by batch, and its indexes beside it, entry by entry as the log is
 //! walked: an entry that leads nowhere is a problem.
 
-use std::{io::Write, path::Path};
+use std::{collections::BTreeMap, io::Write, path::Path};
 
 use model::{
-    LeaderEpoch, Offset, TimestampMs,
-    record_batch::{Compression, Counts, RecordBatch},
+    LeaderEpoch, Offset, ProducerId, TimestampMs,
+    record_batch::{Compression, ControlType, Counts, RecordBatch},
 };
 use runtime::Runtime;
 use storage::{
-    Error,
-    files::{self, AbortedTransaction, IndexEntry, Piece, SegmentReader, TimeEntry},
+    AbortedTransaction, Error,
+    files::{self, IndexEntry, Piece, SegmentReader, TimeEntry},
 };
 
 use super::{
@@ -30,6 +30,8 @@ pub(super) struct LogState {
     epoch: LeaderEpoch,
     /// By `leader-epoch-checkpoint`.
     pub(super) epochs: Option<Vec<(LeaderEpoch, Offset)>>,
+    /// The open transactions, each with the first of its records that was seen.
+    open: BTreeMap<ProducerId, Offset>,
     /// The last batch is a control batch.
     pub(super) ends_with_control: bool,
     /// A clean stop has left nothing behind the last batch.
@@ -44,6 +46,7 @@ impl LogState {
             start: None,
             epoch: LeaderEpoch(-1),
             epochs: None,
+            open: BTreeMap::new(),
             ends_with_control: false,
             is_clean: false,
         }
@@ -66,6 +69,7 @@ pub(super) async fn report<W: Write>(
             Piece::Batch { position, batch } => {
                 one(&batch, position, log, report);
                 indexes.pass(&batch, position, report);
+                indexes.pass_transaction(&batch, log, report);
             }
             Piece::Zeros { position, bytes } => {
                 report.item(Item::new("zeros").size("position", position).size("bytes", bytes));
@@ -222,7 +226,7 @@ impl Indexes {
             read_whole(runtime, INDEX_BYTES_MAX, &path.with_extension("txnindex"), report).await?
         {
             let (entries, rest) = files::transaction_entries(&file);
-            for entry in &entries {
+            for (_, entry) in &entries {
                 report.item(
                     Item::new("aborted")
                         .number("producer_id", entry.producer_id.0)
@@ -232,10 +236,13 @@ impl Indexes {
                 );
             }
             note_rest(rest, report);
-            if entries.iter().any(|entry| entry.version != 0) {
+            if entries.iter().any(|(version, _)| *version != 0) {
                 report.problem("only version 0 is known");
             }
-            indexes.aborted = entries;
+            if !entries.is_sorted_by(|(_, a), (_, b)| a.last_offset < b.last_offset) {
+                report.problem("the entries do not rise");
+            }
+            indexes.aborted = entries.into_iter().map(|(_, entry)| entry).collect();
         }
         Ok(indexes)
     }
@@ -276,16 +283,49 @@ impl Indexes {
                 ));
             }
         }
-        while let Some(entry) = self.aborted.get(self.next_aborted).copied() {
-            if entry.last_offset > last {
+    }
+
+    /// Compares what the entries say of this batch with it, if it is part of a transaction.
+    fn pass_transaction<W: Write>(
+        &mut self,
+        batch: &RecordBatch<'_>,
+        log: &mut LogState,
+        report: &mut Report<W>,
+    ) {
+        let (base, producer) = (batch.base_offset(), batch.producer_id());
+        let end = control_type(batch);
+        let is_abort = end == Some(ControlType::Abort);
+        let mut entry = None;
+        while let Some(next) = self.aborted.get(self.next_aborted).copied() {
+            if next.last_offset > batch.last_offset() {
                 break;
             }
             self.next_aborted += 1;
-            let is_marker = batch.is_control() && batch.producer_id() == entry.producer_id;
-            if entry.last_offset < base || !is_marker {
-                let offset = entry.last_offset;
+            if next.last_offset == base && is_abort && producer == next.producer_id {
+                entry = Some(next);
+            } else {
+                let offset = next.last_offset;
                 report.problem(format!(".txnindex: no marker at offset {offset}"));
             }
+        }
+        if !batch.is_control() && batch.is_transactional() && batch.record_count() > 0 {
+            log.open.entry(producer).or_insert(base);
+        }
+        if !is_abort && end != Some(ControlType::Commit) {
+            return;
+        }
+        let Some(first) = log.open.remove(&producer).filter(|_| is_abort) else { return };
+        match entry {
+            Some(entry) if entry.first_offset <= first => {}
+            Some(entry) => report.problem(format!(
+                ".txnindex: the transaction that ends at offset {base} begins at {first}, not {}",
+                entry.first_offset
+            )),
+            // What a killed process has not written yet, the next start writes.
+            None if !log.is_clean => {}
+            None => report.problem(format!(
+                ".txnindex: no entry of the transaction from offset {first} that was aborted at {base}"
+            )),
         }
     }
 
@@ -311,6 +351,14 @@ impl Indexes {
             report.problem(format!(".txnindex: offset {offset}: the log does not reach it"));
         }
     }
+}
+
+/// What a control batch says.
+fn control_type(batch: &RecordBatch<'_>) -> Option<ControlType> {
+    if !batch.is_control() {
+        return None;
+    }
+    ControlType::from_key(batch.records().next()?.ok()?.key?)
 }
 
 fn wrong_offset<W: Write>(entry: &IndexEntry, what: &str, report: &mut Report<W>) {

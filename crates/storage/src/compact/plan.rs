@@ -56,9 +56,7 @@ impl State {
     /// The segments that are finished, committed and below the first open transaction, from the
     /// start on; and whether there are finished ones behind them.
     fn settled_sources(&self) -> (Vec<Source>, bool) {
-        let high_watermark = self.high_watermark();
-        let open = self.producers.first_open_transaction();
-        let limit = open.map_or(high_watermark, |start| start.min(high_watermark));
+        let limit = self.last_stable_offset();
         let mut sources = Vec::new();
         for pair in self.segments.windows(2) {
             // Damage stays where it is found: what lies behind it waits for what becomes of it.

@@ -2,7 +2,7 @@
 //! any step either the old ones or the new one is there, as Apache Kafka does it:
 //!
 //! ```text
-//!   1. write and sync   B.log.cleaned  B.index.cleaned  B.timeindex.cleaned
+//!   1. write and sync   B.log.cleaned  B.index.cleaned  B.timeindex.cleaned  B.txnindex.cleaned
 //!   2. rename, the log last, to        B.log.swap ...                 sync the directory
 //!   --- from here on the new segment holds ---
 //!   3. in memory: readers go to the new segment; those that have an old file go on with it
@@ -18,10 +18,13 @@ use std::{path::Path, rc::Rc};
 use model::Offset;
 use runtime::{Errno, File, OpenOptions, Runtime};
 
-use super::{BATCH_BYTES_MAX, Interrupted, plan::Source, writer::CleanedWriter};
+use super::{
+    BATCH_BYTES_MAX, Interrupted,
+    plan::Source,
+    writer::{Cleaned, CleanedWriter},
+};
 use crate::{
     Error, Log,
-    index::Indexes,
     log::{State, Status},
     scan::{Scanned, Scanner},
     segment::{Phase, Segment, offset_of_name, segment_path},
@@ -50,8 +53,8 @@ impl Log {
             return Err(Interrupted::NotWanted);
         }
         let base = writer.base;
-        let indexes = writer.close().await;
-        let outcome = self.swap_files(group, base, size, indexes).await;
+        let cleaned = writer.close().await;
+        let outcome = self.swap_files(group, base, size, cleaned).await;
         self.0.state.borrow_mut().release(group);
         self.0.progress.notify_all();
         outcome?;
@@ -63,7 +66,7 @@ impl Log {
         group: &[Source],
         base: Offset,
         size: u64,
-        indexes: Indexes,
+        cleaned: Cleaned,
     ) -> Result<(), Error> {
         let directory = self.0.directory.borrow().clone();
         let runtime = self.runtime();
@@ -73,7 +76,7 @@ impl Log {
         let file = File::open(runtime, &path, OpenOptions::READ).await.map_err(Error::io(&path))?;
         let freed = {
             let mut state = self.0.state.borrow_mut();
-            state.replace(group, base, (size, file, indexes))
+            state.replace(group, base, (size, file, cleaned))
         };
         self.0.storage.forget_chunks(freed);
         for source in group {
@@ -113,8 +116,8 @@ impl State {
     }
 
     /// Puts the new segment in the place of the old ones. Gives the memory that their tails had.
-    fn replace(&mut self, group: &[Source], base: Offset, cleaned: (u64, File, Indexes)) -> usize {
-        let (size, file, indexes) = cleaned;
+    fn replace(&mut self, group: &[Source], base: Offset, cleaned: (u64, File, Cleaned)) -> usize {
+        let (size, file, Cleaned { indexes, transactions }) = cleaned;
         let first = self
             .segments
             .binary_search_by_key(&base, |segment| segment.base_offset)
@@ -132,6 +135,7 @@ impl State {
         segment.first_timestamp = old.iter().find_map(|segment| segment.first_timestamp);
         segment.file = Some(Rc::new(file));
         segment.indexes = Some(Rc::new(indexes));
+        segment.transactions = transactions;
         self.segments.insert(first, segment);
         self.compaction.swaps += 1;
         old.iter().map(|segment| segment.tail.chunk_bytes()).sum()

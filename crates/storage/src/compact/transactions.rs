@@ -7,11 +7,13 @@ use model::{
     record_batch::{ControlType, RecordBatch},
 };
 
+use crate::transactions::{AbortedTransaction, control_type};
+
 /// The aborted transactions of a stretch of the log.
 #[derive(Default)]
 pub(super) struct AbortedTransactions {
-    /// Of each producer: the first offset and the marker's.
-    ranges: BTreeMap<ProducerId, Vec<(Offset, Offset)>>,
+    /// Of each producer.
+    ranges: BTreeMap<ProducerId, Vec<AbortedTransaction>>,
     /// Where the transactions that have no marker yet start.
     open: BTreeMap<ProducerId, Offset>,
     /// Those of them that began in the part that is to be compacted, once that was seen.
@@ -21,16 +23,22 @@ pub(super) struct AbortedTransactions {
 impl AbortedTransactions {
     /// Notes a batch; they come in the log's order.
     pub(super) fn note(&mut self, batch: &RecordBatch<'_>) {
-        let producer = batch.producer_id();
+        let producer_id = batch.producer_id();
         if batch.is_control() {
-            let start = self.open.remove(&producer);
-            self.awaited.remove(&producer);
-            if let (Some(start), Some(ControlType::Abort)) = (start, control_type(batch)) {
-                let ranges = self.ranges.entry(producer).or_default();
-                ranges.push((start, batch.base_offset()));
+            let start = self.open.remove(&producer_id);
+            self.awaited.remove(&producer_id);
+            if let (Some(first_offset), Some(ControlType::Abort)) = (start, control_type(batch)) {
+                let last_offset = batch.base_offset();
+                let first_open = self.open.values().copied().min();
+                self.ranges.entry(producer_id).or_default().push(AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                    last_offset,
+                    last_stable_offset: first_open.unwrap_or_else(|| last_offset.next()),
+                });
             }
         } else if batch.is_transactional() {
-            self.open.entry(producer).or_insert_with(|| batch.base_offset());
+            self.open.entry(producer_id).or_insert_with(|| batch.base_offset());
         }
     }
 
@@ -51,8 +59,16 @@ impl AbortedTransactions {
         }
         let Some(ranges) = self.ranges.get(&batch.producer_id()) else { return false };
         let offset = batch.base_offset();
-        let after = ranges.partition_point(|(start, _)| *start <= offset);
-        after.checked_sub(1).is_some_and(|index| offset < ranges[index].1)
+        let after = ranges.partition_point(|one| one.first_offset <= offset);
+        after.checked_sub(1).is_some_and(|index| offset < ranges[index].last_offset)
+    }
+
+    /// The one that a marker ends.
+    pub(super) fn ended_by(&self, marker: &RecordBatch<'_>) -> Option<&AbortedTransaction> {
+        let ranges = self.ranges.get(&marker.producer_id())?;
+        let offset = marker.base_offset();
+        let index = ranges.binary_search_by_key(&offset, |one| one.last_offset).ok()?;
+        Some(&ranges[index])
     }
 }
 
@@ -108,8 +124,4 @@ impl Passage {
             Judgement::Marker
         }
     }
-}
-
-fn control_type(batch: &RecordBatch<'_>) -> Option<ControlType> {
-    ControlType::from_key(batch.records().next()?.ok()?.key?)
 }

@@ -13,6 +13,7 @@ use crate::{
     index::{IndexedBatch, Indexes},
     segment::segment_path,
     tail::{BLOCK_BYTES, length_of, position_of},
+    transactions::{self, AbortedTransaction, TransactionStep, Transactions},
 };
 
 /// One write: what a disk takes in about a millisecond.
@@ -25,7 +26,7 @@ const CLEANED_OPTIONS: OpenOptions =
     OpenOptions { create: Create::Truncate, access: Access::ReadWrite, cache: Cache::Direct };
 
 /// The files of a segment that compaction writes, by their suffix.
-pub(super) const SUFFIXES: [&str; 3] = ["index", "timeindex", "log"];
+pub(super) const SUFFIXES: [&str; 4] = ["index", "timeindex", "txnindex", "log"];
 
 /// See the module.
 pub(super) struct CleanedWriter {
@@ -37,7 +38,16 @@ pub(super) struct CleanedWriter {
     position: u64,
     unsynced: u64,
     pub(super) indexes: Indexes,
+    pub(super) transactions: Transactions,
+    /// For the `.txnindex`: a transaction stays in it as long as its marker has to.
+    aborted: Vec<AbortedTransaction>,
     interval_bytes: u64,
+}
+
+/// A segment as it was written.
+pub(super) struct Cleaned {
+    pub(super) indexes: Indexes,
+    pub(super) transactions: Transactions,
 }
 
 impl CleanedWriter {
@@ -55,8 +65,15 @@ impl CleanedWriter {
             position: 0,
             unsynced: 0,
             indexes: Indexes::new(base),
+            transactions: Transactions::starting_at(0, base),
+            aborted: Vec::new(),
             interval_bytes,
         })
+    }
+
+    /// The next batch is the marker of an aborted transaction.
+    pub(super) fn add_aborted(&mut self, transaction: AbortedTransaction) {
+        self.aborted.push(transaction);
     }
 
     /// The bytes so far.
@@ -75,6 +92,9 @@ impl CleanedWriter {
         let (last_offset, max_timestamp) = (batch.last_offset(), batch.max_timestamp());
         let entry = IndexedBatch { last_offset, max_timestamp, position, size };
         self.indexes.add(&entry, self.interval_bytes);
+        if let Some(step) = TransactionStep::of(batch) {
+            self.transactions.note(batch.producer_id(), batch.base_offset(), step, None);
+        }
         let mut rest = batch.bytes();
         while !rest.is_empty() {
             let room = WRITE_BYTES - self.buffer.len();
@@ -123,6 +143,11 @@ impl CleanedWriter {
         self.indexes.finish();
         self.write_small("index", self.indexes.offset_file()).await?;
         self.write_small("timeindex", self.indexes.time_file()).await?;
+        if !self.aborted.is_empty() {
+            self.write_small("txnindex", transactions::file_of(&self.aborted)).await?;
+        }
+        // It has its final form.
+        self.transactions.all_written();
         Ok(size)
     }
 
@@ -148,9 +173,9 @@ impl CleanedWriter {
     }
 
     /// Gives up the file, which is then opened by its name.
-    pub(super) async fn close(self) -> Indexes {
+    pub(super) async fn close(self) -> Cleaned {
         self.file.close().await;
-        self.indexes
+        Cleaned { indexes: self.indexes, transactions: self.transactions }
     }
 }
 

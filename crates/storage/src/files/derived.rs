@@ -1,7 +1,7 @@
 //! The files beside a segment's, and those of the directory, entry by entry and as they are: what
 //! makes no sense is for the caller to tell.
 
-use model::{LeaderEpoch, Offset, PartitionId, ProducerId, TimestampMs, TopicId};
+use model::{LeaderEpoch, Offset, PartitionId, TimestampMs, TopicId};
 
 use crate::{
     ProducerStatus,
@@ -11,10 +11,6 @@ use crate::{
     producers::Producers,
     recovery::parse_partition_name,
 };
-
-/// The size of an entry of `.txnindex`: version i16, producer id, first offset, last offset, last
-/// stable offset.
-const TRANSACTION_ENTRY_BYTES: usize = 2 + 4 * 8;
 
 /// An entry of `.index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,21 +28,6 @@ pub struct TimeEntry {
     pub timestamp: TimestampMs,
     /// Whose it is.
     pub offset: Offset,
-}
-
-/// An entry of `.txnindex`: a transaction that was aborted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AbortedTransaction {
-    /// 0.
-    pub version: i16,
-    /// Whose it was.
-    pub producer_id: ProducerId,
-    /// Its first record.
-    pub first_offset: Offset,
-    /// Its marker.
-    pub last_offset: Offset,
-    /// The last stable offset behind it.
-    pub last_stable_offset: Offset,
 }
 
 /// The entries of an `.index` up to its zeros, and how many bytes are left that are no entry.
@@ -71,25 +52,6 @@ pub fn time_entries(base: Offset, file: &[u8]) -> (Vec<TimeEntry>, usize) {
         TimeEntry { timestamp: entry.timestamp, offset: base.plus(i64::from(entry.delta)) }
     });
     (entries.collect(), rest.len() + tail)
-}
-
-/// The entries of a `.txnindex`, and how many bytes are left that are no entry.
-#[must_use]
-pub fn transaction_entries(file: &[u8]) -> (Vec<AbortedTransaction>, usize) {
-    let (entries, rest) = file.as_chunks::<TRANSACTION_ENTRY_BYTES>();
-    let entries = entries.iter().map(|bytes| {
-        let [v0, v1, numbers @ ..] = bytes;
-        let (numbers, _) = numbers.as_chunks::<8>();
-        let number = |index: usize| i64::from_be_bytes(numbers[index]);
-        AbortedTransaction {
-            version: i16::from_be_bytes([*v0, *v1]),
-            producer_id: ProducerId(number(0)),
-            first_offset: Offset(number(1)),
-            last_offset: Offset(number(2)),
-            last_stable_offset: Offset(number(3)),
-        }
-    });
-    (entries.collect(), rest.len())
 }
 
 /// A file without the zeros that it was allocated with, in whole entries; and how many bytes of

@@ -1,7 +1,7 @@
 //! Random histories with crashes, compared with what was appended; and one history that is cut at
 //! every single step of a round.
 
-use super::*;
+use super::{super::transactions::committed_batches, *};
 use crate::{
     WaitError,
     testing::{Chance, SharedDisk},
@@ -127,6 +127,12 @@ async fn check(log: &Log, world: &Shared) {
     let (cleaned_to, end) = (log.cleaned_to().0, log.high_watermark().0);
     let data = data_of(log).await;
     world.borrow_mut().check(&data, cleaned_to, end);
+    for bytes in committed_batches(log, Offset::ZERO, &mut Chance::new(1)).await {
+        for (offset, seen) in records_of(&RecordBatch::first(&bytes).unwrap(), Offset::ZERO) {
+            let is_aborted = world.borrow().records[&offset].is_aborted;
+            assert!(!is_aborted, "{offset} was aborted: {seen:?}");
+        }
+    }
 }
 
 async fn life(runtime: Runtime, world: Shared, seed: u64) {

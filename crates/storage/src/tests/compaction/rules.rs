@@ -1,7 +1,7 @@
 //! What is dropped when: keys, tombstones, markers, producers, settings.
 
 use super::*;
-use crate::{AppendError, testing::SharedDisk};
+use crate::{AbortedTransaction, AppendError, files::transaction_entries, testing::SharedDisk};
 
 fn run<F: Future<Output = ()> + 'static>(act: impl FnOnce(Runtime, SharedDisk) -> F) {
     let disk = SharedDisk::new(1);
@@ -122,6 +122,16 @@ fn aborted_records_go_and_markers_stay_as_long_as_they_mean_something() {
         };
         log.compact().await.unwrap().unwrap();
         assert_eq!(offsets().await, [(0, false), (2, false), (3, true), (4, true), (5, true)]);
+        // As in Apache Kafka: while the marker belongs to something that the round came upon.
+        let index = "/data/topic-0/00000000000000000000.txnindex";
+        let (entries, _) = transaction_entries(&disk.content(index).unwrap());
+        let entry = AbortedTransaction {
+            producer_id: aborts,
+            first_offset: Offset(1),
+            last_offset: Offset(3),
+            last_stable_offset: Offset(2),
+        };
+        assert_eq!(entries, [(0, entry)]);
         // The abort has nothing left to end: from this round on its time counts.
         for _ in 0..2 {
             log.append(&keyed(&[(b"x", Some(b"x"))], PLAIN), &options(NOW)).unwrap();
@@ -130,6 +140,7 @@ fn aborted_records_go_and_markers_stay_as_long_as_they_mean_something() {
             pass_time(&disk, 6000);
         }
         let found = offsets().await;
+        assert!(!disk.names("/data/topic-0").iter().any(|name| name.ends_with(".txnindex")));
         assert!(!found.contains(&(3, true)), "{found:?}");
         assert!(found.contains(&(4, true)), "its transaction is there: {found:?}");
         assert!(!found.contains(&(end.0, true)), "nothing belongs to it: {found:?}");
