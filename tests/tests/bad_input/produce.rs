@@ -1,17 +1,29 @@
 //! Batches that lie: Kafka's error codes, and the log as it was.
 
-use std::env;
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
 
 use model::record_batch::{BatchOptions, NewRecord, RecordBatchBuilder, attribute, position};
 use tests::{
-    broker_process::BrokerProcess,
-    raw_client::{RawClient, batch},
+    broker_process::{BrokerProcess, PATIENCE},
+    raw_client::{RawClient, batch, decoded, produce_request},
+};
+use wire::{
+    find_coordinator_request::FindCoordinatorRequest, produce_request::ProduceRequest,
+    produce_response::ProduceResponse,
 };
 
 use super::DRIVERS;
 
 const CORRUPT_MESSAGE: i16 = 2;
 const MESSAGE_TOO_LARGE: i16 = 10;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+/// Between two tries with a coordinator that is not there yet.
+const PAUSE: Duration = Duration::from_millis(100);
 const INVALID_RECORD: i16 = 87;
 
 /// A sound batch with `change` made to it, and the CRC that then belongs to it.
@@ -100,6 +112,11 @@ fn lies() -> Vec<Lie> {
             with(position::PRODUCER_ID, &[0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0xff, 0xff, 0xff, 0xff]),
             INVALID_RECORD,
         ),
+        (
+            "part of a transaction that has no id",
+            with(position::ATTRIBUTES, &[0, 0x10]),
+            TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ),
         ("too many bytes", batch(&[&vec![7; 1_100_000]]), MESSAGE_TOO_LARGE),
     ]
 }
@@ -144,5 +161,30 @@ fn check(lies: Vec<Lie>, client: &mut RawClient) {
         expected.push((offset, after));
     }
     assert_eq!(wrong, Vec::<String>::new());
+    check_unknown_transaction(client);
     assert_eq!(client.fetch_all("log"), expected);
+}
+
+/// A batch of a transaction that no coordinator knows.
+fn check_unknown_transaction(client: &mut RawClient) {
+    let bytes = changed(|bytes| {
+        put(bytes, position::ATTRIBUTES, &[0, 0x10]);
+        put(bytes, position::PRODUCER_ID, &[0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0]);
+    });
+    let mut request = produce_request("log", Some(&bytes));
+    request.transactional_id = Some("unknown");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Apache Kafka has a coordinator once somebody asks for one.
+        let coordinator =
+            FindCoordinatorRequest { key: "unknown", key_type: 1, ..Default::default() };
+        let _place = client.ask(1, &coordinator);
+        let answer = client.ask(9, &request);
+        let response: ProduceResponse<'_> = decoded::<ProduceRequest<'_>, _>(&answer, 9);
+        match response.responses[0].partition_responses[0].error_code {
+            INVALID_PRODUCER_ID_MAPPING => return,
+            NOT_ENOUGH_REPLICAS if Instant::now() < deadline => thread::sleep(PAUSE),
+            code => panic!("error {code}"),
+        }
+    }
 }

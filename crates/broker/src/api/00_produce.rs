@@ -105,6 +105,7 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
         -1 => Some(Acks::All),
         _ => None,
     };
+    let refusal = has_transactions(&request).then(|| transaction_refusal(&request));
     let mut shares: SmallVec<[(ShardIndex, Vec<Share>); 2]> = SmallVec::new();
     let mut places = Vec::new();
     {
@@ -122,13 +123,12 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                     owner.ok_or(ErrorCode::UnknownTopicOrPartition).map(|owner| (topic.id, owner))
                 });
                 let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
-                let place = match (owner, acks, records, request.transactional_id) {
-                    (_, None, _, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
-                    // Transactions are a later step: nothing hands out transactional ids yet.
-                    (_, _, _, Some(_)) => Place::Refused(ErrorCode::InvalidTxnState),
-                    (Err(error), _, _, _) => Place::Refused(error),
-                    (_, _, None, _) => Place::Refused(ErrorCode::InvalidRecord),
-                    (Ok((topic, owner)), Some(_), Some(records), None) => {
+                let place = match (owner, acks, records) {
+                    (_, None, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
+                    _ if let Some(error) = refusal => Place::Refused(error),
+                    (Err(error), _, _) => Place::Refused(error),
+                    (_, _, None) => Place::Refused(ErrorCode::InvalidRecord),
+                    (Ok((topic, owner)), Some(_), Some(records)) => {
                         let records = wire::subslice(frame, records);
                         add_share(&mut shares, owner, Share { topic, partition, records })
                     }
@@ -144,6 +144,23 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
         answering.push((owner, shard.call(owner, call).await));
     }
     Ok(Dispatched { frame: frame.clone(), acks, shards: answering, places })
+}
+
+/// True if a batch of the request is part of a transaction.
+fn has_transactions(request: &ProduceRequest<'_>) -> bool {
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    partitions
+        .filter_map(|data| data.records.as_ref()?.as_borrowed())
+        .any(|records| RecordBatch::first(records).is_ok_and(|batch| batch.is_transactional()))
+}
+
+/// Why such a request is refused, as a whole: there is no coordinator that knows its transactional
+/// id, and Apache Kafka asks it.
+fn transaction_refusal(request: &ProduceRequest<'_>) -> ErrorCode {
+    match request.transactional_id {
+        None => ErrorCode::TransactionalIdAuthorizationFailed,
+        Some(_) => ErrorCode::InvalidProducerIdMapping,
+    }
 }
 
 fn add_share(

@@ -11,18 +11,20 @@ use bytes::Bytes;
 use model::{ErrorCode, Offset, PartitionId, TopicId};
 use runtime::{Instant, ShardIndex};
 use smallvec::SmallVec;
-use storage::{FirstBatch, Log};
+use storage::{AbortedTransaction, CommittedRead, FirstBatch, Log};
 use wire::{
     Records,
     fetch_request::FetchRequest,
     fetch_response::{
-        EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData,
+        self, EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+        PartitionData,
     },
 };
 
 use super::{
     Answer, Request,
     fetch_session::{Plan, Wanted},
+    isolation::Isolation,
 };
 use crate::{error_map, peers::Call, shard::Shard};
 
@@ -48,11 +50,15 @@ struct Share {
 struct Fetched {
     error: ErrorCode,
     high_watermark: i64,
+    last_stable: i64,
     log_start: i64,
     leader_epoch: i32,
     diverging: Option<(i32, i64)>,
     slices: Vec<Bytes>,
     bytes: usize,
+    /// The producer and the first offset of transactions that were aborted; for consumers of
+    /// committed records alone.
+    aborted: Option<Vec<(i64, i64)>>,
 }
 
 impl Fetched {
@@ -60,11 +66,13 @@ impl Fetched {
         Fetched {
             error,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
             leader_epoch: -1,
             diverging: None,
             slices: Vec::new(),
             bytes: 0,
+            aborted: None,
         }
     }
 }
@@ -72,6 +80,13 @@ impl Fetched {
 pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let body: FetchRequest<'_> = request.decode()?;
     let shard = request.shard;
+    let isolation = match Isolation::of(body.isolation_level) {
+        Ok(isolation) => isolation,
+        Err(error) => {
+            return request
+                .respond(&FetchResponse { error_code: error.code(), ..Default::default() });
+        }
+    };
     let by_id = request.head.version >= TOPIC_ID_FROM_VERSION;
     let new_id = i32::try_from(shard.runtime.random() >> 33).expect("31 bits").max(1);
     let plan = {
@@ -86,7 +101,7 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
                 .respond(&FetchResponse { error_code: error.code(), ..Default::default() });
         }
     };
-    let limits = Limits::of(shard, &body);
+    let limits = Limits::of(shard, &body, isolation);
     let fetched = fetch_or_wait(shard, &wanted, by_id, &limits).await;
     let included: Vec<usize> = (0..wanted.len())
         .filter(|index| !is_incremental || has_news(&wanted[*index], &fetched[*index]))
@@ -125,10 +140,11 @@ struct Limits {
     bytes_min: usize,
     bytes_max: usize,
     deadline: Instant,
+    isolation: Isolation,
 }
 
 impl Limits {
-    fn of(shard: &Shard, request: &FetchRequest<'_>) -> Limits {
+    fn of(shard: &Shard, request: &FetchRequest<'_>, isolation: Isolation) -> Limits {
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let bytes_max = size(request.max_bytes).min(shard.config.fetch_max_bytes);
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -136,6 +152,7 @@ impl Limits {
             bytes_min: size(request.min_bytes).min(bytes_max),
             bytes_max,
             deadline: shard.runtime.now() + wait,
+            isolation,
         }
     }
 }
@@ -157,7 +174,7 @@ async fn fetch_or_wait(
         if bytes >= limits.bytes_min || failed || diverged || late || wanted.is_empty() {
             return fetched;
         }
-        wait_for_growth(shard, &owners, &fetched, limits.deadline).await;
+        wait_for_growth(shard, &owners, &fetched, limits).await;
     }
 }
 
@@ -213,6 +230,7 @@ async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limit
         let call = FetchShares {
             shares: shares.iter().map(|(_, share)| share.clone()).collect(),
             bytes_max: limits.bytes_max,
+            isolation: limits.isolation,
         };
         answering.push(shard.call(*owner, call).await);
     }
@@ -232,28 +250,30 @@ async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limit
         if total > 0 && total + one.bytes > limits.bytes_max {
             one.slices.clear();
             one.bytes = 0;
+            one.aborted.as_mut().map(Vec::clear);
         }
         total += one.bytes;
     }
     fetched
 }
 
-async fn wait_for_growth(
-    shard: &Rc<Shard>,
-    owners: &Owners,
-    fetched: &[Fetched],
-    deadline: Instant,
-) {
-    let until = deadline.min(shard.runtime.now() + WATCH_MAX);
+async fn wait_for_growth(shard: &Rc<Shard>, owners: &Owners, fetched: &[Fetched], limits: &Limits) {
+    let until = limits.deadline.min(shard.runtime.now() + WATCH_MAX);
+    let isolation = limits.isolation;
     let mut watching = Vec::new();
     for (owner, shares) in &owners.shares {
         let watched = shares
             .iter()
             .map(|(index, share)| {
-                (share.topic, share.partition, Offset(fetched[*index].high_watermark))
+                let seen = match isolation {
+                    Isolation::ReadUncommitted => fetched[*index].high_watermark,
+                    Isolation::ReadCommitted => fetched[*index].last_stable,
+                };
+                (share.topic, share.partition, Offset(seen))
             })
             .collect();
-        watching.push(Box::pin(shard.call(*owner, WatchGrowth { watched, until }).await.answer()));
+        let watch = WatchGrowth { watched, isolation, until };
+        watching.push(Box::pin(shard.call(*owner, watch).await.answer()));
     }
     if watching.is_empty() {
         shard.runtime.sleep_until(until).await;
@@ -269,6 +289,7 @@ async fn wait_for_growth(
 struct FetchShares {
     shares: Vec<Share>,
     bytes_max: usize,
+    isolation: Isolation,
 }
 
 impl Call for FetchShares {
@@ -283,7 +304,8 @@ impl Call for FetchShares {
                 let room = self.bytes_max.saturating_sub(total);
                 // The first batch goes out whatever its size, later ones only where they fit.
                 let first = if total == 0 { FirstBatch::Whole } else { FirstBatch::WithinLimit };
-                let one = read(&shard, share, room.min(share.max_bytes), first).await;
+                let bytes_max = room.min(share.max_bytes);
+                let one = read(&shard, share, bytes_max, first, self.isolation).await;
                 total += one.bytes;
                 fetched.push(one);
             }
@@ -292,7 +314,13 @@ impl Call for FetchShares {
     }
 }
 
-async fn read(shard: &Rc<Shard>, share: &Share, bytes_max: usize, first: FirstBatch) -> Fetched {
+async fn read(
+    shard: &Rc<Shard>,
+    share: &Share,
+    bytes_max: usize,
+    first: FirstBatch,
+    isolation: Isolation,
+) -> Fetched {
     let Some(partition) = shard.partition(share.topic, share.partition) else {
         return Fetched::refused(ErrorCode::NotLeaderOrFollower);
     };
@@ -304,20 +332,26 @@ async fn read(shard: &Rc<Shard>, share: &Share, bytes_max: usize, first: FirstBa
     let mut fetched = Fetched {
         error: ErrorCode::None,
         high_watermark: log.high_watermark().0,
+        last_stable: log.last_stable_offset().0,
         log_start: log.log_start_offset().0,
         leader_epoch: leader_epoch.0,
         diverging: None,
         slices: Vec::new(),
         bytes: 0,
+        aborted: None,
     };
     if let Some(diverging) = diverging(log, share) {
         fetched.diverging = Some(diverging);
         return fetched;
     }
-    match log.read(Offset(share.offset), bytes_max, first, log.high_watermark()).await {
-        Ok(read) => {
+    match isolation.read(log, Offset(share.offset), bytes_max, first).await {
+        Ok(CommittedRead { read, aborted }) => {
             fetched.bytes = read.size;
             fetched.slices = read.batches;
+            if isolation == Isolation::ReadCommitted {
+                let pair = |one: &AbortedTransaction| (one.producer_id.0, one.first_offset.0);
+                fetched.aborted = Some(aborted.iter().map(pair).collect());
+            }
         }
         Err(error) => {
             tracing::debug!(partition = %partition.name(), offset = share.offset, %error, "read");
@@ -341,6 +375,7 @@ fn diverging(log: &Log, share: &Share) -> Option<(i32, i64)> {
 
 struct WatchGrowth {
     watched: Vec<(TopicId, PartitionId, Offset)>,
+    isolation: Isolation,
     until: Instant,
 }
 
@@ -357,9 +392,9 @@ impl Call for WatchGrowth {
             })
             .collect();
         let gone = watched.len() < self.watched.len();
-        let runtime = shard.runtime.clone();
+        let (runtime, isolation) = (shard.runtime.clone(), self.isolation);
         async move {
-            if gone || watched.iter().any(|(log, seen)| log.high_watermark() != *seen) {
+            if gone || watched.iter().any(|(log, seen)| isolation.end_of(log) != *seen) {
                 return;
             }
             let mut listening: Vec<_> =
@@ -413,7 +448,7 @@ fn partition_data<'a>(
         partition_index,
         error_code: data.error.code(),
         high_watermark: data.high_watermark,
-        last_stable_offset: data.high_watermark,
+        last_stable_offset: data.last_stable,
         log_start_offset: data.log_start,
         diverging_epoch: data.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
             EpochEndOffset { epoch, end_offset: end }
@@ -423,7 +458,15 @@ fn partition_data<'a>(
         } else {
             LeaderIdAndEpoch::default()
         },
-        aborted_transactions: None,
+        aborted_transactions: data.aborted.as_ref().map(|aborted| {
+            let told = aborted.iter().map(|(producer_id, first_offset)| {
+                fetch_response::AbortedTransaction {
+                    producer_id: *producer_id,
+                    first_offset: *first_offset,
+                }
+            });
+            told.collect()
+        }),
         preferred_read_replica: -1,
         records: Some(Records::Slices(data.slices.clone())),
         ..Default::default()

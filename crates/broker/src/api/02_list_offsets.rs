@@ -4,6 +4,7 @@ use std::{future::Future, rc::Rc};
 
 use model::{ErrorCode, LeaderEpoch, PartitionId, TimestampMs, TopicId};
 use runtime::ShardIndex;
+use storage::TimestampOffset;
 use wire::{
     list_offsets_request::ListOffsetsRequest,
     list_offsets_response::{
@@ -11,7 +12,7 @@ use wire::{
     },
 };
 
-use super::{Answer, Request};
+use super::{Answer, Request, isolation::Isolation};
 use crate::{error_map, peers::Call, shard::Shard};
 
 /// Special timestamps: the end, the start, the record of the largest timestamp, the start of what
@@ -43,6 +44,7 @@ struct Share {
     partition: PartitionId,
     timestamp: i64,
     leader_epoch: i32,
+    isolation: Isolation,
 }
 
 #[derive(Clone, Copy)]
@@ -62,6 +64,7 @@ impl Listed {
 pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let body: ListOffsetsRequest<'_> = request.decode()?;
     let shard = request.shard;
+    let isolation = Isolation::of(body.isolation_level);
     let mut topics = Vec::new();
     for topic in &body.topics {
         let id = shard.image.borrow().topic_by_name(topic.name).map(|topic| topic.id);
@@ -69,17 +72,19 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         for partition in &topic.partitions {
             let index = PartitionId(partition.partition_index);
             let owner = id.and_then(|id| Some((id, shard.owner_of(id, index)?)));
-            let listed = match owner {
+            let listed = match (owner, isolation) {
                 _ if !knows(partition.timestamp, request.head.version) => {
                     Listed::refused(ErrorCode::UnsupportedVersion)
                 }
-                None => Listed::refused(ErrorCode::UnknownTopicOrPartition),
-                Some((topic, owner)) => {
+                (_, Err(error)) => Listed::refused(error),
+                (None, _) => Listed::refused(ErrorCode::UnknownTopicOrPartition),
+                (Some((topic, owner)), Ok(isolation)) => {
                     let share = Share {
                         topic,
                         partition: index,
                         timestamp: partition.timestamp,
                         leader_epoch: partition.current_leader_epoch,
+                        isolation,
                     };
                     list(shard, owner, share).await
                 }
@@ -122,7 +127,7 @@ impl Call for Share {
                 leader_epoch,
             };
             match self.timestamp {
-                LATEST => at(log.high_watermark().0, -1, epoch.0),
+                LATEST => at(self.isolation.end_of(log).0, -1, epoch.0),
                 EARLIEST | EARLIEST_LOCAL => {
                     let start = log.log_start_offset();
                     at(start.0, -1, known_or(log.leader_epoch_at(start), epoch))
@@ -134,7 +139,9 @@ impl Call for Share {
                     } else {
                         log.offset_for_timestamp(TimestampMs(other)).await
                     };
-                    match found {
+                    let is_seen =
+                        |found: &TimestampOffset| found.offset < self.isolation.end_of(log);
+                    match found.map(|found| found.filter(is_seen)) {
                         Ok(Some(found)) => {
                             let epoch = known_or(found.leader_epoch, epoch);
                             at(found.offset.0, found.timestamp.0, epoch)

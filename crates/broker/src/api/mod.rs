@@ -25,6 +25,7 @@ mod heartbeat;
 mod incremental_alter_configs;
 #[path = "22_init_producer_id.rs"]
 mod init_producer_id;
+mod isolation;
 #[path = "11_join_group.rs"]
 mod join_group;
 #[path = "13_leave_group.rs"]
