@@ -48,16 +48,40 @@ pub enum ApiKey {
     DescribeConfigs = 32,
     /// AlterConfigs, key 33.
     AlterConfigs = 33,
+    /// AlterReplicaLogDirs, key 34.
+    AlterReplicaLogDirs = 34,
+    /// DescribeLogDirs, key 35.
+    DescribeLogDirs = 35,
     /// CreatePartitions, key 37.
     CreatePartitions = 37,
     /// DeleteGroups, key 42.
     DeleteGroups = 42,
+    /// ElectLeaders, key 43.
+    ElectLeaders = 43,
     /// IncrementalAlterConfigs, key 44.
     IncrementalAlterConfigs = 44,
+    /// AlterPartitionReassignments, key 45.
+    AlterPartitionReassignments = 45,
+    /// ListPartitionReassignments, key 46.
+    ListPartitionReassignments = 46,
     /// OffsetDelete, key 47.
     OffsetDelete = 47,
+    /// DescribeQuorum, key 55.
+    DescribeQuorum = 55,
+    /// UpdateFeatures, key 57.
+    UpdateFeatures = 57,
     /// DescribeCluster, key 60.
     DescribeCluster = 60,
+    /// UnregisterBroker, key 64.
+    UnregisterBroker = 64,
+    /// GetTelemetrySubscriptions, key 71.
+    GetTelemetrySubscriptions = 71,
+    /// PushTelemetry, key 72.
+    PushTelemetry = 72,
+    /// ListConfigResources, key 74.
+    ListConfigResources = 74,
+    /// DescribeTopicPartitions, key 75.
+    DescribeTopicPartitions = 75,
 }
 
 impl TryFrom<i16> for ApiKey {
@@ -85,11 +109,23 @@ impl TryFrom<i16> for ApiKey {
             23 => Ok(ApiKey::OffsetForLeaderEpoch),
             32 => Ok(ApiKey::DescribeConfigs),
             33 => Ok(ApiKey::AlterConfigs),
+            34 => Ok(ApiKey::AlterReplicaLogDirs),
+            35 => Ok(ApiKey::DescribeLogDirs),
             37 => Ok(ApiKey::CreatePartitions),
             42 => Ok(ApiKey::DeleteGroups),
+            43 => Ok(ApiKey::ElectLeaders),
             44 => Ok(ApiKey::IncrementalAlterConfigs),
+            45 => Ok(ApiKey::AlterPartitionReassignments),
+            46 => Ok(ApiKey::ListPartitionReassignments),
             47 => Ok(ApiKey::OffsetDelete),
+            55 => Ok(ApiKey::DescribeQuorum),
+            57 => Ok(ApiKey::UpdateFeatures),
             60 => Ok(ApiKey::DescribeCluster),
+            64 => Ok(ApiKey::UnregisterBroker),
+            71 => Ok(ApiKey::GetTelemetrySubscriptions),
+            72 => Ok(ApiKey::PushTelemetry),
+            74 => Ok(ApiKey::ListConfigResources),
+            75 => Ok(ApiKey::DescribeTopicPartitions),
             _ => Err(Error::UnknownApiKey(key)),
         }
     }
@@ -121,17 +157,29 @@ impl ApiKey {
             ApiKey::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
             ApiKey::DescribeConfigs => "DescribeConfigs",
             ApiKey::AlterConfigs => "AlterConfigs",
+            ApiKey::AlterReplicaLogDirs => "AlterReplicaLogDirs",
+            ApiKey::DescribeLogDirs => "DescribeLogDirs",
             ApiKey::CreatePartitions => "CreatePartitions",
             ApiKey::DeleteGroups => "DeleteGroups",
+            ApiKey::ElectLeaders => "ElectLeaders",
             ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
+            ApiKey::AlterPartitionReassignments => "AlterPartitionReassignments",
+            ApiKey::ListPartitionReassignments => "ListPartitionReassignments",
             ApiKey::OffsetDelete => "OffsetDelete",
+            ApiKey::DescribeQuorum => "DescribeQuorum",
+            ApiKey::UpdateFeatures => "UpdateFeatures",
             ApiKey::DescribeCluster => "DescribeCluster",
+            ApiKey::UnregisterBroker => "UnregisterBroker",
+            ApiKey::GetTelemetrySubscriptions => "GetTelemetrySubscriptions",
+            ApiKey::PushTelemetry => "PushTelemetry",
+            ApiKey::ListConfigResources => "ListConfigResources",
+            ApiKey::DescribeTopicPartitions => "DescribeTopicPartitions",
         }
     }
 }
 
 /// What the table knows of each API, by ascending key.
-pub const VERSIONS: &[ApiVersions; 26] = &[
+pub const VERSIONS: &[ApiVersions; 38] = &[
     ApiVersions {
         key: ApiKey::Produce,
         versions: Versions { min: 3, max: 13 },
@@ -259,6 +307,18 @@ pub const VERSIONS: &[ApiVersions; 26] = &[
         is_latest_unstable: false,
     },
     ApiVersions {
+        key: ApiKey::AlterReplicaLogDirs,
+        versions: Versions { min: 1, max: 2 },
+        flexible_from: 2,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::DescribeLogDirs,
+        versions: Versions { min: 1, max: 5 },
+        flexible_from: 2,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
         key: ApiKey::CreatePartitions,
         versions: Versions { min: 0, max: 3 },
         flexible_from: 2,
@@ -271,9 +331,27 @@ pub const VERSIONS: &[ApiVersions; 26] = &[
         is_latest_unstable: false,
     },
     ApiVersions {
+        key: ApiKey::ElectLeaders,
+        versions: Versions { min: 0, max: 2 },
+        flexible_from: 2,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
         key: ApiKey::IncrementalAlterConfigs,
         versions: Versions { min: 0, max: 1 },
         flexible_from: 1,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::AlterPartitionReassignments,
+        versions: Versions { min: 0, max: 1 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::ListPartitionReassignments,
+        versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
         is_latest_unstable: false,
     },
     ApiVersions {
@@ -283,8 +361,50 @@ pub const VERSIONS: &[ApiVersions; 26] = &[
         is_latest_unstable: false,
     },
     ApiVersions {
+        key: ApiKey::DescribeQuorum,
+        versions: Versions { min: 0, max: 2 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::UpdateFeatures,
+        versions: Versions { min: 0, max: 2 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
         key: ApiKey::DescribeCluster,
         versions: Versions { min: 0, max: 2 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::UnregisterBroker,
+        versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::GetTelemetrySubscriptions,
+        versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::PushTelemetry,
+        versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::ListConfigResources,
+        versions: Versions { min: 0, max: 1 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::DescribeTopicPartitions,
+        versions: Versions { min: 0, max: 0 },
         flexible_from: 0,
         is_latest_unstable: false,
     },

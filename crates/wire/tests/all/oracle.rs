@@ -60,8 +60,16 @@ const ORACLES: &[Oracle] = oracles! {
     DescribeConfigsRequest DescribeConfigsResponse AlterConfigsRequest AlterConfigsResponse
     IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse CreatePartitionsRequest
     CreatePartitionsResponse DeleteGroupsRequest DeleteGroupsResponse OffsetDeleteRequest
-    OffsetDeleteResponse DescribeClusterRequest DescribeClusterResponse RequestHeader
-    ResponseHeader ConsumerProtocolSubscription ConsumerProtocolAssignment EndTxnMarker
+    OffsetDeleteResponse DescribeClusterRequest DescribeClusterResponse
+    AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse DescribeLogDirsRequest
+    DescribeLogDirsResponse ElectLeadersRequest ElectLeadersResponse
+    AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse
+    ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse DescribeQuorumRequest
+    DescribeQuorumResponse UpdateFeaturesRequest UpdateFeaturesResponse UnregisterBrokerRequest
+    UnregisterBrokerResponse GetTelemetrySubscriptionsRequest GetTelemetrySubscriptionsResponse
+    PushTelemetryRequest PushTelemetryResponse ListConfigResourcesRequest
+    ListConfigResourcesResponse DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
+    RequestHeader ResponseHeader ConsumerProtocolSubscription ConsumerProtocolAssignment EndTxnMarker
     LeaderChangeMessage SnapshotHeaderRecord SnapshotFooterRecord KRaftVersionRecord VotersRecord
 };
 
@@ -76,6 +84,8 @@ const UNKNOWN_TO_THE_ORACLE: &[(&str, i16)] = &[
     ("InitProducerIdRequest", 6),
     ("DeleteGroupsRequest", 3),
     ("DeleteGroupsResponse", 3),
+    ("DescribeLogDirsRequest", 5),
+    ("DescribeLogDirsResponse", 5),
 ];
 
 #[test]
