@@ -12,9 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use cluster::MetadataImage;
 use coordinator::{
     Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, WriteError, WriteId,
-    coordinator::KnownTopic,
+    coordinator::{GroupDescription, GroupFilter, GroupListing, KnownTopic},
     offset_fetch::{FetchedGroup, GroupQuery},
 };
 use model::{
@@ -24,7 +25,7 @@ use model::{
 };
 use runtime::{
     Instant, ShardIndex, TaskQueue,
-    local::{Channel, Notify, Sender, oneshot},
+    local::{Channel, Notify, Oneshot, Sender, oneshot},
 };
 use storage::{AppendError, AppendOptions, AppendOrigin, FirstBatch, Log};
 use wire::{api::ApiKey, frame};
@@ -48,7 +49,7 @@ pub(crate) struct Groups {
 }
 
 /// The coordinator of one partition, with what it waits for and who waits for it.
-struct Hosted {
+pub(crate) struct Hosted {
     coordinator: RefCell<GroupCoordinator>,
     partition: Rc<Partition>,
     waiting: RefCell<BTreeMap<Token, Sender<Response>>>,
@@ -60,8 +61,14 @@ struct Hosted {
 }
 
 impl Groups {
-    fn find(&self, id: TopicPartition) -> Option<Rc<Hosted>> {
+    pub(crate) fn find(&self, id: TopicPartition) -> Option<Rc<Hosted>> {
         self.hosted.borrow().get(&id).cloned()
+    }
+
+    /// The groups of this shard that pass a filter.
+    pub(crate) fn list(&self, filter: &GroupFilter) -> Vec<GroupListing> {
+        let hosted = self.hosted.borrow();
+        hosted.values().flat_map(|one| one.coordinator.borrow().list_groups(filter)).collect()
     }
 
     /// A partition is no longer this shard's: whoever waits is sent away.
@@ -157,6 +164,15 @@ impl Shard {
         if group.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
+        self.require_offsets_topic().await?;
+        self.place_of_group(group)
+    }
+
+    /// Creates `__consumer_offsets` if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be created now.
+    pub(crate) async fn require_offsets_topic(self: &Rc<Self>) -> Result<(), ErrorCode> {
         if self.image.borrow().topic_by_name(CONSUMER_OFFSETS).is_none() {
             match self.create_topic_automatically(CONSUMER_OFFSETS).await {
                 Ok(()) | Err(cluster::Error::TopicExists(_)) => {}
@@ -166,6 +182,17 @@ impl Shard {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The partition that a group belongs to and its owner; any name is some partition's.
+    ///
+    /// # Errors
+    /// When `__consumer_offsets` is not there.
+    pub(crate) fn place_of_group(
+        &self,
+        group: &str,
+    ) -> Result<(TopicPartition, ShardIndex), ErrorCode> {
         let image = self.image.borrow();
         let topic =
             image.topic_by_name(CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
@@ -228,6 +255,34 @@ async fn load(coordinator: &mut GroupCoordinator, log: &Log) -> Result<(), Strin
 }
 
 impl Hosted {
+    /// A group with its members.
+    pub(crate) fn describe(&self, group: &str) -> GroupDescription {
+        self.coordinator.borrow().describe_group(group)
+    }
+
+    /// Lets the coordinator decide something that nobody asks for as a member.
+    pub(crate) fn ask(
+        &self,
+        shard: &Rc<Shard>,
+        decide: impl FnOnce(&mut GroupCoordinator, &Caller<'_>, Now) -> Actions,
+    ) -> Oneshot<Response> {
+        let (token, receiver) = self.expect_answer();
+        let caller =
+            Caller { token, version: 0, client_id: "", client_host: "", random: Uuid::ZERO };
+        let now = shard.now_of_groups();
+        let actions = decide(&mut self.coordinator.borrow_mut(), &caller, now);
+        self.carry_out(shard, actions);
+        receiver
+    }
+
+    fn expect_answer(&self) -> (Token, Oneshot<Response>) {
+        let (sender, receiver) = oneshot();
+        let token = Token(self.next_token.get());
+        self.next_token.set(token.0 + 1);
+        self.waiting.borrow_mut().insert(token, sender);
+        (token, receiver)
+    }
+
     /// Appends what was decided and answers who is to be answered.
     fn carry_out(&self, shard: &Rc<Shard>, mut actions: Actions) {
         for write in std::mem::take(&mut actions.writes) {
@@ -336,10 +391,7 @@ impl Call for GroupRequest {
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let answer =
             shard.groups.find(self.partition).ok_or(ErrorCode::NotCoordinator).and_then(|hosted| {
-                let (sender, receiver) = oneshot();
-                let token = Token(hosted.next_token.get());
-                hosted.next_token.set(token.0 + 1);
-                hosted.waiting.borrow_mut().insert(token, sender);
+                let (token, receiver) = hosted.expect_answer();
                 match self.decide(shard, &hosted, token) {
                     Ok(actions) => {
                         hosted.carry_out(shard, actions);
@@ -381,34 +433,34 @@ impl GroupRequest {
                 &frame::decode_body(body, head.version).map_err(malformed)?
             };
         }
+        let image = shard.image.borrow();
+        let resolve = |name: &str, id: TopicId| known_topic(&image, name, id);
         #[expect(clippy::wildcard_enum_match_arm, reason = "what is no group's is not sent here")]
         let actions = match head.key {
             ApiKey::JoinGroup => coordinator.join(&caller, decoded!(), now),
             ApiKey::SyncGroup => coordinator.sync(&caller, decoded!(), now),
             ApiKey::Heartbeat => coordinator.heartbeat(&caller, decoded!(), now),
             ApiKey::LeaveGroup => coordinator.leave(&caller, decoded!(), now),
-            ApiKey::OffsetCommit => {
-                let image = shard.image.borrow();
-                let resolve = |name: &str, id: TopicId| {
-                    if id == TopicId::ZERO {
-                        let topic = image.topic_by_name(name);
-                        topic.ok_or(ErrorCode::UnknownTopicOrPartition)
-                    } else {
-                        image.topic(id).ok_or(ErrorCode::UnknownTopicId)
-                    }
-                    .map(|topic| KnownTopic {
-                        name: topic.name.clone(),
-                        topic_id: topic.id,
-                        partition_count: i32::try_from(topic.partitions.len())
-                            .expect("partition numbers are i32"),
-                    })
-                };
-                coordinator.commit_offsets(&caller, decoded!(), &resolve, now)
-            }
+            ApiKey::OffsetCommit => coordinator.commit_offsets(&caller, decoded!(), &resolve, now),
+            ApiKey::OffsetDelete => coordinator.delete_offsets(&caller, decoded!(), &resolve, now),
             other => unreachable!("{other:?} is no request of a group"),
         };
         Ok(actions)
     }
+}
+
+/// A topic by its id, or by its name where the id is zero.
+fn known_topic(image: &MetadataImage, name: &str, id: TopicId) -> Result<KnownTopic, ErrorCode> {
+    let topic = if id == TopicId::ZERO {
+        image.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?
+    } else {
+        image.topic(id).ok_or(ErrorCode::UnknownTopicId)?
+    };
+    Ok(KnownTopic {
+        name: topic.name.clone(),
+        topic_id: topic.id,
+        partition_count: i32::try_from(topic.partitions.len()).expect("partition numbers are i32"),
+    })
 }
 
 struct OffsetQuery {

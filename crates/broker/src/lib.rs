@@ -21,6 +21,7 @@ mod error;
 mod error_map;
 mod follow;
 mod frame_reader;
+mod group_admin;
 mod groups;
 mod metadata_log;
 mod metadata_records;

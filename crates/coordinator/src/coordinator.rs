@@ -12,6 +12,7 @@ use bytes::Bytes;
 use model::collections::BTreeMap;
 use model::{ErrorCode, ProducerId};
 
+pub use admin::{GroupDescription, GroupFilter, GroupListing, MemberDescription};
 pub use offsets::{KnownTopic, Resolve};
 pub use replay::{LoadError, Replayed};
 

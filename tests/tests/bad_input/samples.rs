@@ -8,9 +8,11 @@ use wire::{
     api::ApiKey,
     api_versions_request::ApiVersionsRequest,
     create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
+    delete_groups_request::DeleteGroupsRequest,
     delete_records_request::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
     delete_topics_request::{DeleteTopicState, DeleteTopicsRequest},
     describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource},
+    describe_groups_request::DescribeGroupsRequest,
     fetch_request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic},
     find_coordinator_request::FindCoordinatorRequest,
     frame,
@@ -19,10 +21,14 @@ use wire::{
     init_producer_id_request::InitProducerIdRequest,
     join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
     leave_group_request::{LeaveGroupRequest, MemberIdentity},
+    list_groups_request::ListGroupsRequest,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
     metadata_request::{MetadataRequest, MetadataRequestTopic},
     offset_commit_request::{
         OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    },
+    offset_delete_request::{
+        OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
     },
     offset_fetch_request::{
         OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
@@ -93,9 +99,35 @@ fn sample(key: ApiKey, version: i16) -> Vec<u8> {
         ApiKey::DeleteRecords => delete_records(version),
         ApiKey::DescribeConfigs => describe_configs(version),
         ApiKey::AlterConfigs => alter_configs(version),
+        ApiKey::DescribeGroups => framed(
+            version,
+            &DescribeGroupsRequest { groups: vec![GROUP, "another"], ..Default::default() },
+        ),
+        ApiKey::ListGroups => framed(version, &list_groups(version)),
+        ApiKey::DeleteGroups => {
+            framed(version, &DeleteGroupsRequest { groups_names: vec![GROUP, "another"] })
+        }
+        ApiKey::OffsetDelete => offset_delete(version),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs(version),
         other => panic!("no sample of {other:?}"),
     }
+}
+
+/// The first versions of ListGroups with these filters.
+const STATES_FROM: i16 = 4;
+const TYPES_FROM: i16 = 5;
+
+fn list_groups(version: i16) -> ListGroupsRequest<'static> {
+    ListGroupsRequest {
+        states_filter: if version < STATES_FROM { Vec::new() } else { vec!["Empty", "Stable"] },
+        types_filter: if version < TYPES_FROM { Vec::new() } else { vec!["classic"] },
+    }
+}
+
+fn offset_delete(version: i16) -> Vec<u8> {
+    let partition = OffsetDeleteRequestPartition { partition_index: 0 };
+    let topic = OffsetDeleteRequestTopic { name: TOPIC, partitions: vec![partition] };
+    framed(version, &OffsetDeleteRequest { group_id: GROUP, topics: vec![topic] })
 }
 
 fn delete_records(version: i16) -> Vec<u8> {
@@ -310,6 +342,16 @@ pub fn decode(frame: &[u8], records: impl FnMut(&[u8])) -> wire::Result<()> {
         ApiKey::DeleteTopics => discard::<DeleteTopicsRequest<'_>>(body, version),
         ApiKey::InitProducerId => discard::<InitProducerIdRequest<'_>>(body, version),
         ApiKey::OffsetForLeaderEpoch => discard::<OffsetForLeaderEpochRequest<'_>>(body, version),
+        ApiKey::DeleteRecords => discard::<DeleteRecordsRequest<'_>>(body, version),
+        ApiKey::DescribeConfigs => discard::<DescribeConfigsRequest<'_>>(body, version),
+        ApiKey::AlterConfigs => discard::<AlterConfigsRequest<'_>>(body, version),
+        ApiKey::IncrementalAlterConfigs => {
+            discard::<IncrementalAlterConfigsRequest<'_>>(body, version)
+        }
+        ApiKey::DescribeGroups => discard::<DescribeGroupsRequest<'_>>(body, version),
+        ApiKey::ListGroups => discard::<ListGroupsRequest<'_>>(body, version),
+        ApiKey::DeleteGroups => discard::<DeleteGroupsRequest<'_>>(body, version),
+        ApiKey::OffsetDelete => discard::<OffsetDeleteRequest<'_>>(body, version),
         _ => Ok(()),
     }
 }

@@ -18,14 +18,9 @@ use wire::{
     },
 };
 
-use super::{Answer, Request};
+use super::{Answer, Request, authorized_operations};
 use crate::{error_map, shard::Shard, topic_settings};
 
-/// Authorized operations that were not asked for.
-const NOT_ASKED: i32 = i32::MIN;
-/// Read, write, create, delete, alter, describe, describe configs, alter configs of a topic: all,
-/// while there is no authorizer.
-const ALL_TOPIC_OPERATIONS: i32 = 0b1_1101_1111_1000 & 0x0df8;
 /// Before this version an empty list of topics asks for all of them.
 const NULL_MEANS_ALL_FROM_VERSION: i16 = 1;
 /// Before this version every metadata request may create topics.
@@ -93,6 +88,15 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
             })
             .collect(),
     };
+    respond(request, &body, topics)
+}
+
+fn respond(
+    request: &Request<'_>,
+    body: &MetadataRequest<'_>,
+    topics: Vec<MetadataResponseTopic<'_>>,
+) -> Answer {
+    let shard = request.shard;
     let (host, port) = shard.advertised(request.connection);
     let response = MetadataResponse {
         brokers: vec![MetadataResponseBroker {
@@ -104,7 +108,9 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         cluster_id: Some(&shard.identity().cluster_id),
         controller_id: shard.config.node_id,
         topics,
-        cluster_authorized_operations: NOT_ASKED,
+        cluster_authorized_operations: authorized_operations::of_cluster(
+            body.include_cluster_authorized_operations,
+        ),
         ..Default::default()
     };
     request.respond(&response)
@@ -156,7 +162,7 @@ fn described(topic: &Topic, with_operations: bool) -> MetadataResponseTopic<'_> 
         topic_id: topic.id,
         is_internal: topic_settings::is_internal(&topic.name),
         partitions,
-        topic_authorized_operations: if with_operations { ALL_TOPIC_OPERATIONS } else { NOT_ASKED },
+        topic_authorized_operations: authorized_operations::of_topic(with_operations),
     }
 }
 
@@ -166,7 +172,7 @@ fn refused<'a>(name: Option<&'a str>, id: Uuid, error: ErrorCode) -> MetadataRes
         name,
         topic_id: id,
         is_internal: name.is_some_and(topic_settings::is_internal),
-        topic_authorized_operations: NOT_ASKED,
+        topic_authorized_operations: authorized_operations::NOT_ASKED,
         ..Default::default()
     }
 }

@@ -4,15 +4,20 @@
 mod alter_configs;
 #[path = "18_api_versions.rs"]
 mod api_versions;
+mod authorized_operations;
 mod config_resources;
 #[path = "19_create_topics.rs"]
 pub(crate) mod create_topics;
+#[path = "42_delete_groups.rs"]
+mod delete_groups;
 #[path = "21_delete_records.rs"]
 mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
 #[path = "32_describe_configs.rs"]
 mod describe_configs;
+#[path = "15_describe_groups.rs"]
+mod describe_groups;
 #[path = "01_fetch.rs"]
 mod fetch;
 pub(crate) mod fetch_session;
@@ -30,12 +35,16 @@ mod isolation;
 mod join_group;
 #[path = "13_leave_group.rs"]
 mod leave_group;
+#[path = "16_list_groups.rs"]
+mod list_groups;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
 #[path = "03_metadata.rs"]
 mod metadata;
 #[path = "08_offset_commit.rs"]
 mod offset_commit;
+#[path = "47_offset_delete.rs"]
+mod offset_delete;
 #[path = "09_offset_fetch.rs"]
 mod offset_fetch;
 #[path = "23_offset_for_leader_epoch.rs"]
@@ -45,7 +54,12 @@ pub(crate) mod produce;
 #[path = "14_sync_group.rs"]
 mod sync_group;
 
-use std::{fmt, rc::Rc};
+use std::{
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
+    rc::Rc,
+};
 
 use bytes::Bytes;
 use wire::{
@@ -84,6 +98,8 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::Heartbeat, 0, 4),
     offered(ApiKey::LeaveGroup, 0, 5),
     offered(ApiKey::SyncGroup, 0, 5),
+    offered(ApiKey::DescribeGroups, 0, 6),
+    offered(ApiKey::ListGroups, 0, 5),
     offered(ApiKey::ApiVersions, 0, 5),
     offered(ApiKey::CreateTopics, 2, 7),
     offered(ApiKey::DeleteTopics, 1, 6),
@@ -92,7 +108,9 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
     offered(ApiKey::DescribeConfigs, 1, 4),
     offered(ApiKey::AlterConfigs, 0, 2),
+    offered(ApiKey::DeleteGroups, 0, 3),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
+    offered(ApiKey::OffsetDelete, 0, 0),
 ];
 
 /// Why a request gets no answer but the end of its connection, as Apache Kafka does it.
@@ -156,9 +174,46 @@ pub(crate) fn is_offered(key: ApiKey, version: i16) -> bool {
     OFFERED.iter().any(|row| row.key == key && (row.min..=row.max).contains(&version))
 }
 
-/// Answers any request but a produce. Each handler's future has a box of its own, so that a
-/// connection that waits is no larger than what it waits for.
+/// What answers requests of one API.
+type Handler = for<'a> fn(&'a Request<'a>) -> Pin<Box<dyn Future<Output = Answer> + 'a>>;
+
+/// Who answers an API's requests, other than Produce's and ApiVersions'. Each handler's future has
+/// a box of its own, so that a connection that waits is no larger than what it waits for.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is not offered has no handler")]
+fn handler(key: ApiKey) -> Option<Handler> {
+    let handler: Handler = match key {
+        ApiKey::Fetch => |request| Box::pin(fetch::answer(request)),
+        ApiKey::ListOffsets => |request| Box::pin(list_offsets::answer(request)),
+        ApiKey::Metadata => |request| Box::pin(metadata::answer(request)),
+        ApiKey::OffsetCommit => |request| Box::pin(offset_commit::answer(request)),
+        ApiKey::OffsetFetch => |request| Box::pin(offset_fetch::answer(request)),
+        ApiKey::FindCoordinator => |request| Box::pin(find_coordinator::answer(request)),
+        ApiKey::JoinGroup => |request| Box::pin(join_group::answer(request)),
+        ApiKey::Heartbeat => |request| Box::pin(heartbeat::answer(request)),
+        ApiKey::LeaveGroup => |request| Box::pin(leave_group::answer(request)),
+        ApiKey::SyncGroup => |request| Box::pin(sync_group::answer(request)),
+        ApiKey::DescribeGroups => |request| Box::pin(describe_groups::answer(request)),
+        ApiKey::ListGroups => |request| Box::pin(list_groups::answer(request)),
+        ApiKey::CreateTopics => |request| Box::pin(create_topics::answer(request)),
+        ApiKey::DeleteTopics => |request| Box::pin(delete_topics::answer(request)),
+        ApiKey::DeleteRecords => |request| Box::pin(delete_records::answer(request)),
+        ApiKey::InitProducerId => |request| Box::pin(init_producer_id::answer(request)),
+        ApiKey::OffsetForLeaderEpoch => {
+            |request| Box::pin(offset_for_leader_epoch::answer(request))
+        }
+        ApiKey::DescribeConfigs => |request| Box::pin(ready(describe_configs::answer(request))),
+        ApiKey::AlterConfigs => |request| Box::pin(alter_configs::answer(request)),
+        ApiKey::DeleteGroups => |request| Box::pin(delete_groups::answer(request)),
+        ApiKey::IncrementalAlterConfigs => {
+            |request| Box::pin(incremental_alter_configs::answer(request))
+        }
+        ApiKey::OffsetDelete => |request| Box::pin(offset_delete::answer(request)),
+        _ => return None,
+    };
+    Some(handler)
+}
+
+/// Answers any request but a produce.
 pub(crate) async fn answer(
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
@@ -171,31 +226,8 @@ pub(crate) async fn answer(
     if key == ApiKey::ApiVersions {
         return api_versions::answer(&request).map(Some);
     }
-    if !is_offered(key, version) {
-        return Err(Refusal::NotOffered { key, version });
+    match handler(key).filter(|_| is_offered(key, version)) {
+        Some(handler) => handler(&request).await.map(Some),
+        None => Err(Refusal::NotOffered { key, version }),
     }
-    let answer = match key {
-        ApiKey::Fetch => Box::pin(fetch::answer(&request)).await?,
-        ApiKey::ListOffsets => Box::pin(list_offsets::answer(&request)).await?,
-        ApiKey::Metadata => Box::pin(metadata::answer(&request)).await?,
-        ApiKey::OffsetCommit => Box::pin(offset_commit::answer(&request)).await?,
-        ApiKey::OffsetFetch => Box::pin(offset_fetch::answer(&request)).await?,
-        ApiKey::FindCoordinator => Box::pin(find_coordinator::answer(&request)).await?,
-        ApiKey::JoinGroup => Box::pin(join_group::answer(&request)).await?,
-        ApiKey::Heartbeat => Box::pin(heartbeat::answer(&request)).await?,
-        ApiKey::LeaveGroup => Box::pin(leave_group::answer(&request)).await?,
-        ApiKey::SyncGroup => Box::pin(sync_group::answer(&request)).await?,
-        ApiKey::CreateTopics => Box::pin(create_topics::answer(&request)).await?,
-        ApiKey::DeleteTopics => Box::pin(delete_topics::answer(&request)).await?,
-        ApiKey::DeleteRecords => Box::pin(delete_records::answer(&request)).await?,
-        ApiKey::InitProducerId => Box::pin(init_producer_id::answer(&request)).await?,
-        ApiKey::DescribeConfigs => describe_configs::answer(&request)?,
-        ApiKey::AlterConfigs => Box::pin(alter_configs::answer(&request)).await?,
-        ApiKey::IncrementalAlterConfigs => {
-            Box::pin(incremental_alter_configs::answer(&request)).await?
-        }
-        ApiKey::OffsetForLeaderEpoch => Box::pin(offset_for_leader_epoch::answer(&request)).await?,
-        _ => return Err(Refusal::NotOffered { key, version }),
-    };
-    Ok(Some(answer))
 }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use model::ErrorCode;
 use model::collections::BTreeMap;
 use wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
-use wire::list_groups_request::ListGroupsRequest;
 use wire::list_groups_response::ListedGroup;
 
 use super::{Effect, GroupCoordinator};
@@ -19,6 +18,15 @@ use crate::response::Response;
 const GROUP_TYPE: &str = "classic";
 /// The first version of DescribeGroups with an error for groups that are not there.
 const NOT_FOUND_FROM: i16 = 6;
+
+/// Which groups ListGroups is to show; an empty list lets every group pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupFilter {
+    /// In one of these states, however they are written.
+    pub states: Vec<String>,
+    /// Of one of these types, however they are written.
+    pub types: Vec<String>,
+}
 
 /// A group as ListGroups has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +57,8 @@ impl GroupListing {
 pub struct GroupDescription {
     /// Whether it failed.
     pub error: ErrorCode,
+    /// What there is to say about that.
+    pub error_message: Option<String>,
     /// Its id.
     pub group_id: String,
     /// Where it stands.
@@ -84,6 +94,7 @@ impl GroupDescription {
     pub fn failed(group_id: &str, error: ErrorCode) -> GroupDescription {
         GroupDescription {
             error,
+            error_message: None,
             group_id: group_id.to_owned(),
             state: "",
             protocol_type: String::new(),
@@ -108,7 +119,7 @@ impl GroupDescription {
         });
         DescribedGroup {
             error_code: error.code(),
-            error_message: is_missing.then_some("there is no such group"),
+            error_message: self.error_message.as_deref(),
             group_id: &self.group_id,
             group_state: self.state,
             protocol_type: &self.protocol_type,
@@ -120,17 +131,17 @@ impl GroupDescription {
 }
 
 impl GroupCoordinator {
-    /// The groups that pass the request's filters.
+    /// The groups that pass the filter.
     #[must_use]
-    pub fn list_groups(&self, request: &ListGroupsRequest<'_>) -> Vec<GroupListing> {
-        let passes = |filter: &[&str], value: &str| {
+    pub fn list_groups(&self, filter: &GroupFilter) -> Vec<GroupListing> {
+        let passes = |filter: &[String], value: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
-        if !passes(&request.types_filter, GROUP_TYPE) {
+        if !passes(&filter.types, GROUP_TYPE) {
             return Vec::new();
         }
         let groups = self.groups.values();
-        let listed = groups.filter(|group| passes(&request.states_filter, group.state.name()));
+        let listed = groups.filter(|group| passes(&filter.states, group.state.name()));
         listed
             .map(|group| GroupListing {
                 group_id: group.id.as_ref().to_owned(),
@@ -146,6 +157,7 @@ impl GroupCoordinator {
         match self.groups.get(group_id) {
             Some(group) => describe(group),
             None => GroupDescription {
+                error_message: Some(format!("Group {group_id} not found.")),
                 state: State::Dead.name(),
                 ..GroupDescription::failed(group_id, ErrorCode::GroupIdNotFound)
             },
@@ -243,6 +255,7 @@ fn describe(group: &Group) -> GroupDescription {
     });
     GroupDescription {
         error: ErrorCode::None,
+        error_message: None,
         group_id: group.id.as_ref().to_owned(),
         state: group.state.name(),
         protocol_type: group.protocol_type.clone().unwrap_or_default(),

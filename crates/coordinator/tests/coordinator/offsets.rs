@@ -1,5 +1,6 @@
 //! Offsets: who may commit them, when they are seen, and when they go.
 
+use coordinator::coordinator::GroupFilter;
 use coordinator::offset_fetch::{self, GroupQuery};
 use coordinator::{Actions, GroupCoordinator, Response, Settings, WriteError};
 use model::record_batch::{BatchOptions, NewRecord, RecordBatch, RecordBatchBuilder, attribute};
@@ -8,7 +9,6 @@ use wire::consumer_offsets_record::ConsumerOffsetsRecord;
 use wire::control_record::ControlRecord;
 use wire::coordinator_record::decode_consumer_offsets_record;
 use wire::end_txn_marker::EndTxnMarker;
-use wire::list_groups_request::ListGroupsRequest;
 use wire::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -479,9 +479,9 @@ fn groups_are_listed_by_state() {
     harness.commit("simple", SIMPLE, &[(0, 5)]);
     harness.flush();
     let list = |states: &[&'static str], types: &[&'static str]| {
-        let request =
-            ListGroupsRequest { states_filter: states.to_vec(), types_filter: types.to_vec() };
-        let groups = harness.coordinator.list_groups(&request);
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let filter = GroupFilter { states: owned(states), types: owned(types) };
+        let groups = harness.coordinator.list_groups(&filter);
         groups.into_iter().map(|group| (group.group_id, group.state)).collect::<Vec<_>>()
     };
     let stable = (G.to_owned(), "Stable");

@@ -1,0 +1,165 @@
+//! ListGroups, DescribeGroups, OffsetDelete, DeleteGroups.
+
+use model::ErrorCode;
+use tests::raw_client::{RawClient, decoded};
+use wire::{
+    delete_groups_request::DeleteGroupsRequest,
+    delete_groups_response::DeleteGroupsResponse,
+    describe_groups_request::DescribeGroupsRequest,
+    describe_groups_response::DescribeGroupsResponse,
+    join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
+    join_group_response::JoinGroupResponse,
+    list_groups_request::ListGroupsRequest,
+    list_groups_response::ListGroupsResponse,
+    offset_commit_request::{
+        OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    },
+    offset_commit_response::OffsetCommitResponse,
+    offset_delete_request::{
+        OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+    },
+    offset_delete_response::OffsetDeleteResponse,
+};
+
+use super::broker;
+
+const TOPIC: &str = "topic";
+const OK: i16 = 0;
+
+fn commit(client: &mut RawClient, group: &str) {
+    let partitions = (0..2)
+        .map(|partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset: 1,
+            ..Default::default()
+        })
+        .collect();
+    let topic = OffsetCommitRequestTopic { name: TOPIC, partitions, ..Default::default() };
+    let request = OffsetCommitRequest {
+        group_id: group,
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    let answer = client.ask(8, &request);
+    let response: OffsetCommitResponse<'_> = decoded::<OffsetCommitRequest<'_>, _>(&answer, 8);
+    let errors = response.topics[0].partitions.iter().map(|one| one.error_code);
+    assert_eq!(errors.collect::<Vec<_>>(), [OK, OK], "{group}");
+}
+
+/// Has one member join a group; it stays for as long as its session.
+fn join(client: &mut RawClient, group: &str) {
+    let protocol = JoinGroupRequestProtocol { name: "range", metadata: b"about me" };
+    let request = JoinGroupRequest {
+        group_id: group,
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "mine",
+        protocols: vec![protocol],
+        ..Default::default()
+    };
+    let answer = client.ask(3, &request);
+    let response: JoinGroupResponse<'_> = decoded::<JoinGroupRequest<'_>, _>(&answer, 3);
+    assert_eq!(response.error_code, OK);
+}
+
+fn list(client: &mut RawClient, version: i16, states: &[&str], types: &[&str]) -> Vec<String> {
+    let request =
+        ListGroupsRequest { states_filter: states.to_vec(), types_filter: types.to_vec() };
+    let answer = client.ask(version, &request);
+    let response: ListGroupsResponse<'_> = decoded::<ListGroupsRequest<'_>, _>(&answer, version);
+    assert_eq!(response.error_code, OK);
+    let row = |group: &wire::list_groups_response::ListedGroup<'_>| {
+        [group.group_id, group.protocol_type, group.group_state, group.group_type].join(" ")
+    };
+    response.groups.iter().map(row).collect()
+}
+
+fn delete(client: &mut RawClient, version: i16, groups: &[&str]) -> Vec<(String, ErrorCode)> {
+    let answer = client.ask(version, &DeleteGroupsRequest { groups_names: groups.to_vec() });
+    let response: DeleteGroupsResponse<'_> =
+        decoded::<DeleteGroupsRequest<'_>, _>(&answer, version);
+    let result = |one: &wire::delete_groups_response::DeletableGroupResult<'_>| {
+        (one.group_id.to_owned(), ErrorCode::from_code(one.error_code))
+    };
+    response.results.iter().map(result).collect()
+}
+
+#[test]
+fn groups_are_listed_described_and_deleted_in_every_version() {
+    let (_broker, mut client) = broker();
+    assert_eq!(list(&mut client, 5, &[], &[]), [""; 0], "no group makes no topic");
+    client.create_topic(TOPIC);
+    join(&mut client, "lively");
+    for version in 0..=3 {
+        for group in ["one", "other"] {
+            commit(&mut client, group);
+        }
+        let groups = delete(&mut client, version, &["one", "one", "nowhere", "lively"]);
+        let expected = [
+            ("lively", ErrorCode::NonEmptyGroup),
+            ("nowhere", ErrorCode::GroupIdNotFound),
+            ("one", ErrorCode::None),
+        ];
+        assert_eq!(groups, expected.map(|(id, error)| (id.to_owned(), error)));
+    }
+    let lively = "lively mine CompletingRebalance classic";
+    let other = "other  Empty classic";
+    assert_eq!(list(&mut client, 5, &[], &[]), [lively, other]);
+    assert_eq!(list(&mut client, 5, &["empty"], &["Classic"]), [other]);
+    assert_eq!(list(&mut client, 5, &["Stable", "nonsense"], &[]), [""; 0]);
+    assert_eq!(list(&mut client, 5, &[], &["consumer"]), [""; 0]);
+    assert_eq!(list(&mut client, 4, &["Empty"], &[]), ["other  Empty "]);
+    for version in 0..=3 {
+        assert_eq!(list(&mut client, version, &[], &[]), ["lively mine  ", "other   "]);
+    }
+    for version in 0..=6 {
+        let request = DescribeGroupsRequest {
+            groups: vec!["other", "lively", "nowhere", "lively"],
+            include_authorized_operations: version >= 3,
+        };
+        let answer = client.ask(version, &request);
+        let response: DescribeGroupsResponse<'_> =
+            decoded::<DescribeGroupsRequest<'_>, _>(&answer, version);
+        let [lively, nowhere, other] = response.groups.as_slice() else {
+            panic!("each once: {response:?}");
+        };
+        let states = [lively, nowhere, other].map(|group| group.group_state);
+        assert_eq!(states, ["CompletingRebalance", "Dead", "Empty"]);
+        assert_eq!(lively.members.len(), 1);
+        assert_eq!(lively.members[0].client_host, "/127.0.0.1");
+        let operations = if version >= 3 { 0xd48 } else { i32::MIN };
+        assert_eq!(lively.authorized_operations, operations);
+        let error = if version < 6 { OK } else { ErrorCode::GroupIdNotFound.code() };
+        assert_eq!(nowhere.error_code, error, "version {version}");
+        assert_eq!(nowhere.error_message.is_some(), version >= 6);
+    }
+}
+
+#[test]
+fn offsets_are_deleted_where_nobody_uses_them() {
+    let (_broker, mut client) = broker();
+    client.create_topic(TOPIC);
+    commit(&mut client, "simple");
+    join(&mut client, "lively");
+    let mut delete_offsets = |group: &str, topic: &str, partitions: &[i32]| {
+        let partition = |index: &i32| OffsetDeleteRequestPartition { partition_index: *index };
+        let partitions = partitions.iter().map(partition).collect();
+        let topics = vec![OffsetDeleteRequestTopic { name: topic, partitions }];
+        let answer = client.ask(0, &OffsetDeleteRequest { group_id: group, topics });
+        let response: OffsetDeleteResponse<'_> = decoded::<OffsetDeleteRequest<'_>, _>(&answer, 0);
+        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+        let errors: Vec<i16> = partitions.map(|one| one.error_code).collect();
+        (response.error_code, errors)
+    };
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(delete_offsets("simple", TOPIC, &[0, 2, 3]), (OK, vec![OK, OK, unknown]));
+    assert_eq!(delete_offsets("simple", "nowhere", &[0]), (OK, vec![unknown]));
+    let not_empty = ErrorCode::NonEmptyGroup.code();
+    assert_eq!(delete_offsets("lively", TOPIC, &[0]), (not_empty, Vec::new()));
+    let not_found = ErrorCode::GroupIdNotFound.code();
+    assert_eq!(delete_offsets("nowhere", TOPIC, &[0]), (not_found, Vec::new()));
+    // The last offset of a group takes the group with it.
+    assert_eq!(delete_offsets("simple", TOPIC, &[1]), (OK, vec![OK]));
+    assert_eq!(delete_offsets("simple", TOPIC, &[1]), (not_found, Vec::new()));
+}
