@@ -243,6 +243,68 @@ impl Call for DeleteTopics {
     }
 }
 
+/// Gives topics more partitions; an answer each, when they can be used.
+pub(crate) struct CreatePartitions {
+    pub(crate) topics: Vec<cluster::controller::NewPartitions>,
+    pub(crate) intent: Intent,
+}
+
+impl Call for CreatePartitions {
+    type Answer = Result<Vec<(String, Result<(), Error>)>, Error>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let shard = Rc::clone(shard);
+        detached(&shard.runtime.clone(), "create partitions", TaskQueue::Foreground, async move {
+            let CreatePartitions { topics, intent } = self;
+            shard
+                .change_metadata(|controller| Ok(controller.create_partitions(&topics, intent)))
+                .await
+        })
+    }
+}
+
+/// Brings features to new levels, all or none.
+pub(crate) struct UpdateFeatures {
+    pub(crate) updates: Vec<cluster::controller::FeatureUpdate>,
+    pub(crate) intent: Intent,
+}
+
+impl Call for UpdateFeatures {
+    type Answer = Result<(), Error>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let shard = Rc::clone(shard);
+        detached(&shard.runtime.clone(), "update features", TaskQueue::Foreground, async move {
+            let UpdateFeatures { updates, intent } = self;
+            shard.change_metadata(|controller| controller.update_features(&updates, intent)).await
+        })
+    }
+}
+
+/// How far the metadata log is.
+pub(crate) struct DescribeQuorum;
+
+/// The metadata log, as its only voter sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QuorumStatus {
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) high_watermark: Offset,
+    pub(crate) log_end_offset: Offset,
+}
+
+impl Call for DescribeQuorum {
+    type Answer = QuorumStatus;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let host = shard.host();
+        std::future::ready(QuorumStatus {
+            leader_epoch: host.epoch,
+            high_watermark: host.log.durable_end(),
+            log_end_offset: host.log.log_end_offset(),
+        })
+    }
+}
+
 /// Alters settings; an answer for each resource, when every shard goes by them.
 pub(crate) struct AlterConfigs {
     pub(crate) changes: Vec<cluster::controller::ConfigChange>,

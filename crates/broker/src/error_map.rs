@@ -68,6 +68,8 @@ pub(crate) fn cluster(error: &cluster::Error) -> ErrorCode {
         Error::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
         Error::InvalidConfig(_) => ErrorCode::InvalidConfig,
         Error::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        Error::InvalidFeatureLevel(_) => ErrorCode::InvalidUpdateVersion,
+        Error::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
         Error::PolicyViolation(_) => ErrorCode::PolicyViolation,
         Error::StaleBrokerEpoch(_) => ErrorCode::StaleBrokerEpoch,
         Error::Stopping => ErrorCode::NotController,

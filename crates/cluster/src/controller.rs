@@ -12,12 +12,14 @@
 //! Chance (topic ids, incarnations) and offsets are arguments.
 
 mod configs;
+mod features;
 mod lifecycle;
 mod topics;
 
 use model::{LeaderEpoch, NodeId, PartitionId, TopicId, Uuid};
 
 pub use configs::{AlterMode, ConfigChange, ConfigOperation};
+pub use features::{Direction, FeatureUpdate};
 pub use lifecycle::{
     BrokerStart, PRODUCER_ID_BLOCK_COUNT, ProducerIdBlock, bootstrap_log, bootstrap_snapshot,
 };
@@ -117,7 +119,9 @@ impl Controller {
         let replica_count = usize::try_from(replication_factor).unwrap_or(0);
         if replica_count == 0 || replica_count > brokers.len() {
             return Err(Error::InvalidReplicationFactor(format!(
-                "{replication_factor} replicas cannot be placed on {} active broker(s)",
+                "Unable to replicate the partition {replication_factor} time(s): The target \
+                 replication factor of {replication_factor} cannot be reached because only {} \
+                 broker(s) are registered or some brokers have all their log directories cordoned.",
                 brokers.len()
             )));
         }

@@ -25,6 +25,10 @@ pub enum Error {
     InvalidConfig(String),
     /// The request contradicts itself.
     InvalidRequest(String),
+    /// A feature cannot be brought to this level.
+    InvalidFeatureLevel(String),
+    /// There is no broker of this id.
+    UnknownBroker(NodeId),
     /// The request asks for more than one request may.
     PolicyViolation(String),
     /// The broker was registered anew since, or is not registered.
@@ -50,11 +54,15 @@ impl fmt::Display for Error {
             | Error::InvalidReplicaAssignment(text)
             | Error::InvalidConfig(text)
             | Error::InvalidRequest(text)
+            | Error::InvalidFeatureLevel(text)
             | Error::PolicyViolation(text)
             | Error::Storage(text)
             | Error::ForeignDirectory(text) => formatter.write_str(text),
-            Error::TopicExists(name) => write!(formatter, "topic '{name}' exists already"),
-            Error::UnknownTopic(name) => write!(formatter, "there is no topic '{name}'"),
+            Error::TopicExists(name) => write!(formatter, "Topic '{name}' already exists."),
+            Error::UnknownTopic(name) => write!(formatter, "The topic '{name}' does not exist."),
+            Error::UnknownBroker(id) => {
+                write!(formatter, "Broker ID {id} is not currently registered")
+            }
             Error::UnknownTopicId(id) => write!(formatter, "there is no topic of id {id}"),
             Error::StaleBrokerEpoch(node) => {
                 write!(formatter, "broker {node} is not registered with this epoch")

@@ -20,7 +20,8 @@ use model::{LeaderEpoch, NodeId, Offset, PartitionId, ProducerId, TopicId, Topic
 pub use delta::Delta;
 
 use crate::record::{
-    ConfigResource, EndPoint, FeatureRange, LeaderRecoveryState, MetadataRecord, RegisterController,
+    ConfigResource, EndPoint, FeatureRange, LeaderRecoveryState, MetadataRecord,
+    RegisterController, ResourceType,
 };
 use crate::{Error, feature};
 
@@ -234,6 +235,12 @@ impl MetadataImage {
     pub fn configs(&self, resource: &ConfigResource) -> impl Iterator<Item = (&str, &str)> {
         let settings = self.configs.get(resource).into_iter().flatten();
         settings.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The things of a kind that have settings of their own, by name.
+    pub fn configured(&self, kind: ResourceType) -> impl Iterator<Item = &str> {
+        let of_kind = move |resource: &&ConfigResource| resource.resource_type == kind;
+        self.configs.keys().filter(of_kind).map(|resource| resource.name.as_str())
     }
 
     /// Whether a controller of this id is registered.

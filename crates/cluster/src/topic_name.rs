@@ -1,4 +1,5 @@
-//! Which names a topic may have.
+//! Which names a topic may have. Scripts look for what is said of the others, so the words are
+//! Kafka's.
 
 use crate::Error;
 
@@ -12,18 +13,23 @@ pub const NAME_BYTES_MAX: usize = 249;
 pub fn check(name: &str) -> Result<(), Error> {
     let refuse = |why: String| Err(Error::InvalidTopic(why));
     if name.is_empty() {
-        return refuse("a topic's name cannot be empty".to_owned());
+        return refuse("Topic name is invalid: the empty string is not allowed".to_owned());
     }
     if name == "." || name == ".." {
-        return refuse("a topic's name cannot be '.' or '..'".to_owned());
+        return refuse(format!("Topic name is invalid: '{name}' is not allowed"));
     }
     if name.len() > NAME_BYTES_MAX {
-        return refuse(format!("a topic's name has at most {NAME_BYTES_MAX} characters"));
+        return refuse(format!(
+            "Topic name is invalid: the length of '{}' is longer than the max allowed length \
+             {NAME_BYTES_MAX}",
+            name.escape_default()
+        ));
     }
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !name.bytes().all(is_legal) {
         return refuse(format!(
-            "topic name '{}' has a character other than a-z, A-Z, 0-9, '.', '_' and '-'",
+            "Topic name is invalid: '{}' contains one or more characters other than ASCII \
+             alphanumerics, '.', '_' and '-'",
             name.escape_default()
         ));
     }

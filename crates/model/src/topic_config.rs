@@ -143,8 +143,8 @@ pub enum InvalidSetting {
         name: &'static str,
         /// What was given.
         value: String,
-        /// What it takes.
-        expected: String,
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
@@ -154,10 +154,9 @@ impl fmt::Display for InvalidSetting {
             InvalidSetting::UnknownName(name) => {
                 write!(formatter, "Unknown topic config name: {name}")
             }
-            InvalidSetting::Value { name, value, expected } => write!(
-                formatter,
-                "Invalid value {value} for configuration {name}: {expected} expected"
-            ),
+            InvalidSetting::Value { name, value, reason } => {
+                write!(formatter, "Invalid value {value} for configuration {name}: {reason}")
+            }
         }
     }
 }
@@ -179,23 +178,46 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    fn accepts(&self, value: &str) -> bool {
+    /// What is wrong with a value, in Kafka's words: scripts look for them.
+    fn refusal(&self, value: &str) -> Option<String> {
         match self {
-            Kind::Int(min, max) => {
-                value.parse::<i32>().is_ok_and(|number| (*min..=*max).contains(&number))
-            }
-            Kind::Long(min, max) => {
-                value.parse::<i64>().is_ok_and(|number| (*min..=*max).contains(&number))
-            }
+            Kind::Int(min, max) => out_of_bounds(value.parse::<i32>().ok(), "INT", *min, *max),
+            Kind::Long(min, max) => out_of_bounds(value.parse::<i64>().ok(), "LONG", *min, *max),
             Kind::Double(min, max) => {
-                value.parse::<f64>().is_ok_and(|number| (*min..=*max).contains(&number))
+                out_of_bounds(value.parse::<f64>().ok(), "DOUBLE", *min, *max)
             }
-            Kind::Boolean => parse_boolean(value).is_some(),
-            Kind::Choice(words) => words.contains(&value),
-            Kind::Choices(words) => value.split(',').all(|word| words.contains(&word.trim())),
-            Kind::List => true,
+            Kind::Boolean => match parse_boolean(value) {
+                Some(_) => None,
+                None => Some("Expected value to be either true or false".to_owned()),
+            },
+            Kind::Choice(words) => (!words.contains(&value)).then(|| not_one_of(words)),
+            Kind::Choices(words) => {
+                let is_known = |word: &str| words.contains(&word.trim());
+                (!value.split(',').all(is_known)).then(|| not_one_of(words))
+            }
+            Kind::List => None,
         }
     }
+}
+
+fn out_of_bounds<T: PartialOrd + fmt::Display>(
+    number: Option<T>,
+    kind: &str,
+    min: T,
+    max: T,
+) -> Option<String> {
+    match number {
+        None => Some(format!("Not a number of type {kind}")),
+        Some(number) if number < min => Some(format!("Value must be at least {min}")),
+        Some(number) if number > max => Some(format!("Value must be no more than {max}")),
+        // What is no number is neither below nor above.
+        Some(number) if number >= min => None,
+        Some(_) => Some(format!("Not a number of type {kind}")),
+    }
+}
+
+fn not_one_of(words: &[&str]) -> String {
+    format!("String must be one of: {}", words.join(", "))
 }
 
 fn parse_boolean(value: &str) -> Option<bool> {
@@ -222,14 +244,13 @@ pub fn check(name: &str, value: &str) -> Result<&'static Setting, InvalidSetting
     let setting = find(name).ok_or_else(|| InvalidSetting::UnknownName(name.to_owned()))?;
     // The one hole in the bounds: 0 is no level of gzip.
     let is_hole = name == "compression.gzip.level" && value.trim() == "0";
-    if setting.kind.accepts(value.trim()) && !is_hole {
-        return Ok(setting);
+    let hole = is_hole.then(|| "Value must be between 1 and 9 or equal to -1".to_owned());
+    match setting.kind.refusal(value.trim()).or(hole) {
+        None => Ok(setting),
+        Some(reason) => {
+            Err(InvalidSetting::Value { name: setting.name, value: value.to_owned(), reason })
+        }
     }
-    Err(InvalidSetting::Value {
-        name: setting.name,
-        value: value.to_owned(),
-        expected: setting.kind.to_string(),
-    })
 }
 
 /// Whose clock stamps the records of a topic.

@@ -1,7 +1,9 @@
 //! What administrators ask, in every version that is offered, against the real binary: what comes
 //! back, and what is refused.
 
+mod cluster;
 mod groups;
+mod topics;
 
 use tests::{broker_process::BrokerProcess, raw_client::RawClient};
 

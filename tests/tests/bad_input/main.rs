@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod admin_samples;
 mod claims;
 mod in_process;
 mod mutations;

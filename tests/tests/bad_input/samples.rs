@@ -8,11 +8,9 @@ use wire::{
     api::ApiKey,
     api_versions_request::ApiVersionsRequest,
     create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
-    delete_groups_request::DeleteGroupsRequest,
     delete_records_request::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
     delete_topics_request::{DeleteTopicState, DeleteTopicsRequest},
     describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource},
-    describe_groups_request::DescribeGroupsRequest,
     fetch_request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic},
     find_coordinator_request::FindCoordinatorRequest,
     frame,
@@ -21,14 +19,10 @@ use wire::{
     init_producer_id_request::InitProducerIdRequest,
     join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
     leave_group_request::{LeaveGroupRequest, MemberIdentity},
-    list_groups_request::ListGroupsRequest,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
     metadata_request::{MetadataRequest, MetadataRequestTopic},
     offset_commit_request::{
         OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-    },
-    offset_delete_request::{
-        OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
     },
     offset_fetch_request::{
         OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
@@ -41,10 +35,12 @@ use wire::{
     sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment},
 };
 
+use super::admin_samples;
+
 /// The topic that samples talk of.
 pub const TOPIC: &str = "sample";
 /// The group that they talk of.
-const GROUP: &str = "group";
+pub(super) const GROUP: &str = "group";
 const MEMBER: &str = "member";
 /// What a topic's settings are called on the wire, and one of them.
 const TOPIC_RESOURCE: i8 = 2;
@@ -64,7 +60,7 @@ pub fn frames() -> Vec<Vec<u8>> {
 }
 
 /// A usual request.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is offered without a sample fails")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are administrators'")]
 fn sample(key: ApiKey, version: i16) -> Vec<u8> {
     match key {
         ApiKey::Produce => produce(version),
@@ -99,35 +95,9 @@ fn sample(key: ApiKey, version: i16) -> Vec<u8> {
         ApiKey::DeleteRecords => delete_records(version),
         ApiKey::DescribeConfigs => describe_configs(version),
         ApiKey::AlterConfigs => alter_configs(version),
-        ApiKey::DescribeGroups => framed(
-            version,
-            &DescribeGroupsRequest { groups: vec![GROUP, "another"], ..Default::default() },
-        ),
-        ApiKey::ListGroups => framed(version, &list_groups(version)),
-        ApiKey::DeleteGroups => {
-            framed(version, &DeleteGroupsRequest { groups_names: vec![GROUP, "another"] })
-        }
-        ApiKey::OffsetDelete => offset_delete(version),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs(version),
-        other => panic!("no sample of {other:?}"),
+        other => admin_samples::sample(other, version),
     }
-}
-
-/// The first versions of ListGroups with these filters.
-const STATES_FROM: i16 = 4;
-const TYPES_FROM: i16 = 5;
-
-fn list_groups(version: i16) -> ListGroupsRequest<'static> {
-    ListGroupsRequest {
-        states_filter: if version < STATES_FROM { Vec::new() } else { vec!["Empty", "Stable"] },
-        types_filter: if version < TYPES_FROM { Vec::new() } else { vec!["classic"] },
-    }
-}
-
-fn offset_delete(version: i16) -> Vec<u8> {
-    let partition = OffsetDeleteRequestPartition { partition_index: 0 };
-    let topic = OffsetDeleteRequestTopic { name: TOPIC, partitions: vec![partition] };
-    framed(version, &OffsetDeleteRequest { group_id: GROUP, topics: vec![topic] })
 }
 
 fn delete_records(version: i16) -> Vec<u8> {
@@ -314,7 +284,7 @@ fn delete_topics(version: i16) -> Vec<u8> {
 }
 
 /// Decodes a frame as the broker does; hands the records of a produce to `records`.
-#[expect(clippy::wildcard_enum_match_arm, reason = "what is not offered is not decoded")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are administrators'")]
 pub fn decode(frame: &[u8], records: impl FnMut(&[u8])) -> wire::Result<()> {
     let (head, body) = frame::decode_request_header(frame)?;
     let version = head.version;
@@ -348,15 +318,11 @@ pub fn decode(frame: &[u8], records: impl FnMut(&[u8])) -> wire::Result<()> {
         ApiKey::IncrementalAlterConfigs => {
             discard::<IncrementalAlterConfigsRequest<'_>>(body, version)
         }
-        ApiKey::DescribeGroups => discard::<DescribeGroupsRequest<'_>>(body, version),
-        ApiKey::ListGroups => discard::<ListGroupsRequest<'_>>(body, version),
-        ApiKey::DeleteGroups => discard::<DeleteGroupsRequest<'_>>(body, version),
-        ApiKey::OffsetDelete => discard::<OffsetDeleteRequest<'_>>(body, version),
-        _ => Ok(()),
+        other => admin_samples::decode(other, body, version),
     }
 }
 
-fn discard<'a, M: Message + Request + Decode<'a>>(
+pub(super) fn discard<'a, M: Message + Request + Decode<'a>>(
     body: Reader<'a>,
     version: i16,
 ) -> wire::Result<()> {

@@ -2,10 +2,16 @@
 
 #[path = "33_alter_configs.rs"]
 mod alter_configs;
+#[path = "45_alter_partition_reassignments.rs"]
+mod alter_partition_reassignments;
+#[path = "34_alter_replica_log_dirs.rs"]
+mod alter_replica_log_dirs;
 #[path = "18_api_versions.rs"]
 mod api_versions;
 mod authorized_operations;
 mod config_resources;
+#[path = "37_create_partitions.rs"]
+mod create_partitions;
 #[path = "19_create_topics.rs"]
 pub(crate) mod create_topics;
 #[path = "42_delete_groups.rs"]
@@ -14,10 +20,20 @@ mod delete_groups;
 mod delete_records;
 #[path = "20_delete_topics.rs"]
 mod delete_topics;
+#[path = "60_describe_cluster.rs"]
+mod describe_cluster;
 #[path = "32_describe_configs.rs"]
 mod describe_configs;
 #[path = "15_describe_groups.rs"]
 mod describe_groups;
+#[path = "35_describe_log_dirs.rs"]
+mod describe_log_dirs;
+#[path = "55_describe_quorum.rs"]
+mod describe_quorum;
+#[path = "75_describe_topic_partitions.rs"]
+mod describe_topic_partitions;
+#[path = "43_elect_leaders.rs"]
+mod elect_leaders;
 #[path = "01_fetch.rs"]
 mod fetch;
 pub(crate) mod fetch_session;
@@ -35,10 +51,14 @@ mod isolation;
 mod join_group;
 #[path = "13_leave_group.rs"]
 mod leave_group;
+#[path = "74_list_config_resources.rs"]
+mod list_config_resources;
 #[path = "16_list_groups.rs"]
 mod list_groups;
 #[path = "02_list_offsets.rs"]
 mod list_offsets;
+#[path = "46_list_partition_reassignments.rs"]
+mod list_partition_reassignments;
 #[path = "03_metadata.rs"]
 mod metadata;
 #[path = "08_offset_commit.rs"]
@@ -53,6 +73,10 @@ mod offset_for_leader_epoch;
 pub(crate) mod produce;
 #[path = "14_sync_group.rs"]
 mod sync_group;
+#[path = "64_unregister_broker.rs"]
+mod unregister_broker;
+#[path = "57_update_features.rs"]
+mod update_features;
 
 use std::{
     fmt,
@@ -108,9 +132,21 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
     offered(ApiKey::DescribeConfigs, 1, 4),
     offered(ApiKey::AlterConfigs, 0, 2),
+    offered(ApiKey::AlterReplicaLogDirs, 1, 2),
+    offered(ApiKey::DescribeLogDirs, 1, 5),
+    offered(ApiKey::CreatePartitions, 0, 3),
     offered(ApiKey::DeleteGroups, 0, 3),
+    offered(ApiKey::ElectLeaders, 0, 2),
     offered(ApiKey::IncrementalAlterConfigs, 0, 1),
+    offered(ApiKey::AlterPartitionReassignments, 0, 1),
+    offered(ApiKey::ListPartitionReassignments, 0, 0),
     offered(ApiKey::OffsetDelete, 0, 0),
+    offered(ApiKey::DescribeQuorum, 0, 2),
+    offered(ApiKey::UpdateFeatures, 0, 2),
+    offered(ApiKey::DescribeCluster, 0, 2),
+    offered(ApiKey::UnregisterBroker, 0, 0),
+    offered(ApiKey::ListConfigResources, 0, 1),
+    offered(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// Why a request gets no answer but the end of its connection, as Apache Kafka does it.
@@ -203,11 +239,33 @@ fn handler(key: ApiKey) -> Option<Handler> {
         }
         ApiKey::DescribeConfigs => |request| Box::pin(ready(describe_configs::answer(request))),
         ApiKey::AlterConfigs => |request| Box::pin(alter_configs::answer(request)),
+        ApiKey::AlterReplicaLogDirs => {
+            |request| Box::pin(ready(alter_replica_log_dirs::answer(request)))
+        }
+        ApiKey::DescribeLogDirs => |request| Box::pin(describe_log_dirs::answer(request)),
+        ApiKey::CreatePartitions => |request| Box::pin(create_partitions::answer(request)),
         ApiKey::DeleteGroups => |request| Box::pin(delete_groups::answer(request)),
+        ApiKey::ElectLeaders => |request| Box::pin(ready(elect_leaders::answer(request))),
         ApiKey::IncrementalAlterConfigs => {
             |request| Box::pin(incremental_alter_configs::answer(request))
         }
+        ApiKey::AlterPartitionReassignments => {
+            |request| Box::pin(ready(alter_partition_reassignments::answer(request)))
+        }
+        ApiKey::ListPartitionReassignments => {
+            |request| Box::pin(ready(list_partition_reassignments::answer(request)))
+        }
         ApiKey::OffsetDelete => |request| Box::pin(offset_delete::answer(request)),
+        ApiKey::DescribeQuorum => |request| Box::pin(describe_quorum::answer(request)),
+        ApiKey::UpdateFeatures => |request| Box::pin(update_features::answer(request)),
+        ApiKey::DescribeCluster => |request| Box::pin(ready(describe_cluster::answer(request))),
+        ApiKey::UnregisterBroker => |request| Box::pin(ready(unregister_broker::answer(request))),
+        ApiKey::ListConfigResources => {
+            |request| Box::pin(ready(list_config_resources::answer(request)))
+        }
+        ApiKey::DescribeTopicPartitions => {
+            |request| Box::pin(ready(describe_topic_partitions::answer(request)))
+        }
         _ => return None,
     };
     Some(handler)

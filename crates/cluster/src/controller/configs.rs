@@ -114,13 +114,18 @@ pub(super) fn check_settings(settings: &BTreeMap<String, String>) -> Result<(), 
     let config = TopicConfig::from_settings(pairs)
         .map_err(|refused| Error::InvalidConfig(refused.to_string()))?;
     if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
-        return Err(Error::InvalidConfig(
-            "min.compaction.lag.ms is above max.compaction.lag.ms".to_owned(),
-        ));
+        return Err(Error::InvalidConfig(format!(
+            "conflict topic config setting min.compaction.lag.ms ({}) > max.compaction.lag.ms ({})",
+            config.min_compaction_lag_ms, config.max_compaction_lag_ms
+        )));
     }
     let remote = settings.get("remote.storage.enable");
     if remote.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
-        return Err(Error::InvalidConfig("there is no tiered storage here".to_owned()));
+        return Err(Error::InvalidConfig(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured \
+             with remote log storage."
+                .to_owned(),
+        ));
     }
     Ok(())
 }

@@ -92,6 +92,8 @@ fn kind<T>(result: &Result<T, Error>) -> &'static str {
         Err(Error::InvalidReplicaAssignment(_)) => "assignment",
         Err(Error::InvalidConfig(_)) => "config",
         Err(Error::InvalidRequest(_)) => "request",
+        Err(Error::InvalidFeatureLevel(_)) => "feature",
+        Err(Error::UnknownBroker(_)) => "broker",
         Err(Error::PolicyViolation(_)) => "policy",
         Err(Error::StaleBrokerEpoch(_)) => "epoch",
         Err(Error::ProducerIdsExhausted) => "exhausted",

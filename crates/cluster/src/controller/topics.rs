@@ -260,7 +260,7 @@ impl Controller {
         let other = settled.get(&form).map(String::as_str);
         match other.or_else(|| self.image.colliding_candidates(name).find(collides)) {
             Some(other) => Err(Error::InvalidTopic(format!(
-                "topic name '{name}' collides with that of topic '{other}'"
+                "Topic '{name}' collides with existing topic: {other}"
             ))),
             None => Ok(()),
         }
@@ -275,7 +275,8 @@ impl Controller {
             }
             factor if factor < 1 => {
                 return Err(Error::InvalidReplicationFactor(
-                    "the replication factor is to be above 0, or -1 for the default".to_owned(),
+                    "Replication factor must be larger than 0, or -1 to use the default value."
+                        .to_owned(),
                 ));
             }
             factor => factor,
@@ -284,7 +285,7 @@ impl Controller {
             -1 => self.defaults.partition_count,
             count if count < 1 => {
                 return Err(Error::InvalidPartitions(
-                    "the number of partitions is to be above 0, or -1 for the default".to_owned(),
+                    "Number of partitions was set to an invalid non-positive value.".to_owned(),
                 ));
             }
             count => count,
@@ -322,21 +323,29 @@ impl Controller {
     fn check_assignment(&self, replicas: &[NodeId], replica_count: usize) -> Result<(), Error> {
         let refuse = |why: String| Err(Error::InvalidReplicaAssignment(why));
         if replicas.is_empty() {
-            return refuse("a partition is assigned to no broker".to_owned());
+            return refuse(
+                "The manual partition assignment includes an empty replica list.".to_owned(),
+            );
         }
         if replicas.len() != replica_count {
             return refuse(format!(
-                "a partition is assigned to {} brokers and others to {replica_count}",
+                "The manual partition assignment includes a partition with {} replica(s), but this is \
+                 not consistent with previous partitions, which have {replica_count} replica(s).",
                 replicas.len()
             ));
         }
         let mut seen = BTreeSet::new();
         for id in replicas {
             if !self.image.brokers().contains_key(id) {
-                return refuse(format!("a partition is assigned to broker {id}, which is unknown"));
+                return refuse(format!(
+                    "The manual partition assignment includes broker {id}, but no such broker is \
+                     registered."
+                ));
             }
             if !seen.insert(*id) {
-                return refuse(format!("a partition is assigned to broker {id} twice"));
+                return refuse(format!(
+                    "The manual partition assignment includes the broker {id} more than once."
+                ));
             }
         }
         Ok(())
@@ -351,14 +360,21 @@ impl Controller {
         let topic = self.find(&TopicName::Name(request.name.clone()))?;
         let present = i32::try_from(topic.partitions.len()).expect("partitions have i32 numbers");
         let additional = i64::from(request.total_count) - i64::from(present);
-        if additional <= 0 {
+        if additional == 0 {
             return Err(Error::InvalidPartitions(format!(
-                "the topic has {present} partition(s), so {} would not be more",
-                request.total_count
+                "Topic already has {present} partition(s)."
+            )));
+        }
+        if additional < 0 {
+            return Err(Error::InvalidPartitions(format!(
+                "The topic {} currently has {present} partition(s); {} would not be an increase.",
+                request.name, request.total_count
             )));
         }
         if additional > *budget {
-            return Err(too_many_partitions());
+            return Err(Error::PolicyViolation(
+                "Excessively large number of additional partitions per request.".to_owned(),
+            ));
         }
         let additional = i32::try_from(additional).expect("below the limit");
         let replica_count = topic.partitions.values().next().map_or(0, |one| one.replicas.len());
@@ -370,7 +386,8 @@ impl Controller {
             Some(assigned) => {
                 if i32::try_from(assigned.len()) != Ok(additional) {
                     return Err(Error::InvalidReplicaAssignment(format!(
-                        "{additional} partition(s) are added and {} assigned",
+                        "Attempted to add {additional} additional partition(s), but only {} \
+                         assignment(s) were specified.",
                         assigned.len()
                     )));
                 }
@@ -396,9 +413,7 @@ impl Controller {
 }
 
 fn too_many_partitions() -> Error {
-    Error::PolicyViolation(format!(
-        "a request creates at most {PARTITIONS_PER_REQUEST_MAX} partitions"
-    ))
+    Error::PolicyViolation("Excessively large number of partitions per request.".to_owned())
 }
 
 /// The settings of a new topic, in the order of their names.
