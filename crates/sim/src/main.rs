@@ -1,13 +1,17 @@
-//! `sim --seeds N --seed S [--shards N] [--until-failure] [--log] [--trace]`: runs seeds S, S+1, ...
-//! and says which failed, `--until-failure` no further than the first of them. `--log` shows the
-//! broker's log, `--trace` all that crosses the driver's seam.
+//! `sim --seeds N --seed S [--shards N] [--jobs N] [--until-failure] [--log] [--trace]`: runs seeds
+//! S, S+1, ... and says which failed, `--until-failure` no further than the first of them. `--log`
+//! shows the broker's log, `--trace` all that crosses the driver's seam. As many seeds run at once
+//! as there are cores, or `--jobs` says; the output is the same.
 //!
-//! Seeds that once failed, listed in `regressions.txt`, run first. The summary tells how often the
+//! Seeds that once failed, listed in `regressions.txt`, run first, unless `--seed` names a first one
+//! (`--from` does so, and keeps them). The summary tells how often the
 //! runs hit what they aim at, and counts as a failure if one of it was never hit in a long run.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports so")]
 
-use std::{panic, process::ExitCode};
+mod jobs;
+
+use std::{ops::ControlFlow, panic, process::ExitCode};
 
 use sim::scenario::{self, Options, Outcome};
 
@@ -22,8 +26,10 @@ const LINES_MAX: usize = 8;
 const LINE_MAX: usize = 200;
 /// What is left of a record's filler, which says nothing.
 const FILLER: &str = "..";
-const USAGE: &str =
-    "usage: sim [--seeds N] [--seed S] [--shards N] [--until-failure] [--log] [--trace]";
+const USAGE: &str = "usage: sim [--seeds N] [--seed S | --from S] [--shards N] [--jobs N] \
+     [--until-failure] [--log] [--trace]";
+/// More threads than any machine has cores are a typing error.
+const JOBS_MAX: usize = 1024;
 
 struct Arguments {
     seeds: u64,
@@ -31,6 +37,10 @@ struct Arguments {
     options: Options,
     only_this: bool,
     goes_on: GoesOn,
+    /// Seeds that run at once.
+    jobs: usize,
+    /// What one seed does must not be mixed with what another does.
+    is_watched: bool,
 }
 
 /// What a failing seed is to the seeds after it.
@@ -47,6 +57,8 @@ fn arguments() -> Result<Arguments, String> {
         options: Options::default(),
         only_this: false,
         goes_on: GoesOn::ToTheEnd,
+        jobs: jobs::cores(),
+        is_watched: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -60,15 +72,30 @@ fn arguments() -> Result<Arguments, String> {
                 arguments.seed = number()?;
                 arguments.only_this = true;
             }
+            "--from" => arguments.seed = number()?,
             "--shards" => {
                 let shards = u16::try_from(number()?).ok().filter(|count| (1..=4).contains(count));
                 arguments.options.shards = Some(shards.ok_or("--shards takes 1 to 4")?);
             }
+            "--jobs" => {
+                let jobs = usize::try_from(number()?).ok();
+                let jobs = jobs.filter(|count| (1..=JOBS_MAX).contains(count));
+                arguments.jobs = jobs.ok_or_else(|| format!("--jobs takes 1 to {JOBS_MAX}"))?;
+            }
             "--until-failure" => arguments.goes_on = GoesOn::UntilFailure,
-            "--log" => log_to_stderr(),
-            "--trace" => arguments.options.trace = Some(|line| println!("{line}")),
+            "--log" => {
+                log_to_stderr();
+                arguments.is_watched = true;
+            }
+            "--trace" => {
+                arguments.options.trace = Some(|line| println!("{line}"));
+                arguments.is_watched = true;
+            }
             other => return Err(format!("{other} is not known\n{USAGE}")),
         }
+    }
+    if arguments.is_watched {
+        arguments.jobs = 1;
     }
     Ok(arguments)
 }
@@ -118,13 +145,18 @@ struct Summary {
     sum: Outcome,
 }
 
+/// Runs a seed, some of them twice, and compares.
+fn run_and_compare(seed: u64, options: Options) -> Outcome {
+    let mut outcome = run(seed, options);
+    let twice = outcome.complaints.is_empty() && seed.is_multiple_of(TWICE_INTERVAL);
+    if twice && run(seed, options) != outcome {
+        outcome.complaints.push("a second run was another one".to_owned());
+    }
+    outcome
+}
+
 impl Summary {
-    fn add(&mut self, seed: u64, options: Options) {
-        let mut outcome = run(seed, options);
-        let twice = outcome.complaints.is_empty() && seed.is_multiple_of(TWICE_INTERVAL);
-        if twice && run(seed, options) != outcome {
-            outcome.complaints.push("a second run was another one".to_owned());
-        }
+    fn add(&mut self, seed: u64, options: Options, outcome: Outcome) {
         if outcome.complaints.is_empty() {
             self.passed += 1;
         } else {
@@ -196,17 +228,23 @@ fn main() -> ExitCode {
         }
     };
     let mut summary = Summary::default();
+    let mut runs: Vec<(u64, Options)> = Vec::new();
     if !arguments.only_this {
-        for (seed, shards) in regressions() {
-            summary.add(seed, Options { shards, ..arguments.options });
-        }
+        let again = regressions().into_iter();
+        runs.extend(again.map(|(seed, shards)| (seed, Options { shards, ..arguments.options })));
     }
-    for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
-        if arguments.goes_on == GoesOn::UntilFailure && summary.failed > 0 {
-            break;
-        }
-        summary.add(seed, arguments.options);
-    }
+    let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds);
+    runs.extend(seeds.map(|seed| (seed, arguments.options)));
+    jobs::in_order(
+        &runs,
+        arguments.jobs,
+        |(seed, options)| run_and_compare(*seed, *options),
+        |(seed, options), outcome| {
+            summary.add(*seed, *options, outcome);
+            let is_over = arguments.goes_on == GoesOn::UntilFailure && summary.failed > 0;
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    );
     let seeds_run = summary.passed + summary.failed;
     for (aim, count) in summary.aims() {
         println!("{count:>12} {aim}");

@@ -13,9 +13,15 @@ pub(crate) struct SimOptions {
     /// How many seeds to run
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// The first seed
-    #[arg(long)]
+    /// The first seed, without those that once failed
+    #[arg(long, conflicts_with = "from")]
     seed: Option<u64>,
+    /// The first seed, after those that once failed
+    #[arg(long)]
+    from: Option<u64>,
+    /// How many run at once (default: as many as there are cores)
+    #[arg(long)]
+    jobs: Option<u64>,
 }
 
 /// Builds the simulator with its own profile (release speed, assertions on) and runs it.
@@ -26,8 +32,11 @@ pub(crate) fn sim(root: &Path, options: &SimOptions) -> Result<(), String> {
     let mut command = Command::new("cargo");
     command.args(["run", "--quiet", "--locked", "--profile", "sim", "--package", "sim", "--"]);
     command.args(["--seeds", &options.seeds.to_string()]);
-    if let Some(seed) = options.seed {
-        command.args(["--seed", &seed.to_string()]);
+    let numbers = [("--seed", options.seed), ("--from", options.from), ("--jobs", options.jobs)];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            command.args([name, &number.to_string()]);
+        }
     }
     finish(command.current_dir(root), "sim")
 }

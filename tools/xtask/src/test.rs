@@ -26,16 +26,16 @@ pub(crate) struct Options {
 
 /// What a stage counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
 }
 
-struct Report {
-    name: &'static str,
-    took: Duration,
-    tally: Tally,
-    remark: String,
+pub(crate) struct Report {
+    pub(crate) name: &'static str,
+    pub(crate) took: Duration,
+    pub(crate) tally: Tally,
+    pub(crate) remark: String,
 }
 
 /// Runs the stages that this tree has.
@@ -61,7 +61,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     let mut reports: Vec<Report> =
         STAGES.iter().filter(chosen).map(|stage| report(root, stage)).collect();
     reports.push(tree_report(&before, &tree_state(root)?));
-    summarise(&reports)
+    summarise(&reports, "the check failed")
 }
 
 fn report(root: &Path, stage: &Stage) -> Report {
@@ -74,7 +74,9 @@ fn report(root: &Path, stage: &Stage) -> Report {
         println!("{missing}");
         (one(1), missing)
     } else {
-        match run_stage(root, stage) {
+        let counted = command(root, stage.words)
+            .and_then(|mut command| run_counted(root, &mut command, stage.count));
+        match counted {
             Ok(tally) => (tally, String::new()),
             Err(reason) => (one(1), reason),
         }
@@ -82,14 +84,21 @@ fn report(root: &Path, stage: &Stage) -> Report {
     Report { name: stage.name, took: started.elapsed(), tally, remark }
 }
 
-fn run_stage(root: &Path, stage: &Stage) -> Result<Tally, String> {
-    let mut command = command(root, stage.words)?;
+/// Runs a command to its end, shows what it prints, and counts what that says.
+///
+/// # Errors
+/// When it cannot be run.
+pub(crate) fn run_counted(
+    root: &Path,
+    command: &mut Command,
+    count: Count,
+) -> Result<Tally, String> {
     let mut child = command
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{}: {error}", stage.words[0]))?;
+        .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     let mut counted = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
         let line = line.map_err(|error| error.to_string())?;
@@ -97,10 +106,14 @@ fn run_stage(root: &Path, stage: &Stage) -> Result<Tally, String> {
         println!("{line}");
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    Ok(tally(stage.count, &counted, status.success()))
+    Ok(tally(count, &counted, status.success()))
 }
 
-fn command(root: &Path, words: &[&str]) -> Result<Command, String> {
+/// The command of these words: `xtask` is this program, `{binary}` the release build.
+///
+/// # Errors
+/// When this program's own path is not known.
+pub(crate) fn command(root: &Path, words: &[&str]) -> Result<Command, String> {
     let program = match words[0] {
         "xtask" => env::current_exe().map_err(|error| error.to_string())?,
         other => PathBuf::from(other),
@@ -169,7 +182,11 @@ fn tree_report(before: &[u8], after: &[u8]) -> Report {
     Report { name: "tree unchanged", took: Duration::ZERO, tally, remark }
 }
 
-fn summarise(reports: &[Report]) -> Result<(), String> {
+/// Prints what each counted, and the sum.
+///
+/// # Errors
+/// `failure`, when anything failed.
+pub(crate) fn summarise(reports: &[Report], failure: &str) -> Result<(), String> {
     println!("\n{:<16} {:>7} {:>7} {:>7}", "stage", "minutes", "passed", "failed");
     let mut sum = Tally::default();
     for report in reports {
@@ -181,7 +198,7 @@ fn summarise(reports: &[Report]) -> Result<(), String> {
         sum.failed += failed;
     }
     println!("{} passed, {} failed", sum.passed, sum.failed);
-    if sum.failed == 0 { Ok(()) } else { Err("the check failed".to_owned()) }
+    if sum.failed == 0 { Ok(()) } else { Err(failure.to_owned()) }
 }
 
 #[cfg(test)]

@@ -119,6 +119,16 @@ const EXCEPTIONS: &[Exception] = &[
         why: "starts and pins one thread a shard",
     },
     Exception {
+        file: "crates/sim/src/jobs.rs",
+        rule: "threads",
+        why: "runs several seeds at once, each on one thread from its start to its end",
+    },
+    Exception {
+        file: "crates/sim/src/jobs.rs",
+        rule: "sharing",
+        why: "hands the results of whole seeds to the thread that prints them",
+    },
+    Exception {
         file: "crates/server/src/log/in_use.rs",
         rule: "files",
         why: "reads the kernel's list of locks, which is no file of a disk",
