@@ -21,7 +21,7 @@ use runtime::{Errno, File, OpenOptions, Runtime};
 
 use crate::{
     Damage, Error, LogDirectory, OpenMode,
-    inspect::{Gaps, Inspector, Rules, Step},
+    inspect::{Gaps, Inspector, Rules, Step, UNKNOWN_LIMIT},
     leader_epochs::{self, LeaderEpochs},
     segment::{offset_of_name, segment_path},
     storage::read_small_file,
@@ -127,9 +127,10 @@ impl Damaged {
         let mark = mark.unwrap_or_default();
         let mut damages = Vec::new();
         for (index, base) in self.bases.iter().enumerate() {
-            let limit = self.bases.get(index + 1).copied().unwrap_or(Offset(i64::MAX));
+            let limit = self.bases.get(index + 1).copied().unwrap_or(UNKNOWN_LIMIT);
             let (file, path, length) = self.open(*base).await?;
-            let rules = Rules { limit, gaps: self.gaps, epochs: None };
+            let boundary = Some(mark).filter(|mark| *base <= *mark && *mark < limit);
+            let rules = Rules { limit, gaps: self.gaps, boundary, epochs: None };
             let pool = self.runtime.pool();
             let mut inspector =
                 Inspector::new(Rc::new(file), path.clone(), pool, 0..length, *base, rules);
@@ -141,7 +142,7 @@ impl Damaged {
                 }
             }
         }
-        if let Some(last) = damages.pop_if(|last| last.to == Offset(i64::MAX))
+        if let Some(last) = damages.pop_if(|last| last.to == UNKNOWN_LIMIT)
             && last.from < mark
         {
             damages.push(Damage { to: mark, ..last });

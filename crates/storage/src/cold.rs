@@ -164,7 +164,7 @@ impl Log {
         let rules = {
             let state = self.0.state.borrow();
             let epochs = Some(Rc::new(state.epochs.clone()));
-            Rules { limit: end_offset, gaps: state.gaps(), epochs }
+            Rules { limit: end_offset, gaps: state.gaps(), boundary: None, epochs }
         };
         let is_anchored = anchor.last_offset.is_some() || anchor.is_in_sequence;
         let mut walk =
@@ -395,7 +395,7 @@ impl State {
 
     pub(crate) fn rules_of(&self, extent: &Extent) -> Rules {
         let epochs = self.are_epochs_sure.then(|| Rc::new(self.epochs.clone()));
-        Rules { limit: extent.end, gaps: self.gaps(), epochs }
+        Rules { limit: extent.end, gaps: self.gaps(), boundary: None, epochs }
     }
 }
 

@@ -26,7 +26,8 @@ pub use crate::transactions::transaction_entries;
 
 use crate::{
     Error,
-    resync::Searched,
+    inspect::Gaps,
+    resync::{Searched, Sought},
     scan::{Scanned, Scanner},
     tail::length_of,
 };
@@ -122,7 +123,8 @@ impl SegmentReader {
     async fn pass_garbage(&mut self) -> Result<bool, Errno> {
         let start = self.scanner.position();
         let offsets = self.end..self.end.plus(OFFSETS_AHEAD_MAX);
-        let sound = self.searched.next_sound(start, &offsets).await?;
+        let sought = Sought { offsets, reaches: None, boundary: None, gaps: Gaps::Compacted };
+        let sound = self.searched.next_sound(start, &sought).await?;
         let stop = sound.map_or(self.searched.end, |sound| sound.position);
         let mut is_zero = true;
         while self.scanner.position() < stop {

@@ -17,11 +17,14 @@ use crate::{
     damage::{Damage, Fault},
     index::{IndexedBatch, Indexes},
     leader_epochs::LeaderEpochs,
-    resync::Searched,
+    resync::{Searched, Sought},
     scan::{Scanned, Scanner},
     tail::position_of,
     transactions::TransactionStep,
 };
+
+/// Where the offsets of the last segment of a log end that nobody has gone through yet.
+pub(crate) const UNKNOWN_LIMIT: Offset = Offset(i64::MAX);
 
 /// Whether offsets may be missing between two batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(crate) struct Rules {
     /// Their offsets lie below: the next segment's first, or the first that is in memory.
     pub(crate) limit: Offset,
     pub(crate) gaps: Gaps,
+    /// Where a batch begins for sure: the durable mark, in a segment whose end is not known.
+    pub(crate) boundary: Option<Offset>,
     /// Which epoch wrote from which offset on, where that is known for sure.
     pub(crate) epochs: Option<Rc<LeaderEpochs>>,
 }
@@ -200,7 +205,13 @@ pub(crate) async fn find_extent(
             (offsets.start, bad) = (batch.next_offset(), start + position_of(batch.size()));
         }
     }
-    let found = searched.next_sound(bad, &offsets).await?;
+    let sought = Sought {
+        offsets,
+        reaches: Some(rules.limit).filter(|limit| *limit != UNKNOWN_LIMIT),
+        boundary: rules.boundary.filter(|boundary| expected < *boundary),
+        gaps: rules.gaps,
+    };
+    let found = searched.next_sound(bad, &sought).await?;
     let (end, to) =
         found.map_or((searched.end, rules.limit), |sound| (sound.position, sound.base_offset));
     Ok(Damage {

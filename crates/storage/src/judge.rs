@@ -17,9 +17,9 @@ use crate::{
     Damage, Error,
     damage::Fault,
     index::{OFFSET_ENTRY_BYTES, OffsetEntry},
-    inspect::{Gaps, Inspector, Rules, Step, find_extent},
+    inspect::{Gaps, Inspector, Rules, Step, UNKNOWN_LIMIT, find_extent},
     recovery::Recovery,
-    resync::{Searched, Sound},
+    resync::{Searched, Sought, Sound},
     scan::Scanned,
     segment::{Segment, segment_path},
     storage::UNSYNCED_BYTES_MAX,
@@ -60,8 +60,10 @@ impl Recovery {
             return Ok(Verdict::Torn(garbage));
         }
         let next = self.bases.get(index + 1).copied();
-        let gaps = Gaps::None;
-        let rules = Rules { limit: next.unwrap_or(Offset(i64::MAX)), gaps, epochs: None };
+        let gaps = if self.may_have_gaps(end) { Gaps::Compacted } else { Gaps::None };
+        let limit = next.unwrap_or(UNKNOWN_LIMIT);
+        let boundary = Some(self.mark).filter(|mark| next.is_none_or(|next| *mark < next));
+        let rules = Rules { limit, gaps, boundary, epochs: None };
         let mut damage = find_extent(searched, &rules, start, end, fault).await?;
         damage.path = segment_path(&self.directory, self.bases[index], "log");
         if damage.positions.end < searched.end {
@@ -96,8 +98,10 @@ impl Recovery {
             let searched = Searched { file: Rc::new(file), pool: self.runtime.pool(), end: length };
             let rest = length.saturating_sub(from);
             if rest > window {
-                let offsets = end.next()..Offset(i64::MAX);
-                let found = searched.search(from + window, &offsets).await;
+                let gaps = if self.may_have_gaps(end) { Gaps::Compacted } else { Gaps::None };
+                let offsets = end.next()..UNKNOWN_LIMIT;
+                let sought = Sought { offsets, reaches: None, boundary: None, gaps };
+                let found = searched.search(from + window, &sought).await;
                 if found.map_err(Error::io(&path))?.is_some() {
                     return Ok(true);
                 }
@@ -127,7 +131,7 @@ impl Recovery {
         let file = File::open(&self.runtime, &path, OpenOptions::READ).await;
         let file = Rc::new(file.map_err(Error::io(&path))?);
         let searched = Searched { file: Rc::clone(&file), pool: self.runtime.pool(), end: length };
-        let rules = Rules { limit: next, gaps: Gaps::None, epochs: None };
+        let rules = Rules { limit: next, gaps: Gaps::None, boundary: None, epochs: None };
         let reached = reach(&searched, position, entry, &rules).await.map_err(Error::io(&path))?;
         if reached == Some(next) {
             return Ok(());

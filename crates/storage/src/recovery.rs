@@ -327,7 +327,7 @@ impl Recovery {
     }
 
     /// True where compaction may have left out the batch at `offset`.
-    fn may_have_gaps(&self, offset: Offset) -> bool {
+    pub(crate) fn may_have_gaps(&self, offset: Offset) -> bool {
         let is_cleaned = self.known.cleaned_to.is_some_and(|to| offset < to);
         self.state.config.cleanup_policy.compact || is_cleaned
     }

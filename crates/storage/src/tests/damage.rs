@@ -120,13 +120,20 @@ async fn damaged_offsets(log: &Log) -> Vec<i64> {
     checked.collect()
 }
 
-#[test]
-fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
+/// Two batches with other offsets come to lie over those of `number` and the next.
+fn misdirect(bytes: &mut [u8], offset: i64, number: usize) {
+    bytes.copy_within(20 * BATCH..22 * BATCH, number * BATCH);
+    for (batch, offset) in bytes[number * BATCH..].chunks_mut(BATCH).zip([offset, offset + 1]) {
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+    }
+}
+
+/// What is done, which offsets are lost by it, whether the end of the log is still known.
+type Change = (&'static str, fn(&mut Vec<u8>), Vec<i64>, bool);
+
+fn changes() -> [Change; 12] {
     let end: Vec<i64> = (38..40).collect();
-    let all: Vec<i64> = (0..40).collect();
-    // (what is done, which offsets are lost by it, whether the end of the log is still known)
-    type Change = (&'static str, fn(&mut Vec<u8>), Vec<i64>, bool);
-    let changes: [Change; 9] = [
+    [
         ("flip in a record", |bytes| bytes[7 * BATCH + 200] ^= 1, vec![7], true),
         ("flip in an offset", |bytes| bytes[7 * BATCH + 6] ^= 1, vec![7], true),
         ("flip in a length", |bytes| bytes[7 * BATCH + 10] ^= 1, vec![7], true),
@@ -138,6 +145,19 @@ fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
             vec![5],
             true,
         ),
+        (
+            "batches of a later time over others",
+            |bytes| bytes.copy_within(20 * BATCH..24 * BATCH, 5 * BATCH + 100),
+            (5..10).collect(),
+            true,
+        ),
+        (
+            "batches of another log over others",
+            |bytes| misdirect(bytes, 60, 37),
+            vec![37, 38],
+            true,
+        ),
+        ("batches of another log at the end", |bytes| misdirect(bytes, 60, 38), end.clone(), false),
         ("a batch is gone", |bytes| drop(bytes.drain(5 * BATCH..6 * BATCH)), vec![5], true),
         (
             "flip at the end",
@@ -146,9 +166,14 @@ fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
             false,
         ),
         ("cut", |bytes| bytes.truncate(38 * BATCH + 100), end, false),
-    ];
+    ]
+}
+
+#[test]
+fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
+    let all: Vec<i64> = (0..40).collect();
     for is_clean in [true, false] {
-        for (what, change, lost, knows_end) in &changes {
+        for (what, change, lost, knows_end) in &changes() {
             for has_index in [true, false] {
                 let disk = disk_with_records(is_clean, small_config());
                 disk.damage(LOG, *change);
