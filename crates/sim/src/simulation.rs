@@ -6,6 +6,7 @@ use runtime::{Executor, Instant, Runtime, Turn, Wait};
 
 use crate::{
     DiskFaults, DiskSettings, NetSettings, Rng, Tally,
+    disk::Disk,
     driver::SimDriver,
     net::node_address,
     world::{ShardKey, World},
@@ -183,6 +184,11 @@ impl Simulation {
     /// Leaves a node's disk room for so many more bytes; `None`: for all that anybody writes.
     pub fn set_free_space(&mut self, node: u16, bytes: Option<u64>) {
         self.world.borrow_mut().disk(node).set_free_space(bytes);
+    }
+
+    /// Looks at a node's disk, or strikes it.
+    pub(crate) fn with_disk<R>(&mut self, node: u16, act: impl FnOnce(&mut Disk) -> R) -> R {
+        act(self.world.borrow_mut().disk(node))
     }
 
     /// Makes the next [`Simulation::run_until`] stop at a moment.

@@ -496,7 +496,8 @@ impl Recovery {
                 return Ok(Tail::Adrift);
             }
             let at = scanner.position();
-            match self.judge(segment.index, &segment.searched, at, &fault).await? {
+            let judged = self.judge(segment.index, &segment.searched, at, &fault);
+            match Box::pin(judged).await? {
                 Verdict::Ended => return Ok(Tail::Ended(at)),
                 Verdict::Torn(garbage) => return Ok(Tail::Torn { size: at, garbage }),
                 Verdict::DamagedToEnd => return Ok(Tail::Ended(segment.searched.end)),

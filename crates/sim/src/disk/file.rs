@@ -206,6 +206,19 @@ impl FileNode {
         }
     }
 
+    /// What a reader would get now; zeros beyond the end.
+    pub(crate) fn content(&self, position: u64, length: usize) -> Vec<u8> {
+        let mut content = vec![0; length];
+        self.current.read(position, &mut content);
+        content
+    }
+
+    /// Other bytes are on the platter, and nobody has written them. What is pending still comes.
+    pub(crate) fn damage(&mut self, position: u64, bytes: &[u8]) {
+        self.current.write(position, bytes);
+        self.durable.write(position, bytes);
+    }
+
     pub(crate) fn set_length(&mut self, length: u64, sequence: u64) {
         if length < self.length {
             self.current.cut(length);

@@ -13,6 +13,7 @@
 //! bytes, direct operations off the alignment, operations on files that are not open.
 
 mod content;
+mod damage;
 mod directory;
 mod file;
 mod operation;
@@ -28,8 +29,10 @@ use runtime::{
     driver::{FileId, Token},
 };
 
+pub(crate) use self::damage::Acknowledged;
 pub use self::settings::{DiskFaults, DiskSettings, Tally};
 use self::{
+    damage::Acknowledgements,
     file::{FileNode, InFlight, Keep, Road},
     operation::{Operation, Work},
     tree::Tree,
@@ -84,6 +87,7 @@ pub(crate) struct Disk {
     sequence: u64,
     name_changes: u64,
     device: u64,
+    acknowledgements: Acknowledgements,
     pub(crate) settings: DiskSettings,
     pub(crate) faults: DiskFaults,
     pub(crate) tally: Tally,
@@ -103,6 +107,7 @@ impl Disk {
             sequence: 0,
             name_changes: 0,
             device,
+            acknowledgements: Acknowledgements::default(),
             settings,
             faults: DiskFaults::default(),
             tally: Tally::default(),

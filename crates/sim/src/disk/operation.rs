@@ -206,6 +206,9 @@ impl Disk {
         let range = write.position..write.position + wide(length);
         self.require_room(self.tree.file(inode).missing_bytes(range))?;
         self.tally.writes += 1;
+        if length == write.data.len() {
+            self.acknowledge(inode, &write);
+        }
         let file = self.tree.file_mut(inode);
         file.land(&write, length, sequence);
         file.modified_ms = wall_clock_ms;

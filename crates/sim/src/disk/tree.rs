@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use runtime::{DirectoryEntry, Errno, FileKind};
@@ -177,6 +177,23 @@ impl Tree {
             },
         };
         Ok(directory.entries().map(entry).collect())
+    }
+
+    /// All files in this directory and in those in it, by their paths.
+    pub(crate) fn files_under(&self, directory: &Path) -> Vec<(PathBuf, InodeId)> {
+        let mut files = Vec::new();
+        let mut to_see: Vec<PathBuf> = vec![directory.to_owned()];
+        while let Some(path) = to_see.pop() {
+            let found = self.walk(&path).and_then(|inode| self.directory(inode));
+            for (name, inode) in found.iter().flat_map(|directory| directory.entries()) {
+                match self.inodes.get(&inode) {
+                    Some(Inode::File(_)) => files.push((path.join(name), inode)),
+                    Some(Inode::Directory(_)) => to_see.push(path.join(name)),
+                    None => {}
+                }
+            }
+        }
+        files
     }
 
     /// A name of a file, for people.

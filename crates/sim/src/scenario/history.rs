@@ -1,8 +1,8 @@
 //! What the clients did and saw, and what is wrong with it.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, ops::Range, rc::Rc};
 
-use super::plan::Promise;
+use super::{losses::Losses, plan::Promise};
 
 /// A topic and one of its partitions.
 pub(crate) type Partition = (String, i32);
@@ -46,6 +46,14 @@ pub struct Counts {
     pub topic_changes: u64,
     /// Answers that the last look at everything took.
     pub last_looks: u64,
+    /// Stretches of logs that the disk damaged.
+    pub damages: u64,
+    /// Reads that were refused for damage.
+    pub damaged_reads: u64,
+    /// Stretches that the operator gave up.
+    pub losses_accepted: u64,
+    /// Logs that took no records since their end was damaged.
+    pub damaged_ends: u64,
 }
 
 impl Counts {
@@ -63,6 +71,7 @@ pub(crate) struct History {
     commits: BTreeMap<(String, Partition), i64>,
     owners: BTreeMap<(i32, Partition), String>,
     pub(crate) topics_there: BTreeMap<String, bool>,
+    pub(crate) losses: Losses,
     pub(crate) counts: Counts,
     pub(crate) complaints: Vec<String>,
 }
@@ -90,6 +99,10 @@ impl History {
             let offset = base_offset.map(|base| base + index);
             let sent = self.sent.get_mut(value).expect("sent before it is acknowledged");
             sent.acked = Some(offset);
+            let partition = sent.partition.clone();
+            if offset.is_some_and(|offset| self.losses.takes_no_records(&partition, offset)) {
+                self.complain(format!("{value} was taken behind the damaged end of {partition:?}"));
+            }
         }
     }
 
@@ -145,6 +158,20 @@ impl History {
             .collect()
     }
 
+    /// The partition of the groups' commits was damaged, and that accepted: nobody is to rely on
+    /// what it held.
+    pub(crate) fn forget_groups(&mut self) {
+        self.commits.clear();
+        self.owners.clear();
+    }
+
+    /// A read of damaged offsets was refused, as it has to be: gives where to go on, if they are.
+    pub(crate) fn pass_damage(&mut self, partition: &Partition, offset: i64) -> Option<i64> {
+        let end = self.losses.end_of_damage(partition, offset)?;
+        self.counts.damaged_reads += 1;
+        Some(end)
+    }
+
     /// A member of a generation reads a partition.
     pub(crate) fn note_owner(&mut self, generation: i32, partition: &Partition, member: &str) {
         let key = (generation, partition.clone());
@@ -158,25 +185,35 @@ impl History {
     }
 
     /// Compares the whole log of a partition, as read at the end, with all that was said of it.
-    pub(crate) fn check_log(&mut self, partition: &Partition, log: &[(i64, String)], power: Power) {
-        for ((offset, _), expected) in log.iter().zip(0..) {
-            if *offset != expected {
-                self.complain(format!("{partition:?}: offset {offset} where {expected} belongs"));
-                break;
-            }
-        }
-        for (offset, value) in log {
+    pub(crate) fn check_log(&mut self, partition: &Partition, log: &LogRead, power: Power) {
+        self.check_holes(partition, log);
+        let LogRead { end, records, .. } = log;
+        let end = *end;
+        for (offset, value) in records {
             self.note_seen(partition, *offset, value);
         }
-        let end = log.last().map_or(0, |(offset, _)| offset + 1);
         if let Some((offset, value)) =
             self.seen.get(partition).and_then(|seen| seen.range(end..).next())
         {
             let complaint = format!("{value} was read from {partition:?} at {offset} and vanished");
             self.complain(complaint);
         }
-        self.check_acked(partition, log, power);
-        self.check_order(partition, log);
+        self.check_acked(partition, records, power);
+        self.check_order(partition, records);
+    }
+
+    /// Every offset has a record, was refused for damage, or was given up.
+    fn check_holes(&mut self, partition: &Partition, log: &LogRead) {
+        let mut expected = 0;
+        for offset in log.records.iter().map(|(offset, _)| *offset).chain([log.end]) {
+            let refused = log.refused.iter().find(|refused| refused.start == expected);
+            let after = refused.map_or(expected, |refused| refused.end);
+            if after != offset && !self.losses.is_given_up(partition, after..offset) {
+                self.complain(format!("{partition:?}: offset {offset} where {after} belongs"));
+                return;
+            }
+            expected = offset + 1;
+        }
     }
 
     fn check_acked(&mut self, partition: &Partition, log: &[(i64, String)], power: Power) {
@@ -191,8 +228,9 @@ impl History {
             let Some(acked) = sent.acked.filter(|_| promised) else { continue };
             let kept = match acked {
                 Some(offset) => at.get(&offset).is_some_and(|there| *there == &**value),
-                None => self.places.contains_key(value),
+                None => self.places.contains_key(value) || self.losses.is_damaged(partition),
             };
+            let kept = kept || acked.is_some_and(|offset| self.losses.covers(partition, offset));
             if !kept {
                 let there = acked.and_then(|offset| at.get(&offset));
                 complaints.push(format!(
@@ -221,6 +259,16 @@ impl History {
     }
 }
 
+/// A whole log, as a reader found it.
+#[derive(Debug, Default)]
+pub(crate) struct LogRead {
+    /// Behind the last offset.
+    pub(crate) end: i64,
+    pub(crate) records: Vec<(i64, String)>,
+    /// What was refused for damage.
+    pub(crate) refused: Vec<Range<i64>>,
+}
+
 /// Whether a run cut the power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Power {
@@ -247,9 +295,16 @@ mod tests {
         history
     }
 
+    fn read<'a>(records: impl Iterator<Item = (i64, &'a str)>) -> LogRead {
+        let records: Vec<(i64, String)> =
+            records.map(|(offset, value)| (offset, value.to_owned())).collect();
+        let end = records.last().map_or(0, |(offset, _)| offset + 1);
+        LogRead { end, records, refused: Vec::new() }
+    }
+
     fn check(promise: Promise, log: &str, expected: Option<&str>) {
         let mut history = history(promise);
-        let log: Vec<(i64, String)> = (0..).zip(log.split(' ').map(str::to_owned)).collect();
+        let log = read((0..).zip(log.split(' ')));
         history.check_log(&partition(), &log, Power::Cut);
         match expected {
             None => assert_eq!(history.complaints, Vec::<String>::new(), "{log:?}"),
@@ -286,17 +341,49 @@ mod tests {
         assert!(changed.complaints[0].contains("was c and is b"), "{:?}", changed.complaints);
         let mut vanished = history(Promise::AtLeastOnce);
         vanished.note_seen(&partition(), 2, "c");
-        let log = [(0, "a".to_owned()), (1, "b".to_owned())];
-        vanished.check_log(&partition(), &log, Power::Cut);
+        vanished.check_log(&partition(), &read((0..).zip(["a", "b"])), Power::Cut);
         assert!(vanished.complaints[0].contains("vanished"), "{:?}", vanished.complaints);
     }
 
     #[test]
     fn a_hole_in_the_offsets_is_named() {
         let mut history = history(Promise::ExactlyOnce);
-        let log = [(0, "a".to_owned()), (1, "b".to_owned()), (3, "c".to_owned())];
+        let log = read([(0, "a"), (1, "b"), (3, "c")].into_iter());
         history.check_log(&partition(), &log, Power::Cut);
         assert!(history.complaints[0].contains("belongs"), "{:?}", history.complaints);
+    }
+
+    #[test]
+    fn damage_excuses_what_it_hit_and_nothing_else() {
+        // b at 1 is damaged: refused, given up, passed over in silence, or more than it is missing.
+        let cases = [
+            ("a c", true, false, true),
+            ("a c", false, true, true),
+            ("a b c", false, false, true),
+            ("a c", false, false, false),
+            ("c", true, false, false),
+        ];
+        for (log, is_refused, is_given_up, is_sound) in cases {
+            let mut history = history(Promise::ExactlyOnce);
+            history.losses.note(&partition(), 1..2, false);
+            if is_given_up {
+                history.losses.accept(&partition(), &(1..2));
+            }
+            let refused = Some(1..2).filter(|_| is_refused).into_iter().collect();
+            let place = |value: &str| i64::from(value.as_bytes()[0] - b'a');
+            let log = read(log.split(' ').map(|value| (place(value), value)));
+            let log = LogRead { refused, ..log };
+            history.check_log(&partition(), &log, Power::Cut);
+            assert_eq!(history.complaints.is_empty(), is_sound, "{log:?} {:?}", history.complaints);
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_behind_a_damaged_end() {
+        let mut history = history(Promise::ExactlyOnce);
+        history.losses.note(&partition(), 1..2, true);
+        history.note_acked(&["c".into()], Some(2));
+        assert!(history.complaints[0].contains("damaged end"), "{:?}", history.complaints);
     }
 
     #[test]

@@ -8,10 +8,14 @@
 //! program may do, or when the last life does not get everything done in time.
 
 mod clients;
+mod damage;
+mod damaged_life;
 mod history;
+mod losses;
 mod node;
 mod plan;
 mod readers;
+mod survey;
 mod topics;
 mod trouble;
 
@@ -25,14 +29,14 @@ use std::{
 
 use runtime::{Instant, Runtime, TaskQueue};
 
-pub use self::history::Counts;
 use self::{
     clients::{Producer, Workload},
     history::History,
     node::BrokerNode,
-    plan::{CRASHES_MIN, End, EndPlan, Plan, When},
+    plan::{CRASHES_MIN, End, EndPlan, Marks, Plan, When},
     trouble::{Trouble, TroublePlan, Until},
 };
+pub use self::{damage::Struck, history::Counts};
 use crate::{Crash, DiskFaults, Rng, Settings, Simulation, Stop, Tally, Trigger};
 
 /// Virtual time within which a life gets done what it is to do.
@@ -73,6 +77,8 @@ pub struct Ends {
     pub clean_stops: u64,
     /// Brokers that ended by themselves because their disk failed.
     pub given_up: u64,
+    /// Brokers that did not start on damaged metadata, which ends the run.
+    pub refused_starts: u64,
 }
 
 /// What became of a seed.
@@ -84,6 +90,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// What the disks did.
     pub tally: Tally,
+    /// What the disks did to what was durable.
+    pub struck: Struck,
     /// How the lives ended.
     pub ends: Ends,
     /// Connections that the network broke.
@@ -108,17 +116,27 @@ struct Scenario {
     check: Rc<Cell<bool>>,
     busy: Rc<Cell<u64>>,
     ends: Ends,
+    /// Decides what came later than the rest of a seed.
+    extras: Rng,
+    struck: Struck,
+    /// It ended before its time, and that is no fault.
+    is_over: bool,
 }
 
 impl Scenario {
     fn new(seed: u64, options: Options) -> Scenario {
         let mut rng = Rng::new(seed ^ 0x5ce_a210);
-        let plan = Plan::by_seed(&mut rng, options.shards);
+        let mut extras = Rng::new(seed ^ 0x0dd5_eed5);
+        let plan = Plan::by_seed(&mut rng, &mut extras, options.shards);
         let mut simulation = Simulation::new(seed, Settings::by_seed(seed));
         if let Some(print) = options.trace {
             simulation.trace_to(print);
         }
-        let broker = BrokerNode::new(&mut simulation, &mut rng);
+        let marks = plan.damage.map(|_| Marks::Moving);
+        let broker = BrokerNode::new(&mut simulation, &mut rng, marks);
+        if plan.damage.is_some() {
+            simulation.with_disk(broker.node(), crate::disk::Disk::remember_writes);
+        }
         Scenario {
             rng,
             plan,
@@ -129,6 +147,9 @@ impl Scenario {
             check: Rc::default(),
             busy: Rc::default(),
             ends: Ends::default(),
+            extras,
+            struck: Struck::default(),
+            is_over: false,
         }
     }
 
@@ -136,12 +157,18 @@ impl Scenario {
         self.start_clients();
         let mut shard_count = self.plan.shard_count;
         let mut ends: VecDeque<EndPlan> = self.plan.ends.iter().copied().collect();
+        let mut lives = 0;
         while let Some(end) = ends.pop_front() {
             self.broker.start(&mut self.simulation, shard_count);
             if !self.live_until(&end) || !self.wait(Duration::from_micros(end.dark_us)) {
                 return self.outcome();
             }
             shard_count = end.shard_count_after;
+            let damage = self.plan.damage.filter(|damage| damage.after_life == lives);
+            lives += 1;
+            if damage.is_some_and(|damage| !self.live_damaged(&damage, shard_count)) {
+                return self.outcome();
+            }
             if ends.is_empty() && self.crashes() < CRASHES_MIN {
                 let when = When::AfterStart { us: ADDED_END_US };
                 let crash = End::Crash(Crash::Kill);
@@ -361,6 +388,7 @@ impl Scenario {
             complaints,
             counts: self.history.borrow().counts,
             tally: self.simulation.tally(),
+            struck: self.struck,
             ends: self.ends,
             connections_broken: self.simulation.connections_broken(),
             trace_hash: self.simulation.trace_hash(),
@@ -372,7 +400,7 @@ impl Scenario {
 async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cell<bool>>) {
     let client = workload.client("setup");
     for topic in &plan.topics {
-        workload.create(&client, topic).await;
+        Box::pin(workload.create(&client, topic)).await;
     }
     drop(client);
     let runtime = workload.runtime.clone();
@@ -387,6 +415,12 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
             spawn("reader", boxed(reader));
         }
     }
+    if plan.damage.is_some() {
+        let partitions = plan.topics.iter().flat_map(|topic| {
+            (0..topic.partition_count).map(|partition| (topic.name.to_owned(), partition))
+        });
+        spawn("rereader", boxed(workload.clone().reread(partitions.collect())));
+    }
     for index in 0..plan.group_members {
         let topics = plan.topics.iter().map(|topic| topic.name.to_owned()).collect();
         spawn("member", boxed(workload.clone().be_member(index, topics, rng.fork())));
@@ -395,7 +429,7 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
     while !check.get() {
         runtime.sleep(LOOK_INTERVAL).await;
     }
-    workload.check_everything(&plan).await;
+    Box::pin(workload.check_everything(&plan)).await;
 }
 
 type Task = std::pin::Pin<Box<dyn Future<Output = ()>>>;

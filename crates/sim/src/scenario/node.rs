@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
+    ops::Range,
     path::Path,
     rc::Rc,
     sync::{
@@ -12,17 +13,24 @@ use std::{
 };
 
 use broker::{Role, Stop, config::BrokerConfig};
+use model::{Offset, PartitionId};
 use runtime::TaskQueue;
+use storage::{LossReport, LossToAccept};
 
-use super::plan::Marks;
+use super::{damage::OFFSETS_TOPIC, history::Partition, plan::Marks};
 use crate::{Rng, Simulation};
 
 /// Where the broker's directory is created, below one that is there.
 pub(crate) const DATA_PARENT: &str = "/data";
-const DATA_DIRECTORY: &str = "/data/odradek";
+pub(crate) const DATA_DIRECTORY: &str = "/data/odradek";
 const PORT: u16 = 9092;
+/// So short that most of what is durable lies below a mark.
+const MARK_INTERVAL_MS_MIN: u64 = 20;
 /// Kafka's own, which no run lasts.
 const MARK_INTERVAL_MS_MAX: u64 = 60_000;
+
+/// What the command that gives up what is damaged has said.
+pub(crate) type LossAnswer = Rc<RefCell<Option<Result<LossReport, String>>>>;
 
 #[derive(Clone)]
 pub(crate) struct BrokerNode {
@@ -36,13 +44,21 @@ pub(crate) struct BrokerNode {
 }
 
 impl BrokerNode {
-    pub(crate) fn new(simulation: &mut Simulation, rng: &mut Rng) -> BrokerNode {
+    pub(crate) fn new(
+        simulation: &mut Simulation,
+        rng: &mut Rng,
+        marks: Option<Marks>,
+    ) -> BrokerNode {
         let node = simulation.add_node(Path::new(DATA_PARENT));
         let listen = SocketAddr::new(IpAddr::V4(Simulation::address(node)), PORT);
         let mut config = BrokerConfig::new(listen, DATA_DIRECTORY.into());
         config.offsets_topic_num_partitions = rng.pick(&[1, 3, 5]);
-        let interval_ms = rng.pick(&[20, 200, MARK_INTERVAL_MS_MAX]);
-        config.flush_offset_checkpoint_interval_ms = interval_ms;
+        let interval_ms = rng.pick(&[MARK_INTERVAL_MS_MIN, 200, MARK_INTERVAL_MS_MAX]);
+        config.flush_offset_checkpoint_interval_ms = match marks {
+            Some(Marks::Moving) => MARK_INTERVAL_MS_MIN,
+            Some(Marks::Standing) => MARK_INTERVAL_MS_MAX,
+            None => interval_ms,
+        };
         config.topic_defaults.insert("internal.segment.bytes".to_owned(), "65536".to_owned());
         BrokerNode {
             node,
@@ -98,6 +114,34 @@ impl BrokerNode {
 
     pub(crate) fn stop(&self, simulation: &mut Simulation) {
         simulation.inject(self.node, 0, Box::new(Stop));
+    }
+
+    /// Runs the command that gives up what is damaged within these offsets, on the directory of the
+    /// stopped broker. What it says is there when it has ended.
+    pub(crate) fn accept_loss(
+        &self,
+        simulation: &mut Simulation,
+        partition: &Partition,
+        offsets: &Range<i64>,
+    ) -> LossAnswer {
+        let answer: LossAnswer = Rc::default();
+        let loss = LossToAccept {
+            topic: partition.0.clone(),
+            partition: PartitionId(partition.1),
+            offsets: Some(Offset(offsets.start)..Offset(offsets.end)),
+            is_compacted: partition.0 == OFFSETS_TOPIC,
+        };
+        simulation.start(self.node, 1, |runtime| {
+            let (runtime_of_task, loss) = (runtime.clone(), loss.clone());
+            let told = Rc::clone(&answer);
+            runtime.spawn("accept loss", TaskQueue::Foreground, async move {
+                let directory = Path::new(DATA_DIRECTORY);
+                let report = storage::accept_loss(&runtime_of_task, directory, &loss).await;
+                *told.borrow_mut() = Some(report.map_err(|error| error.to_string()));
+                runtime_of_task.stop();
+            });
+        });
+        answer
     }
 
     pub(crate) fn is_ready(&self) -> bool {

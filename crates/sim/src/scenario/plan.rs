@@ -1,10 +1,16 @@
 //! What a seed decides before anything runs: topics, clients, and how often who dies.
 
-use super::trouble::{Trouble, TroublePlan};
+use super::{
+    damage::DamagePlan,
+    trouble::{Trouble, TroublePlan},
+};
 use crate::{Crash, Moment, Rng};
 
 /// How often every seed kills the broker or cuts its power, at least.
 pub(crate) const CRASHES_MIN: u64 = 3;
+
+/// Of 1,000 seeds so many have a disk that damages what was durable.
+const DAMAGED_PERMILLE: u32 = 100;
 
 /// What a producer may expect of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +86,12 @@ pub(crate) struct Plan {
     pub(crate) group_members: u64,
     pub(crate) churned_topics: u64,
     pub(crate) ends: Vec<EndPlan>,
+    pub(crate) damage: Option<DamagePlan>,
 }
 
 impl Plan {
-    pub(crate) fn by_seed(rng: &mut Rng, shards: Option<u16>) -> Plan {
+    /// What came later is drawn from `extras`, so that a seed without it stays the run that it was.
+    pub(crate) fn by_seed(rng: &mut Rng, extras: &mut Rng, shards: Option<u16>) -> Plan {
         let shard_count = shards.unwrap_or_else(|| shard_count(rng));
         let topics = vec![
             TopicPlan { name: "orders", partition_count: 3, segment_bytes: segment_bytes(rng) },
@@ -112,9 +120,14 @@ impl Plan {
                 }
             })
             .collect();
-        let ends = ends(rng, &producers, shards);
+        let mut ends = ends(rng, &producers, shards);
+        let damage =
+            extras.chance(DAMAGED_PERMILLE).then(|| DamagePlan::by_seed(extras, ends.len()));
+        if let Some(damage) = damage.filter(|damage| damage.stops_before) {
+            ends[damage.after_life].end = End::CleanStop;
+        }
         let (group_members, churned_topics) = (rng.between(1, 3), rng.between(1, 6));
-        Plan { shard_count, topics, producers, group_members, churned_topics, ends }
+        Plan { shard_count, topics, producers, group_members, churned_topics, ends, damage }
     }
 
     /// True if no power cut is planned: then acks=1 is a promise, too.

@@ -7,7 +7,7 @@ use model::{ErrorCode, Offset};
 
 use super::{
     clients::Workload,
-    history::{Partition, Power},
+    history::{LogRead, Partition, Power},
     plan::{Plan, TopicPlan},
 };
 use crate::Rng;
@@ -126,8 +126,8 @@ impl Workload {
         self.done();
     }
 
-    async fn read_log(&self, client: &Client, partition: &Partition) -> Vec<(i64, String)> {
-        let mut log = Vec::new();
+    async fn read_log(&self, client: &Client, partition: &Partition) -> LogRead {
+        let mut log = LogRead::default();
         loop {
             let connection = self.connect(client).await;
             match self.read_on(&connection, partition, &mut log).await {
@@ -135,7 +135,7 @@ impl Workload {
                 Err(error) if error.is_retriable() => self.pause().await,
                 Err(error) => {
                     self.complain(format!("the last look at {partition:?}: {error}"));
-                    return Vec::new();
+                    return LogRead::default();
                 }
             }
         }
@@ -146,7 +146,7 @@ impl Workload {
         &self,
         connection: &Connection,
         partition: &Partition,
-        log: &mut Vec<(i64, String)>,
+        log: &mut LogRead,
     ) -> Result<(), Error> {
         let (topic, number) = partition;
         let start = connection.list_offset(topic, *number, OffsetSpec::Earliest).await?;
@@ -155,19 +155,36 @@ impl Workload {
         }
         let end = connection.list_offset(topic, *number, OffsetSpec::Latest).await?;
         let end = end.unwrap_or_default();
-        let offset = Offset(log.last().map_or(0, |(offset, _)| offset + 1));
+        log.end = end.0;
+        let read = log.records.last().map_or(0, |(offset, _)| offset + 1);
+        let refused = log.refused.last().map_or(0, |refused| refused.end);
+        let offset = Offset(read.max(refused));
         let mut position = Position { topic: topic.clone(), partition: *number, offset };
         while position.offset < end {
             let options = FetchOptions::default();
             let fetched = connection.fetch(std::slice::from_ref(&position), options).await?;
             let fetched = fetched.first().ok_or(Error::Nonsense("an empty answer"))?;
+            if matches!(
+                fetched.error_code,
+                ErrorCode::CorruptMessage | ErrorCode::KafkaStorageError
+            ) {
+                let from = position.offset.0;
+                let passed = self.history.borrow_mut().pass_damage(partition, from);
+                if let Some(to) = passed {
+                    log.refused.push(from..to);
+                    position.offset = Offset(to);
+                    continue;
+                }
+            }
             Error::check(fetched.error_code.code())?;
             let (records, next) = fetched.records_from(position.offset)?;
             for record in records {
                 let value = record.value.as_deref().unwrap_or_default();
-                log.push((record.offset.0, String::from_utf8_lossy(value).into_owned()));
+                log.records.push((record.offset.0, String::from_utf8_lossy(value).into_owned()));
             }
             position.offset = next;
+            // What came since: nobody has to have heard of it.
+            log.end = log.end.max(next.0);
             self.history.borrow_mut().counts.last_looks += 1;
         }
         Ok(())

@@ -41,7 +41,7 @@ const GRAPH: &[Room] = &[
     },
     Room {
         name: "sim",
-        may_use: &["model", "runtime", "wire", "client", "broker"],
+        may_use: &["model", "runtime", "wire", "storage", "client", "broker"],
         kind: Kind::Development,
     },
 ];
@@ -118,8 +118,8 @@ mod tests {
             ("model", "[dependencies]\nruntime.workspace = true\nwire.workspace = true\n", 2),
             ("cluster", "[dev-dependencies]\nsim.workspace = true\n", 1),
             ("broker", "[dependencies]\nxtask = { path = \"../../tools/xtask\" }\n", 1),
-            ("sim", "[dependencies]\nstorage.workspace = true\n", 1),
-            ("sim", "[dev-dependencies]\nstorage.workspace = true\n", 0),
+            ("sim", "[dependencies]\ncluster.workspace = true\n", 1),
+            ("sim", "[dev-dependencies]\ncluster.workspace = true\n", 0),
             ("shed", "", 1),
             ("model", "[dependencies", 1),
         ];
