@@ -33,6 +33,8 @@ from confluent_kafka.admin import (
 )
 
 TIMEOUT_S = 30
+# How the names of the other clients' topics begin.
+OTHERS = "other-"
 # Seconds without any record after which partitions that should hold more are taken to be short.
 SILENCE_S = 15
 
@@ -334,7 +336,7 @@ def carry_on(bootstrap, expected):
 
 def check_topics(bootstrap, expected):
     names = {name for name in AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=TIMEOUT_S).topics}
-    equal("topics", {name for name in names if not name.startswith("__")}, set(expected.topics))
+    equal("topics", {name for name in names if not name.startswith(("__", OTHERS))}, set(expected.topics))
     want = {name: (topic_id, partitions) for name, (topic_id, partitions, _) in expected.topics.items()}
     equal("topic ids and partitions", describe(bootstrap, expected.topics), want)
 
@@ -362,11 +364,11 @@ def check_records(bootstrap, expected):
         equal(f"number of records of {topic}-{partition}", len(got), len(log))
 
 
-def read(bootstrap, counts):
+def read(bootstrap, counts, isolation="read_committed"):
     """{(topic, partition): records} from their beginnings to their ends, which are expected after so many."""
     consumer = Consumer({
         "bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "auto.offset.reset": "error",
-        "enable.partition.eof": True, "fetch.wait.max.ms": 50,
+        "enable.partition.eof": True, "fetch.wait.max.ms": 50, "isolation.level": isolation,
     })
     consumer.assign([TopicPartition(*position, 0) for position in counts])
     records, at_end = {position: [] for position in counts}, set()

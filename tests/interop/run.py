@@ -21,7 +21,6 @@ Prints one line per test and at the end `N passed, N failed`; the exit code is 0
 import argparse
 import json
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -31,20 +30,19 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "compat"))
 
 # The harness is beside this folder, so its path has to be known first.
+import damages  # noqa: E402
+import kafka_log  # noqa: E402
 import refusals  # noqa: E402
 import takeover  # noqa: E402
 from harness import Failure, broker, install, report  # noqa: E402
 
 CLIENT_TIMEOUT_S = 240
-
-# What Apache Kafka logs when it finds a directory other than it left it. It always goes through the metadata log anew.
-REPAIRS = re.compile(
-    r" (ERROR|FATAL) |unclean shutdown|Recovering unflushed(?!.* for __cluster_metadata-0)|Rebuilding index|Could not find"
-    r"|Found invalid|Corrupt|[Tt]runcat(ed|ing) to|-stray|conflicting entries"
-)
-# On a busy machine its own registration can come before its own election: it asks again.
-NO_REPAIR = re.compile(r" ERROR ControllerApis: .*RequestHeader\(apiKey=CONTROLLER_REGISTRATION,")
-
+# The parts of other programs than client.py.
+PROGRAMS = {
+    "transactions_client": ("transact", "transact-more", "transactions", "transactions-add", "transactions-end"),
+    "leftovers_client": ("leave", "left"),
+    "damages_client": ("cases", "outcomes", "append", "mended"),
+}
 
 def main():
     arguments = _arguments()
@@ -62,6 +60,7 @@ def main():
     if arguments.broker != "kafka":
         takeover.run(arguments, tools, folder, results, run_client)
         refusals.run(arguments, tools, folder, results)
+        damages.run(arguments, tools, folder, results, run_client)
     return results.close()
 
 
@@ -80,11 +79,10 @@ def _run(arguments, tools, folder, results):
     servers = []
     try:
         if arguments.broker == "kafka":
-            writer = broker.Kafka(folder / "writer", tools)
+            writer = broker.Kafka(folder / "writer", tools, settings=takeover.SOON)
         else:
-            writer = broker.Odradek(
-                folder / "writer", arguments.broker, arguments.driver, arguments.shards, settings=takeover.SNAPSHOTS
-            )
+            settings = [*takeover.SNAPSHOTS, *(f"{name}={value}" for name, value in takeover.SOON.items())]
+            writer = broker.Odradek(folder / "writer", arguments.broker, arguments.driver, arguments.shards, settings=settings)
         servers.append(writer)
         if not _write(tools, folder, writer, results):
             return
@@ -104,6 +102,7 @@ def _write(tools, folder, writer, results):
     """Fills the directory over two runs of the broker; whether all of it went well."""
     writer.start()
     filled = run_client(tools, folder, writer, results, "fill-first")
+    filled = filled and run_client(tools, folder, writer, results, "leave")
     writer.restart()
     # Either way it is stopped by SIGTERM, so that a failing part leaves the directory to look at.
     filled = filled and run_client(tools, folder, writer, results, "fill-second")
@@ -120,8 +119,9 @@ def _read(tools, folder, reader, results):
     results.add("takeover", "Apache Kafka starts on the directory", failure, time.monotonic() - started)
     if failure:
         return
-    _check_log(reader, results)
+    kafka_log.check(reader, results, "")
     run_client(tools, folder, reader, results, "check")
+    run_client(tools, folder, reader, results, "left")
     run_client(tools, folder, reader, results, "carry-on")
     reader.restart()
     run_client(tools, folder, reader, results, "check-again")
@@ -133,22 +133,10 @@ def _meta_properties(data_dir):
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def _check_log(reader, results):
-    log = reader.log_path.read_text(encoding="utf-8", errors="replace")
-    # Not the settings that it prints at its start, which are indented.
-    lines = [line for line in log.splitlines() if not line.startswith("\t") and not NO_REPAIR.search(line)]
-    repairs = [line for line in lines if REPAIRS.search(line)]
-    failure = None
-    if repairs:
-        failure = f"{len(repairs)} lines in {reader.log_path}:" + "".join(f"\n      | {line[:300]}" for line in repairs[:8])
-    elif "clean shutdown file was found" not in log:
-        failure = f"it did not find a clean shutdown ({reader.log_path})"
-    results.add("takeover", "Apache Kafka finds a clean stop and nothing to repair", failure, 0)
-
-
 def run_client(tools, folder, server, results, part):
-    """Runs one part of client.py, which prints a JSON line per test; returns whether all passed."""
-    command = [tools.python, HERE / "client.py", part, server.address, folder / "expected.pickle"]
+    """Runs one part of a client's program, which prints a JSON line per test; returns whether all passed."""
+    program = next((program for program, parts in PROGRAMS.items() if part in parts), "client")
+    command = [tools.python, HERE / f"{program}.py", part, server.address, folder / f"{program}.pickle"]
     log_path = folder / f"{part}.log"
     with open(log_path, "wb") as log:
         try:

@@ -8,10 +8,19 @@ import shutil
 import subprocess
 import time
 
+import kafka_log
 from harness import Failure, broker
 
 NODE = "7"
 STOPS = ("clean", "unclean")
+# What compaction and retention let go, they let go within seconds.
+SOON = {
+    "log.retention.check.interval.ms": "500",
+    "log.initial.task.delay.ms": "500",
+    "log.cleaner.backoff.ms": "500",
+}
+# What the clients have to find, from broker to broker.
+EXPECTED = ("client.pickle", "transactions_client.pickle", "leftovers_client.pickle")
 # Odradek writes a snapshot of its metadata every few records, and lets the log before the last one go.
 SNAPSHOTS = ["metadata.log.max.record.bytes.between.snapshots=2000"]
 
@@ -19,8 +28,9 @@ SNAPSHOTS = ["metadata.log.max.record.bytes.between.snapshots=2000"]
 def run(arguments, tools, folder, results, run_client):
     quorum = "static" if arguments.driver == "sync" else "dynamic"
     servers = []
+    settings = {"node.id": NODE, "transaction.state.log.num.partitions": "2", **SOON}
     try:
-        kafka = broker.Kafka(folder / "kafka", tools, settings={"node.id": NODE}, quorum=quorum)
+        kafka = broker.Kafka(folder / "kafka", tools, settings=settings, quorum=quorum)
         servers.append(kafka)
         if not _write(arguments, tools, folder, kafka, results, run_client):
             return
@@ -35,12 +45,13 @@ def run(arguments, tools, folder, results, run_client):
 
 def _write(arguments, tools, folder, kafka, results, run_client):
     """Fills Kafka's directory twice, and keeps what the clean and the unclean stop leave."""
-    for stop, parts in zip(STOPS, [("fill-first", "fill-kafka"), ("fill-second",)], strict=True):
+    for stop, parts in zip(STOPS, [("fill-first", "fill-kafka", "leave", "transact"), ("fill-second", "transact-more")], strict=True):
         copy = folder / stop
         copy.mkdir(parents=True)
         kafka.start()
         if stop == "unclean":
-            shutil.copy(folder / "clean" / "expected.pickle", kafka.folder)
+            for name in EXPECTED:
+                shutil.copy(folder / "clean" / name, kafka.folder)
         if not all(run_client(tools, kafka.folder, kafka, results, part) for part in parts):
             return False
         if stop == "clean":
@@ -50,7 +61,8 @@ def _write(arguments, tools, folder, kafka, results, run_client):
             kafka.kill()
             # No copy: what a killed Kafka leaves takes 20 MiB a partition, nearly all of it zeros.
             kafka.data_dir.rename(copy / "data")
-        shutil.copy(kafka.folder / "expected.pickle", copy)
+        for name in EXPECTED:
+            shutil.copy(kafka.folder / name, copy)
         verify(arguments, copy / "data", f"that Apache Kafka left by an {stop} stop", results)
     return True
 
@@ -70,10 +82,11 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     results.add("takeover", name, failure, time.monotonic() - started)
     if failure:
         return
-    for part in ("check-odradek", "carry-on"):
+    for part in ("check-odradek", "left", "transactions", "carry-on", "transactions-add"):
         run_client(tools, copy, ours, results, part)
     ours.restart()
-    run_client(tools, copy, ours, results, "check-odradek")
+    for part in ("check-odradek", "transactions"):
+        run_client(tools, copy, ours, results, part)
     ours.stop()
     verify(arguments, copy / "data", f"that Odradek left, of a {quorum} quorum after an {stop} stop", results)
     snapshots = len(list((copy / "data" / "__cluster_metadata-0").glob("*.checkpoint")))
@@ -86,17 +99,20 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     )
     servers.append(again)
     again.start()
-    run_client(tools, copy, again, results, "check-kafka")
+    kafka_log.check(again, results, f" after Odradek, after an {stop} stop")
+    for part in ("check-kafka", "left", "transactions-end"):
+        run_client(tools, copy, again, results, part)
     again.stop()
     verify(arguments, copy / "data", f"of a {quorum} quorum after an {stop} stop", results)
 
 
 def verify(arguments, data, what, results):
-    """`odradek log verify` finds nothing."""
-    started = time.monotonic()
-    done = subprocess.run(
-        [str(arguments.broker), "log", "verify", str(data)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False,
-    )
-    failure = None if done.returncode == 0 else f"{done.stdout.strip()[-1500:]} {done.stderr.strip()}"
-    results.add("takeover", f"log verify finds nothing in a directory {what}", failure, time.monotonic() - started)
+    """`odradek log verify` finds nothing, and `odradek log dump` shows it."""
+    for word, does in (("verify", "finds nothing in"), ("dump", "shows")):
+        started = time.monotonic()
+        done = subprocess.run(
+            [str(arguments.broker), "log", word, str(data)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False,
+        )
+        failure = None if done.returncode == 0 else f"{done.stdout.strip()[-1500:]} {done.stderr.strip()}"
+        results.add("takeover", f"log {word} {does} a directory {what}", failure, time.monotonic() - started)
