@@ -158,6 +158,30 @@ impl State {
         }
     }
 
+    /// A sync covered a segment up to `position`, which is up to `offset`. True if all of a rolled
+    /// segment is durable.
+    ///
+    /// Files are synced in any order: what lies behind a segment that waits for its sync is not
+    /// durable yet, as a start would not find it.
+    fn note_durable(&mut self, base_offset: Offset, position: u64, offset: Offset) -> bool {
+        let Some(segment) = self.segment_mut(base_offset) else { return false };
+        segment.durable = segment.durable.max(position.min(segment.written));
+        segment.durable_end = segment.durable_end.max(offset);
+        let is_rolled = segment.phase == Phase::Rolled && segment.durable == segment.size();
+        self.durable_end = self.durable_end.max(self.durable_reach());
+        is_rolled
+    }
+
+    /// The offset up to which every segment is durable.
+    fn durable_reach(&self) -> Offset {
+        let at = self.segments.partition_point(|segment| segment.base_offset <= self.durable_end);
+        let reached = self.segments[at.saturating_sub(1)..]
+            .iter()
+            .find(|segment| segment.phase != Phase::Finished && segment.durable < segment.size())
+            .or(self.segments.last());
+        reached.map_or(self.durable_end, |segment| segment.durable_end)
+    }
+
     pub(crate) fn high_watermark(&self) -> Offset {
         match self.high_watermark {
             HighWatermark::Durable => self.durable_end,
@@ -522,15 +546,10 @@ impl Log {
     pub(crate) fn mark_durable(&self, base_offset: Offset, position: u64, offset: Offset) {
         let mut state = self.0.state.borrow_mut();
         let before = state.high_watermark();
-        state.durable_end = state.durable_end.max(offset);
+        let is_rolled = state.note_durable(base_offset, position, offset);
         let after = state.high_watermark();
         state.producers.forget_replicated(after);
         let moved = after != before;
-        let mut is_rolled = false;
-        if let Some(segment) = state.segment_mut(base_offset) {
-            segment.durable = segment.durable.max(position.min(segment.written));
-            is_rolled = segment.phase == Phase::Rolled && segment.durable == segment.size();
-        }
         assert!(state.durable_end <= state.written_end, "durable is never beyond written");
         drop(state);
         self.0.durable.notify_all();
@@ -555,5 +574,36 @@ impl Drop for LogInner {
 impl std::fmt::Debug for Log {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Log({}-{})", self.0.topic, self.0.partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_behind_a_segment_that_waits_for_its_sync_is_durable() {
+        let start = Offset::ZERO;
+        let mut state = State::new(Rc::new(TopicConfig::default()), start, Instant::default());
+        for base in [0, 10, 20] {
+            let mut segment = Segment::new(Offset(base), 0);
+            segment.set_size(1000, &[]);
+            segment.durable = 0;
+            segment.phase = if base < 20 { Phase::Rolled } else { Phase::Active };
+            state.segments.push(segment);
+        }
+        // (the segment, how much of it is synced, up to which offset, the log's durable end then,
+        // whether the rolled segment is complete)
+        let syncs = [
+            (10, 1000, 20, 0, true),
+            (20, 500, 24, 0, false),
+            (0, 500, 5, 5, false),
+            (0, 1000, 10, 24, true),
+            (20, 1000, 30, 30, false),
+        ];
+        for (base, position, offset, durable_end, is_complete) in syncs {
+            assert_eq!(state.note_durable(Offset(base), position, Offset(offset)), is_complete);
+            assert_eq!(state.durable_end, Offset(durable_end), "{base} up to {offset}");
+        }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Segment {
     pub(crate) is_listed: bool,
     pub(crate) written: u64,
     pub(crate) durable: u64,
+    /// The offset behind what is durable of it, where it has been synced since the log was opened.
+    pub(crate) durable_end: Offset,
     pub(crate) allocated: u64,
     pub(crate) vouched: Range<u64>,
     /// Being zeroed: a write into it has to wait.
@@ -85,6 +87,7 @@ impl Segment {
             is_listed: false,
             written: 0,
             durable: 0,
+            durable_end: base_offset,
             allocated: 0,
             vouched: 0..0,
             zeroing: 0..0,
