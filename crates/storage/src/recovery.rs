@@ -290,14 +290,19 @@ impl Recovery {
 
     /// After a clean stop it is known where the log starts: by the checkpoint file, which names
     /// every start that is not 0, or is Apache Kafka's, which then cuts the leader epochs there.
+    /// After none, segments may have gone that the checkpoint file still has (Apache Kafka's), but
+    /// not before the leader epochs were cut.
     fn miss_start(&mut self, first: Offset) {
-        if self.known.stop != CleanStop::Clean || self.known.recovery_point != Some(self.mark) {
+        if self.known.recovery_point != Some(self.mark) {
             return;
         }
         let by_epochs = self.state.epochs.first_start().filter(|start| *start < first);
-        let start = match self.known.log_start_offset {
-            Some(start) => Some(start),
-            None => by_epochs.filter(|start| *start == Offset::ZERO),
+        let start = match (self.known.stop, self.known.log_start_offset) {
+            (CleanStop::Clean, Some(start)) => Some(start),
+            (CleanStop::Clean, None) => by_epochs.filter(|start| *start == Offset::ZERO),
+            (CleanStop::Unclean, start) => {
+                by_epochs.map(|epochs| epochs.max(start.unwrap_or_default()))
+            }
         };
         if let Some(start) = start.filter(|start| *start < first) {
             self.state.end = start;

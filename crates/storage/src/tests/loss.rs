@@ -59,6 +59,7 @@ fn segments_that_are_gone_are_found_at_the_start() {
         (true, vec![20, 30], &middle, true),
         (false, vec![20, 30], &middle, true),
         (true, vec![0], &first, true),
+        (false, vec![0], &first, true),
         (true, vec![50], &(50..60).collect(), false),
         (false, vec![50], &(50..55).collect(), false),
     ] {
