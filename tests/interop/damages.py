@@ -1,5 +1,5 @@
-"""The thirteen damages that Apache Kafka was tried with (docs/STORAGE.md), and one in the middle of a log, on a real directory
-of the real binary.
+"""The thirteen damages that Apache Kafka was tried with (docs/STORAGE.md), one in the middle of a log, and a partition's
+directory that is gone, on a real directory of the real binary.
 
 Odradek fills a topic for each case and stops. The directory is damaged as a clean stop leaves it, without the marker of a clean
 stop, and without any mark of what is durable; Odradek starts on it and has to do what the table says. Where it sets something
@@ -80,24 +80,26 @@ def _preallocated(partition):
 
 ZEROS = _append(lambda _: bytes(64 << 10))
 NO_INDEXES = _remove(".index", ".timeindex")
-# What is done, and after which of STOPS what has to come of it: the records that are served, and whether behind them damage
-# is told of. One outcome stands for all three.
+# What is done, and after which of STOPS what has to come of it: the records that are served, and how many are lost behind them
+# with a word; 0 where nothing is damaged. One outcome stands for all three.
 DAMAGES = {
-    "a batch appended": (_append(_next), [(RECORDS + 1, False)]),
-    "a batch appended, no indexes": (_both(_append(_next), NO_INDEXES), [(RECORDS + 1, False)]),
-    "no indexes and no snapshot": (_remove(".index", ".timeindex", ".snapshot"), [(RECORDS, False)]),
-    "another segment": (_another_segment, [(RECORDS + 1, False)]),
-    "a tail of zeros": (ZEROS, [(RECORDS, False)]),
-    "a tail of zeros, no indexes": (_both(ZEROS, NO_INDEXES), [(RECORDS, False)]),
-    "half a batch": (_append(lambda log: _next(log)[: len(_next(log)) // 2]), [(RECORDS, False)]),
-    "the last batch changed": (_flip(RECORDS - 1), [(RECORDS - 1, True), (RECORDS - 1, True), (RECORDS - 1, False)]),
-    "a batch with a wrong CRC": (_append(lambda log: _next(log)[:-1] + bytes([_next(log)[-1] ^ 1])), [(RECORDS, False)]),
-    "indexes full of zeros": (_preallocated, [(RECORDS, False)]),
-    "no leader epochs": (_remove("leader-epoch-checkpoint"), [(RECORDS, False)]),
-    "a gap of offsets": (_append(lambda log: _next(log, skipped=5)), [(RECORDS, False)]),
-    "a later leader epoch": (_append(lambda log: _next(log, epoch=50)), [(RECORDS + 1, False)]),
-    "no topic id": (_remove("partition.metadata"), [(0, False)]),
-    "a batch in the middle changed": (_flip(20), [(20, True), (20, True), (20, False)]),
+    "a batch appended": (_append(_next), [(RECORDS + 1, 0)]),
+    "a batch appended, no indexes": (_both(_append(_next), NO_INDEXES), [(RECORDS + 1, 0)]),
+    "no indexes and no snapshot": (_remove(".index", ".timeindex", ".snapshot"), [(RECORDS, 0)]),
+    "another segment": (_another_segment, [(RECORDS + 1, 0)]),
+    "a tail of zeros": (ZEROS, [(RECORDS, 0)]),
+    "a tail of zeros, no indexes": (_both(ZEROS, NO_INDEXES), [(RECORDS, 0)]),
+    "half a batch": (_append(lambda log: _next(log)[: len(_next(log)) // 2]), [(RECORDS, 0)]),
+    "the last batch changed": (_flip(RECORDS - 1), [(RECORDS - 1, 1), (RECORDS - 1, 1), (RECORDS - 1, 0)]),
+    "a batch with a wrong CRC": (_append(lambda log: _next(log)[:-1] + bytes([_next(log)[-1] ^ 1])), [(RECORDS, 0)]),
+    "indexes full of zeros": (_preallocated, [(RECORDS, 0)]),
+    "no leader epochs": (_remove("leader-epoch-checkpoint"), [(RECORDS, 0)]),
+    "a gap of offsets": (_append(lambda log: _next(log, skipped=5)), [(RECORDS, 0)]),
+    "a later leader epoch": (_append(lambda log: _next(log, epoch=50)), [(RECORDS + 1, 0)]),
+    # The directory is set aside: it is that of no topic.
+    "no topic id": (_remove("partition.metadata"), [(0, RECORDS), (0, RECORDS), (0, 0)]),
+    "a batch in the middle changed": (_flip(20), [(20, 1), (20, 1), (20, 0)]),
+    "no directory": (shutil.rmtree, [(0, RECORDS), (0, RECORDS), (0, 0)]),
 }
 
 
@@ -141,12 +143,12 @@ def _damage(data, stop):
 def _check(arguments, tools, copy, stop, expected, results, run_client, servers):
     ours = _broker(arguments, copy, servers)
     (copy / "outcomes.txt").write_text(
-        "".join(f"{name} {records} {int(damaged)}\n" for name, (records, damaged) in expected.items()), encoding="utf-8"
+        "".join(f"{name} {records} {lost}\n" for name, (records, lost) in expected.items()), encoding="utf-8"
     )
     ours.start()
     run_client(tools, copy, ours, results, "outcomes")
     ours.stop()
-    damaged = [name for name, (_, is_damaged) in expected.items() if is_damaged]
+    damaged = [name for name, (_, lost) in expected.items() if lost]
     _log(arguments, results, stop, "verify tells of what is damaged", 1 if damaged else 0, "verify", copy / "data")
     for name in damaged:
         _log(

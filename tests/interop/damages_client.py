@@ -3,7 +3,7 @@
 
     python damages_client.py PART BOOTSTRAP EXPECTED        PART: one of PARTS, at the end
 
-Beside EXPECTED, outcomes.txt says of each topic how many records have to be served, and whether damage follows them. EXPECTED
+Beside EXPECTED, outcomes.txt says of each topic how many records have to be served, and how many are lost behind them. EXPECTED
 holds what was served then. Prints for each test a line of JSON, as client.py does.
 """
 
@@ -41,15 +41,15 @@ def fill(bootstrap):
 
 
 def told(folder):
-    """Of each topic its name, the records that have to be served at first, and whether damage follows them."""
+    """Of each topic its name, the records that have to be served at first, and how many are lost behind them."""
     for line in (folder / "outcomes.txt").read_text(encoding="utf-8").splitlines():
-        name, records, damaged = line.split(" ")
-        yield name, int(records), damaged == "1"
+        name, records, lost = line.split(" ")
+        yield name, int(records), int(lost)
 
 
 def outcomes(bootstrap, expected, folder):
-    for name, records, is_damaged in told(folder):
-        client.test(f"{name}: what the table says", outcome, bootstrap, expected, name, records, is_damaged)
+    for name, records, lost in told(folder):
+        client.test(f"{name}: what the table says", outcome, bootstrap, expected, name, records, lost > 0)
 
 
 def outcome(bootstrap, expected, name, records, is_damaged):
@@ -62,7 +62,7 @@ def outcome(bootstrap, expected, name, records, is_damaged):
 def consume(bootstrap, name, is_damaged):
     """The (offset, value) of the records up to the end, or to what is damaged."""
     consumer = Consumer({
-        "bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "auto.offset.reset": "error",
+        "bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "auto.offset.reset": "earliest",
         "enable.partition.eof": True, "fetch.wait.max.ms": 50,
     })
     consumer.assign([TopicPartition(name, 0, 0)])
@@ -88,9 +88,8 @@ def consume(bootstrap, name, is_damaged):
 
 
 def append(bootstrap, expected, folder):
-    for name, records, is_damaged in told(folder):
-        # What was given up is one record.
-        records = RECORDS - 1 if is_damaged else records
+    for name, records, lost in told(folder):
+        records = RECORDS - lost if lost else records
         client.test(
             f"{name}: takes records again, or says that it does not", append_one, bootstrap, expected, name, records
         )

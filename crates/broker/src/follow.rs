@@ -3,7 +3,11 @@
 use std::{cell::Cell, future::Future, pin::Pin, rc::Rc};
 
 use cluster::{Delta, MetadataImage, MetadataRecord};
-use model::{TopicId, TopicPartition, collections::BTreeMap, topic_config::TopicConfig};
+use model::{
+    TopicId, TopicPartition,
+    collections::{BTreeMap, BTreeSet},
+    topic_config::TopicConfig,
+};
 use runtime::{Runtime, TaskQueue, local::Notify};
 use storage::Log;
 
@@ -123,16 +127,29 @@ impl Shard {
         let (found, new): (Vec<_>, Vec<_>) =
             missing.into_iter().partition(|(id, topic)| self.is_in_directory(*id, topic));
         let mut configs: BTreeMap<&str, Rc<TopicConfig>> = BTreeMap::new();
+        let plan = self.start_plan.borrow().clone();
+        let mut gone = BTreeSet::new();
         for (id, topic) in &new {
             let config = configs.entry(topic).or_insert_with(|| self.topic_config(topic));
             let (parent, config) = (&self.config.data_dir, Rc::clone(config));
-            let log = self.storage.new_log(parent, topic, id.partition, id.topic, config);
+            let recorded = plan.as_ref().and_then(|plan| plan.find_gone(topic, *id));
+            let log = match recorded {
+                None => self.storage.new_log(parent, topic, id.partition, id.topic, config),
+                Some(start) => {
+                    gone.insert(*id);
+                    let (storage, partition) = (&self.storage, id.partition);
+                    storage.gone_log(parent, topic, partition, id.topic, config, &start)
+                }
+            };
             self.add_partition(*id, log);
         }
         for (id, topic) in new {
             if topic == CONSUMER_OFFSETS {
                 let partition = self.partition(id.topic, id.partition).expect("just added");
-                self.host_groups(id, partition).await?;
+                match self.host_groups(id, partition).await {
+                    Err(error) if gone.contains(&id) => no_groups(&error),
+                    hosted => hosted?,
+                }
             }
         }
         let obtaining = found
@@ -151,7 +168,7 @@ impl Shard {
                             let partition = partition.expect("just added");
                             // The node serves without it; its groups have no coordinator.
                             if let Err(error) = shard.host_groups(id, partition).await {
-                                tracing::error!(error, "the groups of a partition were not loaded");
+                                no_groups(&error);
                             }
                         }
                         Ok(())
@@ -180,6 +197,10 @@ impl Shard {
         plan.recovered(&report);
         Ok(log)
     }
+}
+
+fn no_groups(error: &str) {
+    tracing::error!(error, "the groups of a partition were not loaded");
 }
 
 /// Runs futures, at most `limit` at a time, and gives their results in their order.

@@ -30,8 +30,8 @@ use model::{
 };
 use runtime::{Listener, Runtime, ShardIndex, TaskQueue};
 use storage::{
-    LogDirectory, OpenMode, PartitionDirectory, RecoveryReport, RecoveryStart, ScrubOptions,
-    Storage, StorageOptions,
+    LogDirectory, OpenMode, PartitionDirectory, RecordedPartitions, RecoveryReport, RecoveryStart,
+    ScrubOptions, Storage, StorageOptions,
 };
 
 use crate::{
@@ -77,18 +77,21 @@ const TAIL_BYTES_MAX: usize = 16 << 20;
 /// What the directory held when it was opened, for every shard.
 pub(crate) struct StartPlan {
     partitions: BTreeMap<(String, PartitionId), PartitionDirectory>,
+    recorded: RecordedPartitions,
     checked_bytes: AtomicU64,
     cut_bytes: AtomicU64,
 }
 
 impl StartPlan {
-    fn new(partitions: &[PartitionDirectory]) -> StartPlan {
-        let keyed = partitions
+    fn new(directory: &LogDirectory) -> StartPlan {
+        let keyed = directory
+            .partitions()
             .iter()
             .map(|one| ((one.topic.clone(), one.partition), one.clone()))
             .collect();
         StartPlan {
             partitions: keyed,
+            recorded: directory.recorded().clone(),
             checked_bytes: AtomicU64::new(0),
             cut_bytes: AtomicU64::new(0),
         }
@@ -98,6 +101,11 @@ impl StartPlan {
     pub(crate) fn find(&self, topic: &str, id: TopicPartition) -> Option<(PathBuf, RecoveryStart)> {
         let found = self.partitions.get(&(topic.to_owned(), id.partition))?;
         (found.topic_id == Some(id.topic)).then(|| (found.path.clone(), found.start))
+    }
+
+    /// What is recorded of a partition that had records and whose log is not there.
+    pub(crate) fn find_gone(&self, topic: &str, id: TopicPartition) -> Option<RecoveryStart> {
+        self.recorded.find(topic, id.topic, id.partition)
     }
 
     /// Notes what recovery did.
@@ -177,7 +185,7 @@ async fn run_first(
     directory.take().await.map_err(Error::Storage)?;
     let started = Box::pin(start_metadata(shard, &directory, &claim)).await?;
     Box::pin(set_strays_aside(shard, &directory, &started.image)).await?;
-    let plan = Arc::new(StartPlan::new(directory.partitions()));
+    let plan = Arc::new(StartPlan::new(&directory));
     let begin = Begin {
         identity: claim.identity,
         plan: Arc::clone(&plan),

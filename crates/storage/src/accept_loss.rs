@@ -20,7 +20,7 @@ use model::{
 use runtime::{Errno, File, OpenOptions, Runtime};
 
 use crate::{
-    Damage, Error, LogDirectory, OpenMode,
+    Damage, Error, LogDirectory, OpenMode, gone,
     inspect::{Gaps, Inspector, Rules, Step, UNKNOWN_LIMIT},
     leader_epochs::{self, LeaderEpochs},
     segment::{offset_of_name, segment_path},
@@ -79,8 +79,7 @@ async fn accept_in(
         .iter()
         .find(|one| one.topic == loss.topic && one.partition == loss.partition);
     let Some(found) = found else {
-        let what = format!("no partition {}-{}", loss.topic, loss.partition);
-        return Err(Error::Malformed { path: directory.path().to_owned(), what });
+        return accept_gone(directory, loss).await;
     };
     let mut damaged = Damaged::list(runtime, &found.path, loss.is_compacted).await?;
     let damages = damaged.find(found.start.recovery_point.unwrap_or_default()).await?;
@@ -90,6 +89,27 @@ async fn accept_in(
     let (accepted, left): (Vec<Damage>, Vec<Damage>) = damages.into_iter().partition(may_go);
     damaged.replace(&accepted).await?;
     Ok(LossReport { accepted, left })
+}
+
+/// The partition's directory is gone, or there never was one.
+async fn accept_gone(directory: &LogDirectory, loss: &LossToAccept) -> Result<LossReport, Error> {
+    let name = format!("{}-{}", loss.topic, loss.partition);
+    let key = (loss.topic.clone(), loss.partition);
+    let Some(start) = directory.recorded().starts.get(&key) else {
+        let what = format!("no partition {name}");
+        return Err(Error::Malformed { path: directory.path().to_owned(), what });
+    };
+    let mut report = LossReport::default();
+    let Some(damage) = gone::damage(&directory.path().join(name), start) else {
+        return Ok(report);
+    };
+    if loss.offsets.as_ref().is_some_and(|all| damage.from < all.start || all.end < damage.to) {
+        report.left.push(damage);
+        return Ok(report);
+    }
+    directory.accept_gone(&loss.topic, loss.partition).await?;
+    report.accepted.push(damage);
+    Ok(report)
 }
 
 /// A partition that is looked at.

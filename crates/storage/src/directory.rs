@@ -12,7 +12,7 @@ use model::{Offset, PartitionId, TopicId, collections::BTreeMap};
 use runtime::{Access, Cache, Create, Errno, File, FileKind, OpenOptions, Runtime};
 
 use crate::{
-    Error, RecoveryPoint, checkpoint,
+    Error, RecordedPartitions, RecoveryPoint, checkpoint, gone,
     recovery::{CleanStop, RecoveryStart, parse_partition_name},
     removal::{Removals, remove_tree},
     storage::{read_small_file, replace_file},
@@ -35,6 +35,7 @@ const KNOWN_NAMES: &[&str] = &[
     LOG_STARTS,
     HIGH_WATERMARKS,
     CLEANED,
+    gone::FILE_NAME,
     "bootstrap.checkpoint",
 ];
 /// The largest property file that is read.
@@ -75,6 +76,7 @@ pub struct LogDirectory {
     stop: CleanStop,
     broker_epoch: Option<i64>,
     partitions: Vec<PartitionDirectory>,
+    recorded: RecordedPartitions,
     deleted: Vec<PathBuf>,
     unknown: Vec<String>,
     /// The checkpoint files as they were last written.
@@ -123,6 +125,7 @@ impl LogDirectory {
             stop: CleanStop::Unclean,
             broker_epoch: None,
             partitions: Vec::new(),
+            recorded: RecordedPartitions::default(),
             deleted: Vec::new(),
             unknown: Vec::new(),
             checkpoints: RefCell::default(),
@@ -178,6 +181,12 @@ impl LogDirectory {
         &self.partitions
     }
 
+    /// What its files say of partitions, those that are not there too.
+    #[must_use]
+    pub fn recorded(&self) -> &RecordedPartitions {
+        &self.recorded
+    }
+
     /// Partitions that were deleted and are still there; see [`LogDirectory::remove_deleted`].
     #[must_use]
     pub fn deleted(&self) -> &[PathBuf] {
@@ -220,7 +229,8 @@ impl LogDirectory {
             .await
     }
 
-    /// Replaces what recovery reads: the log start offsets that are not 0 and the recovery points.
+    /// Replaces what recovery reads: the log start offsets that are not 0, the recovery points, and
+    /// whose these are.
     ///
     /// # Errors
     /// The operating system's.
@@ -228,7 +238,25 @@ impl LogDirectory {
         let starts = text(points, |point| Some(point.log_start_offset).filter(|at| at.0 > 0));
         self.write_checkpoint(LOG_STARTS, starts).await?;
         self.write_checkpoint(RECOVERY_POINTS, text(points, |point| Some(point.recovery_point)))
-            .await
+            .await?;
+        self.write_checkpoint(gone::FILE_NAME, gone::file(points)).await
+    }
+
+    /// Lets the log start of a partition be at its recovery point: what lay below is lost.
+    pub(crate) async fn accept_gone(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<(), Error> {
+        let mut starts = self.read_checkpoint(LOG_STARTS).await?;
+        let key = (topic.to_owned(), partition);
+        let recorded = self.recorded.starts.get(&key).and_then(|start| start.recovery_point);
+        starts.insert(key, recorded.unwrap_or_default());
+        let lines = starts
+            .iter()
+            .map(|((topic, partition), offset)| format!("{topic} {partition} {offset}\n"));
+        let content = format!("0\n{}\n{}", starts.len(), lines.collect::<String>());
+        replace_file(&self.runtime, self.path.join(LOG_STARTS), content.into_bytes()).await
     }
 
     async fn write_checkpoint(&self, name: &'static str, content: Vec<u8>) -> Result<(), Error> {
@@ -293,6 +321,18 @@ impl LogDirectory {
         let recovery_points = self.read_checkpoint(RECOVERY_POINTS).await?;
         let log_starts = self.read_checkpoint(LOG_STARTS).await?;
         let cleaned = self.read_checkpoint(CLEANED).await?;
+        let stop = self.stop;
+        let start_of = |key: &(String, PartitionId)| RecoveryStart {
+            recovery_point: recovery_points.get(key).copied(),
+            log_start_offset: log_starts.get(key).copied(),
+            cleaned_to: cleaned.get(key).copied(),
+            stop,
+        };
+        let starts = recovery_points.keys().map(|key| (key.clone(), start_of(key))).collect();
+        let path = self.path.join(gone::FILE_NAME);
+        let content = read_small_file(&self.runtime, &path, CHECKPOINT_BYTES_MAX).await?;
+        let had_records = content.as_deref().and_then(gone::parse).unwrap_or_default();
+        self.recorded = RecordedPartitions { starts, had_records };
         let entries =
             self.runtime.list_directory(&self.path).await.map_err(Error::io(&self.path))?;
         for entry in entries {
@@ -319,12 +359,7 @@ impl LogDirectory {
                 continue;
             }
             let key = (topic.clone(), partition);
-            let start = RecoveryStart {
-                recovery_point: recovery_points.get(&key).copied(),
-                log_start_offset: log_starts.get(&key).copied(),
-                cleaned_to: cleaned.get(&key).copied(),
-                stop: self.stop,
-            };
+            let start = start_of(&key);
             self.partitions.push(PartitionDirectory { path, topic, partition, topic_id, start });
         }
         Ok(())
@@ -485,6 +520,7 @@ mod tests {
     fn small_files_round_trip() {
         let point = RecoveryPoint {
             topic: "a-b".to_owned(),
+            topic_id: TopicId::from_random(3, 4),
             partition: PartitionId(3),
             recovery_point: Offset(17),
             log_start_offset: Offset(0),

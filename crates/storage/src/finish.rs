@@ -398,6 +398,7 @@ impl Log {
         let state = self.0.state.borrow();
         RecoveryPoint {
             topic: self.0.topic.to_string(),
+            topic_id: self.0.topic_id,
             partition: self.0.partition,
             recovery_point: state.recovery_point,
             log_start_offset: state.log_start,

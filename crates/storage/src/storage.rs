@@ -102,6 +102,8 @@ pub(crate) enum FileSystem {
 pub struct RecoveryPoint {
     /// The topic's name.
     pub topic: String,
+    /// The topic's id.
+    pub topic_id: TopicId,
     /// The partition.
     pub partition: PartitionId,
     /// Everything below is durable, and a producer snapshot at it is on disk.

@@ -116,7 +116,12 @@ pub(crate) async fn open_some(
                 if let Some(half) = half {
                     crate::removal::remove_tree(runtime, &half.path).await.unwrap();
                 }
-                let log = storage.new_log(path, "topic", partition, TOPIC_ID, config);
+                let log = match directory.recorded().find("topic", TOPIC_ID, partition) {
+                    None => storage.new_log(path, "topic", partition, TOPIC_ID, config),
+                    Some(start) => {
+                        storage.gone_log(path, "topic", partition, TOPIC_ID, config, &start)
+                    }
+                };
                 (log, RecoveryReport::default())
             }
         };

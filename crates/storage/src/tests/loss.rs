@@ -243,3 +243,59 @@ fn the_scrub_finds_damage_that_nobody_has_read_and_keeps_its_rate() {
         assert_eq!(lost, [usize::try_from(second).unwrap(), 31]);
     });
 }
+
+#[test]
+fn a_partition_whose_directory_is_gone_is_no_new_one() {
+    for (is_clean, end) in [(true, 60), (false, 55)] {
+        let disk = disk_with_segments(is_clean);
+        disk.remove("/data/topic-0");
+        // A stop and a start change nothing of it.
+        for _ in 0..2 {
+            disk.run(move |runtime| async move {
+                let opened = start(&runtime).await;
+                let recorded = opened.directory.recorded();
+                let other = model::Uuid([8; 16]);
+                assert!(recorded.find("topic", other, PartitionId(0)).is_none());
+                let log = &opened.log;
+                let bounds = (log.log_start_offset(), log.high_watermark(), log.log_end_offset());
+                assert_eq!(bounds, (Offset(0), Offset(end), Offset(end)));
+                let read = log.read(Offset(3), 1, FirstBatch::Whole, Offset(end)).await;
+                assert!(matches!(read, Err(crate::ReadError::Missing { .. })), "{read:?}");
+                let refused = log.append(&batch_of(&[vec![1]]), &options(NOW));
+                let damaged = crate::AppendError::Fenced(crate::FenceReason::Damaged);
+                assert_eq!(refused, Err(damaged));
+                stop(opened).await;
+            });
+        }
+        let loss = LossToAccept {
+            topic: "topic".to_owned(),
+            partition: PartitionId(0),
+            offsets: Some(Offset(0)..Offset(1)),
+            is_compacted: false,
+        };
+        let some = accept(&disk, &loss).unwrap();
+        assert!(some.accepted.is_empty() && some.left.len() == 1, "{some:?}");
+        let all = LossToAccept { offsets: None, ..loss };
+        let report = accept(&disk, &all).unwrap();
+        let accepted = &report.accepted[0];
+        assert_eq!((accepted.from, accepted.to), (Offset(0), Offset(end)));
+        assert_eq!(accept(&disk, &all).unwrap(), crate::LossReport::default());
+        let other = LossToAccept { topic: "other".to_owned(), ..all };
+        assert!(matches!(accept(&disk, &other), Err(Error::Malformed { .. })));
+        for life in 0..3 {
+            disk.run(move |runtime| async move {
+                let opened = start(&runtime).await;
+                let log = &opened.log;
+                assert_eq!(log.log_start_offset(), Offset(end));
+                // No offset is given out twice. The first life leaves no directory.
+                assert_eq!(log.log_end_offset(), Offset(end + i64::max(life - 1, 0)));
+                if life > 0 {
+                    let appended = log.append(&batch_of(&[value(1)]), &options(NOW)).unwrap();
+                    log.wait_durable(appended.end()).await.unwrap();
+                }
+                assert_eq!(read_all(log).await.len(), usize::try_from(life).unwrap());
+                stop(opened).await;
+            });
+        }
+    }
+}
