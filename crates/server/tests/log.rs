@@ -11,8 +11,8 @@ use std::{
 };
 
 use model::{
-    LeaderEpoch, Offset, TimestampMs,
-    record_batch::{BatchOptions, NewRecord, RecordBatchBuilder},
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs,
+    record_batch::{BatchOptions, ControlType, NewRecord, RecordBatchBuilder, attribute},
 };
 use tempfile::TempDir;
 
@@ -103,6 +103,63 @@ fn a_sound_directory_is_shown_and_has_no_problems() {
     for part in ["topic-0", SEGMENT, INDEX, "meta.properties", RECOVERY_POINTS, EPOCHS] {
         let (output, text) = log(&["dump"], &directory.path().join(part));
         assert!(output.status.success() && text.contains("problems=0"), "{part}: {text}");
+    }
+}
+
+/// A batch of a transaction of producer 5, or its marker.
+fn transactional(offset: i64, end: Option<ControlType>) -> Vec<u8> {
+    let control = if end.is_some() { attribute::CONTROL } else { 0 };
+    let mut builder = RecordBatchBuilder::new(BatchOptions {
+        base_offset: Offset(offset),
+        leader_epoch: LeaderEpoch(1),
+        producer_id: ProducerId(5),
+        producer_epoch: ProducerEpoch(0),
+        flags: attribute::TRANSACTIONAL | control,
+        ..BatchOptions::default()
+    });
+    let timestamp = TimestampMs(1_700_000_000_000 + offset);
+    let key = end.map_or_else(|| b"key".to_vec(), |end| end.key().to_vec());
+    builder.append(&NewRecord { timestamp, key: Some(&key), value: Some(&[0; 6]), headers: &[] });
+    builder.build().to_vec()
+}
+
+#[test]
+fn an_aborted_transaction_that_the_index_does_not_tell_of_is_found() {
+    let entry = |producer: i64, first: i64, last: i64| {
+        let numbers = [producer, first, last, last + 1].map(i64::to_be_bytes);
+        [&[0, 0][..], &numbers.concat()].concat()
+    };
+    let right = entry(5, 10, 12);
+    let cases = [
+        (Some(right.clone()), None),
+        (Some(entry(5, 8, 12)), None),
+        (None, Some("no entry of the transaction from offset 10 that was aborted at 12")),
+        (Some(entry(5, 11, 12)), Some("ends at offset 12 begins at 10, not 11")),
+        (Some(entry(5, 10, 11)), Some("no marker at offset 11")),
+        (Some(entry(6, 10, 12)), Some("no marker at offset 12")),
+        (Some(entry(5, 10, 14)), Some("offset 14: the log does not reach it")),
+        (Some(right.repeat(2)), Some("the entries do not rise")),
+        (Some(right[..30].to_vec()), Some("30 bytes at its end are no entry")),
+    ];
+    for (index, expected) in cases {
+        let directory = sound();
+        let segment = directory.path().join(SEGMENT);
+        let mut batches = fs::read(&segment).unwrap();
+        batches.extend(transactional(10, None));
+        batches.extend(transactional(11, None));
+        batches.extend(transactional(12, Some(ControlType::Abort)));
+        fs::write(&segment, batches).unwrap();
+        if let Some(index) = &index {
+            fs::write(segment.with_extension("txnindex"), index).unwrap();
+        }
+        let (output, text) = log(&["verify"], directory.path());
+        assert_eq!(output.status.success(), expected.is_none(), "{index:?}: {text}");
+        assert!(expected.is_none_or(|expected| text.contains(expected)), "{index:?}: {text}");
+        // A process that was killed had not written it yet.
+        fs::remove_file(directory.path().join(".kafka_cleanshutdown")).unwrap();
+        let (output, text) = log(&["verify"], directory.path());
+        let is_sound = expected.is_none() || index.is_none();
+        assert_eq!(output.status.success(), is_sound, "{index:?}: {text}");
     }
 }
 
