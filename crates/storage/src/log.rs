@@ -178,7 +178,7 @@ impl State {
         let reached = self.segments[at.saturating_sub(1)..]
             .iter()
             .find(|segment| segment.phase != Phase::Finished && segment.durable < segment.size())
-            .or(self.segments.last());
+            .or_else(|| self.segments.last());
         reached.map_or(self.durable_end, |segment| segment.durable_end)
     }
 
