@@ -90,8 +90,8 @@ pub struct BrokerConfig {
     pub scrub_interval_ms: u64,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub flush_offset_checkpoint_interval_ms: u64,
-    /// The names of the settings that were given.
-    pub given: BTreeSet<String>,
+    /// The settings that were given, by name; some may be secrets.
+    pub given: BTreeMap<String, String>,
     /// Settings of topics whose default is changed here, by the topic's name for them.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -255,7 +255,7 @@ impl BrokerConfig {
                 1,
                 60_000,
             )?,
-            given: reader.properties.keys().cloned().collect(),
+            given: reader.properties.clone(),
             topic_defaults: topic_defaults(reader)?,
         })
     }

@@ -1,7 +1,13 @@
 //! Settings as a client is shown them: the value in force, where it comes from, and what it would be
 //! without that.
 
-use model::topic_config::{Kind, SETTINGS, Setting};
+use cluster::{MetadataImage, record::ConfigResource};
+use model::{
+    NodeId,
+    collections::BTreeMap,
+    server_config::{self, ServerSetting, Update},
+    topic_config::{Kind, SETTINGS},
+};
 
 use crate::{config::BrokerConfig, shard::Shard};
 
@@ -10,6 +16,10 @@ use crate::{config::BrokerConfig, shard::Shard};
 pub(crate) enum Source {
     /// Set for the topic.
     Topic,
+    /// Set for this broker while it ran.
+    Broker,
+    /// Set for all brokers while they ran.
+    Brokers,
     /// Given to this node at its start.
     Node,
     /// Kafka's own.
@@ -20,22 +30,31 @@ impl Source {
     pub(crate) fn code(self) -> i8 {
         match self {
             Source::Topic => 1,
+            Source::Broker => 2,
+            Source::Brokers => 3,
             Source::Node => 4,
             Source::Default => 5,
         }
     }
 }
 
+/// A place that has a value: the name there, the value, the place.
+pub(crate) type Synonym = (String, String, Source);
+
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Described {
     pub(crate) name: String,
-    /// What is in force.
-    pub(crate) value: String,
-    /// Every place that has a value, the one in force first: name there, value, place.
-    pub(crate) synonyms: Vec<(String, String, Source)>,
+    /// What is in force; `None` where nothing is, or where nobody is shown it.
+    pub(crate) value: Option<String>,
+    /// Every place that has a value, the one in force first.
+    pub(crate) synonyms: Vec<Synonym>,
     /// The kind of its values, by Kafka's numbers.
     pub(crate) type_code: i8,
+    /// Whether it can be altered.
+    pub(crate) is_read_only: bool,
+    /// Whether its value is a secret.
+    pub(crate) is_sensitive: bool,
     pub(crate) documentation: String,
 }
 
@@ -45,25 +64,83 @@ impl Described {
     }
 }
 
-/// Defaults that the node's settings have in hours.
-const IN_HOURS: [(&str, &str, &str); 3] = [
-    ("log.retention.ms", "log.retention.hours", "168"),
-    ("log.roll.ms", "log.roll.hours", "168"),
-    ("log.roll.jitter.ms", "log.roll.jitter.hours", "0"),
+/// Settings in milliseconds, and what they are called in longer units: those have the defaults.
+const LONGER_UNITS: [(&str, &[&str]); 3] = [
+    ("log.retention.ms", &["log.retention.minutes", "log.retention.hours"]),
+    ("log.roll.ms", &["log.roll.hours"]),
+    ("log.roll.jitter.ms", &["log.roll.jitter.hours"]),
 ];
 /// Settings that are for Kafka's own tests: shown where somebody has set them.
 const INTERNAL_PREFIX: &str = "internal.";
 
+/// Everything that says what a broker's settings are, from the nearest to the farthest.
+pub(crate) struct Layers<'a> {
+    /// Set for this broker.
+    broker: BTreeMap<&'a str, &'a str>,
+    /// Set for all brokers.
+    brokers: BTreeMap<&'a str, &'a str>,
+    config: &'a BrokerConfig,
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn new(config: &'a BrokerConfig, image: &'a MetadataImage) -> Layers<'a> {
+        let of = |resource| image.configs(&resource).collect();
+        Layers {
+            broker: of(ConfigResource::broker(NodeId(config.node_id))),
+            brokers: of(ConfigResource::all_brokers()),
+            config,
+        }
+    }
+
+    /// Every value of a broker's setting.
+    fn synonyms(&self, name: &str) -> Vec<Synonym> {
+        let longer = LONGER_UNITS.iter().find(|(short, _)| *short == name);
+        let names: Vec<&str> =
+            [name].into_iter().chain(longer.map_or(&[][..], |(_, l)| l).iter().copied()).collect();
+        let mut synonyms = Vec::new();
+        let mut take = |source, value: &dyn Fn(&str) -> Option<String>| {
+            synonyms.extend(names.iter().filter_map(|name| {
+                let value = value(name)?;
+                Some(((*name).to_owned(), value, source))
+            }));
+        };
+        take(Source::Broker, &|name| self.broker.get(name).map(|value| (*value).to_owned()));
+        take(Source::Brokers, &|name| self.brokers.get(name).map(|value| (*value).to_owned()));
+        take(Source::Node, &|name| started_with(self.config, name));
+        take(Source::Default, &|name| default_of(name).map(str::to_owned));
+        synonyms
+    }
+}
+
+/// What the node was started with, by a setting or in another way.
+fn started_with(config: &BrokerConfig, name: &str) -> Option<String> {
+    match name {
+        "node.id" | "broker.id" => Some(config.node_id.to_string()),
+        "log.dirs" => Some(config.data_dir.display().to_string()),
+        "listeners" => Some(format!("PLAINTEXT://{}", config.listen)),
+        "process.roles" => Some("broker,controller".to_owned()),
+        _ => config.given.get(name).cloned(),
+    }
+}
+
+/// A setting's default, also where it is not Apache Kafka's.
+fn default_of(name: &str) -> Option<&'static str> {
+    match name {
+        "group.initial.rebalance.delay.ms" => Some("0"),
+        _ => server_config::find(name)?.default,
+    }
+}
+
 /// The settings of a topic, in the order of their names.
 pub(crate) fn describe_topic(shard: &Shard, topic: &str) -> Vec<Described> {
-    let resource = cluster::record::ConfigResource::topic(topic);
+    let resource = ConfigResource::topic(topic);
     let image = shard.image.borrow();
     let own: Vec<(&str, &str)> = image.configs(&resource).collect();
-    describe_with(&shard.config, &own)
+    describe_with(&Layers::new(&shard.config, &image), &own)
 }
 
 /// The same of a topic that has these settings of its own.
-pub(crate) fn describe_with(config: &BrokerConfig, own: &[(&str, &str)]) -> Vec<Described> {
+pub(crate) fn describe_with(layers: &Layers<'_>, own: &[(&str, &str)]) -> Vec<Described> {
     let own_value = |name: &str| own.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
     SETTINGS
         .iter()
@@ -75,149 +152,182 @@ pub(crate) fn describe_with(config: &BrokerConfig, own: &[(&str, &str)]) -> Vec<
             if let Some(value) = own_value(setting.name) {
                 synonyms.push((setting.name.to_owned(), value.to_owned(), Source::Topic));
             }
-            if let Some(value) = config.topic_defaults.get(setting.name) {
-                synonyms.push((setting.server_name.to_owned(), value.clone(), Source::Node));
+            let of_broker = if setting.server_name.is_empty() {
+                Vec::new()
+            } else {
+                layers.synonyms(setting.server_name)
+            };
+            // As in Apache Kafka, a value in longer units shows beside one in milliseconds alone.
+            let is_other = |one: &Synonym| one.0 != setting.server_name;
+            synonyms.extend(of_broker.into_iter().skip_while(is_other));
+            let in_force = synonyms.first().map(|(_, value, _)| value.as_str());
+            let started_with = layers.config.topic_defaults.get(setting.name).map(String::as_str);
+            let value = in_force.or(started_with).unwrap_or(setting.default).to_owned();
+            Described {
+                name: setting.name.to_owned(),
+                value: Some(value),
+                synonyms,
+                type_code: type_code(setting.kind),
+                is_read_only: false,
+                is_sensitive: false,
+                documentation: setting.kind.to_string(),
             }
-            if !setting.server_name.is_empty() {
-                let hours = IN_HOURS.iter().find(|(name, ..)| *name == setting.server_name);
-                let (name, value) = hours
-                    .map_or((setting.server_name, setting.default), |(_, name, value)| {
-                        (*name, *value)
-                    });
-                synonyms.push((name.to_owned(), value.to_owned(), Source::Default));
-            }
-            let in_force = own_value(setting.name)
-                .or_else(|| config.topic_defaults.get(setting.name).map(String::as_str))
-                .unwrap_or(setting.default);
-            described(setting, in_force.to_owned(), synonyms)
         })
         .collect()
-}
-
-fn described(
-    setting: &Setting,
-    value: String,
-    synonyms: Vec<(String, String, Source)>,
-) -> Described {
-    Described {
-        name: setting.name.to_owned(),
-        value,
-        synonyms,
-        type_code: type_code(setting.kind),
-        documentation: setting.kind.to_string(),
-    }
 }
 
 fn type_code(kind: Kind) -> i8 {
     match kind {
         Kind::Boolean => 1,
-        Kind::Choice(_) => 2,
+        Kind::Choice(_) | Kind::Text => 2,
         Kind::Int(..) => 3,
+        Kind::Short(..) => 4,
         Kind::Long(..) => 5,
         Kind::Double(..) => 6,
         Kind::Choices(_) | Kind::List => 7,
+        Kind::Class => 8,
+        Kind::Secret => 9,
     }
 }
 
-/// The settings that this node was started with, as far as it acts on them, in the order of their
-/// names.
-pub(crate) fn describe_node(config: &BrokerConfig) -> Vec<Described> {
-    let long = |name: &str, value: String| node_setting(name, value, 5, config);
-    let int = |name: &str, value: String| node_setting(name, value, 3, config);
-    let boolean = |name: &str, value: bool| node_setting(name, value.to_string(), 1, config);
-    let mut settings = vec![
-        int("node.id", config.node_id.to_string()),
-        node_setting("log.dirs", config.data_dir.display().to_string(), 7, config),
-        boolean("auto.create.topics.enable", config.auto_create_topics_enable),
-        boolean("delete.topic.enable", config.delete_topic_enable),
-        int("num.partitions", config.num_partitions.to_string()),
-        int("default.replication.factor", config.default_replication_factor.to_string()),
-        int("socket.request.max.bytes", config.socket_request_max_bytes.to_string()),
-        long("connections.max.idle.ms", config.connections_max_idle_ms.to_string()),
-        int("fetch.max.bytes", config.fetch_max_bytes.to_string()),
-        int("offsets.topic.num.partitions", config.offsets_topic_num_partitions.to_string()),
-        int("offset.metadata.max.bytes", config.offset_metadata_max_bytes.to_string()),
-        int("offsets.retention.minutes", config.offsets_retention_minutes.to_string()),
-        int(
-            "group.initial.rebalance.delay.ms",
-            config.group_initial_rebalance_delay_ms.to_string(),
-        ),
-        int("group.min.session.timeout.ms", config.group_min_session_timeout_ms.to_string()),
-        int("group.max.session.timeout.ms", config.group_max_session_timeout_ms.to_string()),
-        int("group.max.size", config.group_max_size.to_string()),
-        int("producer.id.expiration.ms", config.producer_id_expiration_ms.to_string()),
-        long("log.retention.check.interval.ms", config.log_retention_check_interval_ms.to_string()),
-        long("log.initial.task.delay.ms", config.log_initial_task_delay_ms.to_string()),
-    ];
-    for setting in SETTINGS.iter().filter(|setting| !setting.server_name.is_empty()) {
-        let given = config.topic_defaults.get(setting.name);
-        let value = given.map_or(setting.default, String::as_str).to_owned();
-        let mut one = node_setting(setting.server_name, value, type_code(setting.kind), config);
-        if given.is_some() {
-            one.synonyms[0].2 = Source::Node;
-        }
-        settings.push(one);
-    }
-    settings.sort_by(|one, other| one.name.cmp(&other.name));
-    settings.dedup_by(|one, other| one.name == other.name);
-    settings
+/// The settings of this broker, in the order of their names.
+pub(crate) fn describe_node(layers: &Layers<'_>) -> Vec<Described> {
+    let is_shown = |setting: &&ServerSetting| {
+        !THROTTLES.contains(&setting.name) || layers.broker.contains_key(setting.name)
+    };
+    let settings = server_config::SETTINGS.iter().filter(is_shown);
+    settings.map(|setting| described(setting, layers.synonyms(setting.name))).collect()
 }
 
-fn node_setting(name: &str, value: String, type_code: i8, config: &BrokerConfig) -> Described {
-    let source = if config.given.contains(name) { Source::Node } else { Source::Default };
+/// What was set for all brokers, in the order of the names.
+pub(crate) fn describe_all_nodes(layers: &Layers<'_>) -> Vec<Described> {
+    let set = layers.brokers.iter().filter_map(|(name, value)| {
+        let setting = server_config::find(name)?;
+        let synonym = ((*name).to_owned(), (*value).to_owned(), Source::Brokers);
+        Some(described(setting, vec![synonym]))
+    });
+    set.collect()
+}
+
+/// Settings without a default, which only show where they are set.
+const THROTTLES: [&str; 3] = [
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
+fn described(setting: &ServerSetting, mut synonyms: Vec<Synonym>) -> Described {
+    let is_sensitive = setting.kind == Kind::Secret;
+    // What is in force may stand under the name of a longer unit, which is a setting by itself.
+    let of_name = synonyms.iter().position(|(name, ..)| name == setting.name);
+    match of_name {
+        Some(first) => drop(synonyms.drain(..first)),
+        None => synonyms.clear(),
+    }
+    let value = synonyms.first().map(|(_, value, _)| value.clone());
+    if is_sensitive {
+        synonyms.iter_mut().for_each(|(_, value, _)| value.clear());
+    }
     Described {
-        name: name.to_owned(),
-        synonyms: vec![(name.to_owned(), value.clone(), source)],
-        value,
-        type_code,
-        documentation: String::new(),
+        name: setting.name.to_owned(),
+        value: value.filter(|_| !is_sensitive),
+        synonyms,
+        type_code: type_code(setting.kind),
+        is_read_only: setting.update != Update::ClusterWide,
+        is_sensitive,
+        documentation: setting.kind.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use model::Offset;
+
     use super::*;
 
-    #[test]
-    fn the_nearest_value_is_in_force_and_the_others_are_its_synonyms() {
+    fn config(given: &[(&str, &str)]) -> BrokerConfig {
         let mut config = BrokerConfig::new("127.0.0.1:0".parse().unwrap(), "/data".into());
-        config.topic_defaults.insert("retention.ms".to_owned(), "7".to_owned());
-        let found = |own: &[(&str, &str)], name: &str| {
-            let all = describe_with(&config, own);
-            assert!(all.is_sorted_by(|one, other| one.name < other.name));
-            all.into_iter().find(|one| one.name == name)
-        };
-        let one = found(&[("retention.ms", "5")], "retention.ms").unwrap();
-        let synonyms: Vec<(&str, &str, i8)> = one
-            .synonyms
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        config.given.extend(given);
+        config
+    }
+
+    /// An image in which these were set, for all brokers (`true`) or for the first.
+    fn image(set: &[(bool, &str, &str)]) -> MetadataImage {
+        let mut image = MetadataImage::new();
+        let records: Vec<_> = set
             .iter()
-            .map(|(name, value, source)| (name.as_str(), value.as_str(), source.code()))
+            .map(|(is_for_all, name, value)| cluster::MetadataRecord::Config {
+                resource: if *is_for_all {
+                    ConfigResource::all_brokers()
+                } else {
+                    ConfigResource::broker(NodeId(1))
+                },
+                name: (*name).to_owned(),
+                value: Some((*value).to_owned()),
+            })
             .collect();
-        assert_eq!(one.value, "5");
-        assert_eq!(
-            synonyms,
-            [
-                ("retention.ms", "5", 1),
-                ("log.retention.ms", "7", 4),
-                ("log.retention.hours", "168", 5)
-            ]
-        );
-        assert_eq!(found(&[], "retention.ms").unwrap().value, "7");
-        let default = found(&[], "segment.bytes").unwrap();
-        assert_eq!(
-            (default.value.as_str(), default.source()),
-            ("1073741824", Some(Source::Default))
-        );
-        assert_eq!(found(&[], "internal.segment.bytes"), None);
-        assert!(found(&[("internal.segment.bytes", "65536")], "internal.segment.bytes").is_some());
+        image.apply(Offset(0), &records).unwrap();
+        image
+    }
+
+    fn shown(one: &Described) -> (Option<&str>, Vec<(&str, &str, i8)>) {
+        let synonyms = one.synonyms.iter();
+        let synonyms =
+            synonyms.map(|(name, value, source)| (name.as_str(), value.as_str(), source.code()));
+        (one.value.as_deref(), synonyms.collect())
     }
 
     #[test]
-    fn a_node_tells_each_of_its_settings_once() {
-        let config = BrokerConfig::new("127.0.0.1:0".parse().unwrap(), "/data".into());
-        let all = describe_node(&config);
+    fn the_nearest_value_is_in_force_and_the_others_are_its_synonyms() {
+        let config = config(&[("log.retention.ms", "7"), ("log.roll.hours", "3")]);
+        let image = image(&[(true, "log.retention.ms", "6"), (false, "log.segment.bytes", "9")]);
+        let layers = Layers::new(&config, &image);
+        let find = |own: &[(&str, &str)], name: &str| {
+            let all = describe_with(&layers, own);
+            assert!(all.is_sorted_by(|one, other| one.name < other.name));
+            all.into_iter().find(|one| one.name == name)
+        };
+        let farther = [
+            ("log.retention.ms", "6", 3),
+            ("log.retention.ms", "7", 4),
+            ("log.retention.hours", "168", 5),
+        ];
+        let nearest = [&[("retention.ms", "5", 1)][..], &farther].concat();
+        let own = find(&[("retention.ms", "5")], "retention.ms").unwrap();
+        assert_eq!(shown(&own), (Some("5"), nearest));
+        let inherited = find(&[], "retention.ms").unwrap();
+        assert_eq!(shown(&inherited), (Some("6"), farther.to_vec()));
+        let segment = find(&[], "segment.bytes").unwrap();
+        let expected = [("log.segment.bytes", "9", 2), ("log.segment.bytes", "1073741824", 5)];
+        assert_eq!(shown(&segment), (Some("9"), expected.to_vec()));
+        // Apache Kafka shows no source of what was given in hours.
+        assert_eq!(shown(&find(&[], "segment.ms").unwrap()).1, []);
+        assert_eq!(find(&[], "internal.segment.bytes"), None);
+        assert!(find(&[("internal.segment.bytes", "65536")], "internal.segment.bytes").is_some());
+    }
+
+    #[test]
+    fn a_broker_tells_each_of_its_settings_once() {
+        let config = config(&[("num.io.threads", "4"), ("ssl.key.password", "secret")]);
+        let image = image(&[(false, "num.io.threads", "9"), (true, "log.retention.ms", "6")]);
+        let layers = Layers::new(&config, &image);
+        let all = describe_node(&layers);
         assert!(all.is_sorted_by(|one, other| one.name < other.name));
-        assert!(all.iter().all(|one| one.source() == Some(Source::Default)));
-        assert!(all.iter().any(|one| one.name == "log.segment.bytes"));
+        let find = |name: &str| all.iter().find(|one| one.name == name).expect(name);
+        let threads =
+            [("num.io.threads", "9", 2), ("num.io.threads", "4", 4), ("num.io.threads", "8", 5)];
+        assert_eq!(shown(find("num.io.threads")), (Some("9"), threads.to_vec()));
+        assert_eq!(find("log.retention.ms").source(), Some(Source::Brokers));
+        assert_eq!(shown(find("log.roll.ms")), (None, Vec::new()));
+        assert_eq!(shown(find("log.retention.hours")).0, Some("168"));
+        assert_eq!(shown(find("log.dirs")).0, Some("/data"));
+        assert!(find("num.partitions").is_read_only && !find("num.io.threads").is_read_only);
+        let secret = find("ssl.key.password");
+        assert!(secret.is_sensitive);
+        assert_eq!(shown(secret), (None, vec![("ssl.key.password", "", 4)]));
+        let for_all = describe_all_nodes(&layers);
+        assert_eq!(for_all.len(), 1);
+        assert_eq!(shown(&for_all[0]), (Some("6"), vec![("log.retention.ms", "6", 3)]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, future::Future, pin::Pin, rc::Rc};
 
-use cluster::{Delta, MetadataImage, MetadataRecord};
+use cluster::{Delta, MetadataImage, MetadataRecord, record::ResourceType};
 use model::{
     TopicId, TopicPartition,
     collections::{BTreeMap, BTreeSet},
@@ -78,13 +78,28 @@ impl Shard {
             }
         }
         self.obtain_all(missing).await?;
-        for resource in &delta.configs {
+        if delta.configs.iter().any(|one| one.resource_type == ResourceType::BROKER) {
+            self.all_settings_changed();
+        }
+        let topics = delta.configs.iter();
+        for resource in topics.filter(|one| one.resource_type == ResourceType::TOPIC) {
             let topic = self.image.borrow().topic_by_name(&resource.name).map(|topic| topic.id);
             if let Some(topic) = topic {
                 self.settings_changed(topic, &resource.name);
             }
         }
         Ok(())
+    }
+
+    /// The broker's settings changed, and with them what topics have by default.
+    fn all_settings_changed(&self) {
+        let mut configs: BTreeMap<TopicId, Rc<TopicConfig>> = BTreeMap::new();
+        for partition in self.partitions() {
+            let config = configs
+                .entry(partition.log.topic_id())
+                .or_insert_with(|| self.topic_config(partition.log.topic()));
+            partition.log.set_config(Rc::clone(config));
+        }
     }
 
     fn settings_changed(&self, topic: TopicId, name: &str) {

@@ -8,10 +8,11 @@ use std::{
     sync::Arc,
 };
 
-use cluster::{Delta, MetadataImage, MetadataRecord};
+use cluster::{Delta, MetadataImage, MetadataRecord, record::ConfigResource};
 use model::{
-    LeaderEpoch, NodeId, Offset, PartitionId, TopicId, TopicPartition, Uuid, collections::HashMap,
-    topic_config::TopicConfig,
+    LeaderEpoch, NodeId, Offset, PartitionId, TopicId, TopicPartition, Uuid,
+    collections::HashMap,
+    topic_config::{self, TopicConfig},
 };
 use runtime::{Runtime, ShardIndex, local::Notify};
 use storage::{Log, Storage};
@@ -210,17 +211,21 @@ impl Shard {
         Ok(delta)
     }
 
-    /// The settings of a topic: its own, over the broker's, over Kafka's defaults.
+    /// The settings of a topic: its own, over this broker's, over those of all brokers, over those
+    /// that the node was started with, over Kafka's defaults.
     pub(crate) fn topic_config(&self, topic: &str) -> Rc<TopicConfig> {
         let image = self.image.borrow();
-        let resource = cluster::record::ConfigResource::topic(topic);
-        let mut settings: Vec<(&str, &str)> = self
-            .config
-            .topic_defaults
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        settings.extend(image.configs(&resource));
+        let started_with = self.config.topic_defaults.iter();
+        let mut settings: Vec<(&str, &str)> =
+            started_with.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        for resource in [ConfigResource::all_brokers(), ConfigResource::broker(self.node())] {
+            settings.extend(image.configs(&resource).filter_map(|(server_name, value)| {
+                let mut known = topic_config::SETTINGS.iter();
+                let setting = known.find(|setting| setting.server_name == server_name)?;
+                Some((setting.name, value))
+            }));
+        }
+        settings.extend(image.configs(&ConfigResource::topic(topic)));
         let (config, refused) = crate::topic_settings::resolve(&settings);
         for (name, error) in refused {
             tracing::warn!(topic, setting = name, %error, "setting not understood, default used");

@@ -37,6 +37,18 @@ pub struct ConfigResource {
 }
 
 impl ConfigResource {
+    /// All brokers.
+    #[must_use]
+    pub fn all_brokers() -> ConfigResource {
+        ConfigResource { resource_type: ResourceType::BROKER, name: String::new() }
+    }
+
+    /// A broker.
+    #[must_use]
+    pub fn broker(id: NodeId) -> ConfigResource {
+        ConfigResource { resource_type: ResourceType::BROKER, name: id.to_string() }
+    }
+
     /// A topic.
     #[must_use]
     pub fn topic(name: &str) -> ConfigResource {

@@ -203,7 +203,7 @@ impl GroupCoordinator {
                 self.commit_done(token, &group, offsets, response, result, now)
             }
             Effect::DeleteOffsets { answer, offsets } => {
-                self.offset_deletion_done(answer, &offsets, result, now)
+                self.offset_deletion_done(answer, &offsets, result)
             }
             Effect::DeleteGroups { answer, groups } => {
                 self.group_deletion_done(answer, &groups, result, now)

@@ -8,6 +8,7 @@ pub mod compression;
 pub mod error_code;
 pub mod ids;
 pub mod record_batch;
+pub mod server_config;
 pub mod topic_config;
 pub mod uuid;
 

@@ -24,6 +24,14 @@ pub enum Kind {
     Choices(&'static [&'static str]),
     /// Words separated by commas.
     List,
+    /// A 16-bit number within bounds, both included.
+    Short(i16, i16),
+    /// Any text.
+    Text,
+    /// Any text that nobody is shown.
+    Secret,
+    /// The name of a class.
+    Class,
 }
 
 /// A topic's setting.
@@ -84,7 +92,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("local.retention.bytes", LONG_OR_TOTAL, "-2", "log.local.retention.bytes"),
     setting("local.retention.ms", LONG_OR_TOTAL, "-2", "log.local.retention.ms"),
     setting("max.compaction.lag.ms", LONG_FROM_ONE, LONG_MAX, "log.cleaner.max.compaction.lag.ms"),
-    setting("max.decompressed.message.bytes", Kind::Int(1, 2_147_483_639), "2147483639", ""),
+    setting(
+        "max.decompressed.message.bytes",
+        Kind::Int(1, 2_147_483_639),
+        "2147483639",
+        "max.decompressed.message.bytes",
+    ),
     setting("max.message.bytes", INT, "1048588", "message.max.bytes"),
     setting(
         "message.timestamp.after.max.ms",
@@ -113,8 +126,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("min.compaction.lag.ms", LONG, "0", "log.cleaner.min.compaction.lag.ms"),
     setting("min.insync.replicas", Kind::Int(1, i32::MAX), "1", "min.insync.replicas"),
     setting("preallocate", Kind::Boolean, "false", "log.preallocate"),
-    setting("remote.copy.lag.bytes", LONG_OR_NONE, "-1", ""),
-    setting("remote.copy.lag.ms", LONG_OR_NONE, "0", ""),
+    setting("remote.copy.lag.bytes", LONG_OR_NONE, "-1", "log.remote.copy.lag.bytes"),
+    setting("remote.copy.lag.ms", LONG_OR_NONE, "0", "log.remote.copy.lag.ms"),
     setting("remote.log.copy.disable", Kind::Boolean, "false", ""),
     setting("remote.log.delete.on.disable", Kind::Boolean, "false", ""),
     setting("remote.storage.enable", Kind::Boolean, "false", ""),
@@ -173,13 +186,17 @@ impl fmt::Display for Kind {
             Kind::Choice(words) => write!(formatter, "one of {}", words.join(", ")),
             Kind::Choices(words) => write!(formatter, "any of {}", words.join(", ")),
             Kind::List => formatter.write_str("a list"),
+            Kind::Short(min, max) => write!(formatter, "a number from {min} to {max}"),
+            Kind::Text => formatter.write_str("any text"),
+            Kind::Secret => formatter.write_str("a secret"),
+            Kind::Class => formatter.write_str("a class"),
         }
     }
 }
 
 impl Kind {
     /// What is wrong with a value, in Kafka's words: scripts look for them.
-    fn refusal(&self, value: &str) -> Option<String> {
+    pub(crate) fn refusal(&self, value: &str) -> Option<String> {
         match self {
             Kind::Int(min, max) => out_of_bounds(value.parse::<i32>().ok(), "INT", *min, *max),
             Kind::Long(min, max) => out_of_bounds(value.parse::<i64>().ok(), "LONG", *min, *max),
@@ -195,7 +212,8 @@ impl Kind {
                 let is_known = |word: &str| words.contains(&word.trim());
                 (!value.split(',').all(is_known)).then(|| not_one_of(words))
             }
-            Kind::List => None,
+            Kind::Short(min, max) => out_of_bounds(value.parse::<i16>().ok(), "SHORT", *min, *max),
+            Kind::List | Kind::Text | Kind::Secret | Kind::Class => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod groups;
+mod settings;
 mod topics;
 
 use tests::{broker_process::BrokerProcess, raw_client::RawClient};

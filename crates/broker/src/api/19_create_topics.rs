@@ -9,7 +9,7 @@ use wire::{
 
 use super::{Answer, Request};
 use crate::{
-    described_settings::{Described, Source, describe_with},
+    described_settings::{Described, Layers, Source, describe_with},
     error_map,
 };
 
@@ -91,13 +91,14 @@ fn settings_of(
     };
     let own: Vec<(&str, &str)> =
         topic.configs.iter().filter_map(|config| Some((config.name, config.value?))).collect();
-    describe_with(&request.shard.config, &own)
+    let image = request.shard.image.borrow();
+    describe_with(&Layers::new(&request.shard.config, &image), &own)
 }
 
 fn created_config(setting: &Described) -> CreatableTopicConfigs<'_> {
     CreatableTopicConfigs {
         name: &setting.name,
-        value: Some(&setting.value),
+        value: setting.value.as_deref(),
         read_only: false,
         config_source: setting.source().unwrap_or(Source::Default).code(),
         is_sensitive: false,

@@ -1,5 +1,5 @@
-//! DescribeConfigs, versions 1 to 4: the settings of topics, and those that this node was started
-//! with, which nobody can alter while it runs.
+//! DescribeConfigs, versions 1 to 4: the settings of topics, of this broker, and what was set for all
+//! brokers.
 
 use model::{ErrorCode, NodeId};
 use wire::{
@@ -12,7 +12,9 @@ use wire::{
 
 use super::{Answer, Request};
 use crate::{
-    described_settings::{Described, Source, describe_node, describe_topic},
+    described_settings::{
+        Described, Layers, Source, describe_all_nodes, describe_node, describe_topic,
+    },
     shard::Shard,
 };
 
@@ -40,10 +42,7 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
             };
             match outcome {
                 Ok(settings) => DescribeConfigsResult {
-                    configs: settings
-                        .iter()
-                        .map(|setting| entry(setting, resource.resource_type, &body))
-                        .collect(),
+                    configs: settings.iter().map(|setting| entry(setting, &body)).collect(),
                     ..result
                 },
                 Err((error, message)) => DescribeConfigsResult {
@@ -66,21 +65,26 @@ fn describe(shard: &Shard, resource: &DescribeConfigsResource<'_>) -> Outcome {
                 return Err((ErrorCode::InvalidTopicException, error.to_string()));
             }
             if shard.image.borrow().topic_by_name(name).is_none() {
-                let message = format!("there is no topic '{name}'");
+                let message = format!("The topic '{name}' does not exist.");
                 return Err((ErrorCode::UnknownTopicOrPartition, message));
             }
             describe_topic(shard, name)
         }
-        BROKER if resource.resource_name.is_empty() => Vec::new(),
-        BROKER => match resource.resource_name.parse().map(NodeId) {
-            Ok(node) if node == shard.node() => describe_node(&shard.config),
-            _ => {
-                return invalid(format!(
-                    "broker {} is asked for its own settings and no others",
-                    shard.node()
-                ));
+        BROKER => {
+            let image = shard.image.borrow();
+            let layers = Layers::new(&shard.config, &image);
+            match resource.resource_name.parse().map(NodeId) {
+                Ok(node) if node == shard.node() => describe_node(&layers),
+                _ if resource.resource_name.is_empty() => describe_all_nodes(&layers),
+                _ => {
+                    return invalid(format!(
+                        "Unexpected broker id, expected {} or empty string, but received {}",
+                        shard.node(),
+                        resource.resource_name.escape_default()
+                    ));
+                }
             }
-        },
+        }
         other => return invalid(format!("resources of type {other} have no settings here")),
     };
     if let Some(names) = resource.configuration_keys.as_ref().filter(|names| !names.is_empty()) {
@@ -91,7 +95,6 @@ fn describe(shard: &Shard, resource: &DescribeConfigsResource<'_>) -> Outcome {
 
 fn entry<'a>(
     setting: &'a Described,
-    resource_type: i8,
     request: &DescribeConfigsRequest<'_>,
 ) -> DescribeConfigsResourceResult<'a> {
     let synonyms = setting
@@ -100,16 +103,16 @@ fn entry<'a>(
         .filter(|_| request.include_synonyms)
         .map(|(name, value, source)| DescribeConfigsSynonym {
             name,
-            value: Some(value),
+            value: Some(value.as_str()).filter(|_| !setting.is_sensitive),
             source: source.code(),
         })
         .collect();
     DescribeConfigsResourceResult {
         name: &setting.name,
-        value: Some(&setting.value),
-        read_only: resource_type == BROKER,
+        value: setting.value.as_deref(),
+        read_only: setting.is_read_only,
         config_source: setting.source().unwrap_or(Source::Default).code(),
-        is_sensitive: false,
+        is_sensitive: setting.is_sensitive,
         synonyms,
         config_type: setting.type_code,
         documentation: request.include_documentation.then_some(setting.documentation.as_str()),

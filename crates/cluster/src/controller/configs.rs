@@ -1,7 +1,8 @@
-//! Settings of topics: altered one by one (IncrementalAlterConfigs) or as a whole (AlterConfigs).
+//! Settings of topics and brokers: altered one by one (IncrementalAlterConfigs) or as a whole (AlterConfigs).
 
+use model::NodeId;
 use model::collections::BTreeMap;
-
+use model::server_config::{self, ServerSetting, Update};
 use model::topic_config::{self, Kind, TopicConfig};
 
 use super::{Controller, Decision, Intent};
@@ -75,14 +76,7 @@ impl Controller {
         mode: AlterMode,
     ) -> Result<Vec<MetadataRecord>, Error> {
         let resource = &change.resource;
-        if resource.resource_type != ResourceType::TOPIC {
-            return Err(Error::InvalidRequest(
-                "only the settings of topics can be altered".to_owned(),
-            ));
-        }
-        if self.image.topic_by_name(&resource.name).is_none() {
-            return Err(Error::UnknownTopic(resource.name.clone()));
-        }
+        let scope = self.scope(resource)?;
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let before: BTreeMap<String, String> = self.image.configs(resource).map(owned).collect();
         let mut after = match mode {
@@ -97,15 +91,109 @@ impl Controller {
                     name.escape_default()
                 )));
             }
-            let value = altered(name, operation, before.get(name).map(String::as_str))?;
+            let value = altered(scope, name, operation, before.get(name).map(String::as_str))?;
             match value {
                 Some(value) => after.insert(name.clone(), value),
                 None => after.remove(name),
             };
         }
-        check_settings(&after)?;
-        Ok(differences(resource, &before, &after))
+        let records = differences(resource, &before, &after);
+        match scope {
+            Scope::Topic => check_settings(&after)?,
+            Scope::Brokers | Scope::Broker => check_server_settings(scope, &records)?,
+        }
+        Ok(records)
     }
+
+    /// Whose settings these are; refuses what has none that can be altered.
+    fn scope(&self, resource: &ConfigResource) -> Result<Scope, Error> {
+        let name = &resource.name;
+        match resource.resource_type {
+            ResourceType::TOPIC if self.image.topic_by_name(name).is_none() => {
+                Err(Error::UnknownTopic(name.clone()))
+            }
+            ResourceType::TOPIC => Ok(Scope::Topic),
+            ResourceType::BROKER if name.is_empty() => Ok(Scope::Brokers),
+            ResourceType::BROKER => {
+                let is_own = |id: &NodeId| id.to_string() == *name;
+                if self.image.brokers().keys().any(is_own) {
+                    Ok(Scope::Broker)
+                } else {
+                    let name = name.escape_default();
+                    Err(Error::InvalidRequest(format!("there is no broker '{name}' here")))
+                }
+            }
+            ResourceType(other) => Err(Error::InvalidRequest(format!(
+                "the settings of resources of type {other} cannot be altered here"
+            ))),
+        }
+    }
+}
+
+/// What settings belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// A topic.
+    Topic,
+    /// All brokers.
+    Brokers,
+    /// One broker.
+    Broker,
+}
+
+impl Scope {
+    /// What values a setting takes, and what it is by default.
+    fn setting(self, name: &str) -> Result<(Kind, &'static str), Error> {
+        match self {
+            Scope::Topic => {
+                let unknown = || topic_config::InvalidSetting::UnknownName(name.to_owned());
+                topic_config::find(name)
+                    .map(|setting| (setting.kind, setting.default))
+                    .ok_or_else(|| Error::InvalidConfig(unknown().to_string()))
+            }
+            Scope::Brokers | Scope::Broker => {
+                let setting = server_setting(name)?;
+                Ok((setting.kind, setting.default.unwrap_or_default()))
+            }
+        }
+    }
+}
+
+fn server_setting(name: &str) -> Result<&'static ServerSetting, Error> {
+    server_config::find(name).ok_or_else(|| {
+        Error::InvalidConfig(format!("Unknown broker config name: {}", name.escape_default()))
+    })
+}
+
+/// Checks what is set of a broker. What is taken back is not looked at.
+fn check_server_settings(scope: Scope, records: &[MetadataRecord]) -> Result<(), Error> {
+    for record in records {
+        let MetadataRecord::Config { name, value: Some(value), .. } = record else { continue };
+        let setting = server_setting(name)?;
+        let refusal = match setting.update {
+            Update::ClusterWide => None,
+            Update::PerListener => Some(
+                "These security configs can be dynamically updated only per-listener using the \
+                 listener prefix",
+            ),
+            Update::PerBroker if scope == Scope::Brokers => Some(
+                "Cannot update these configs at default cluster level, broker id must be specified",
+            ),
+            // There is one listener, with one protocol, for as long as the node runs.
+            Update::ReadOnly | Update::PerBroker => Some("Cannot update these configs dynamically"),
+        };
+        if let Some(refusal) = refusal {
+            return Err(Error::InvalidRequest(format!("{refusal}: [{name}]")));
+        }
+        let invalid =
+            |refused: topic_config::InvalidSetting| Error::InvalidRequest(refused.to_string());
+        server_config::check(setting, value).map_err(invalid)?;
+        let is_topics = |topic: &&topic_config::Setting| topic.server_name == name;
+        if let Some(topic) = topic_config::SETTINGS.iter().find(is_topics) {
+            topic_config::check(topic.name, value).map_err(invalid)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks the settings of a topic, each alone and together.
@@ -132,22 +220,30 @@ pub(super) fn check_settings(settings: &BTreeMap<String, String>) -> Result<(), 
 
 /// The value of a setting after an operation; `None`: the default.
 fn altered(
+    scope: Scope,
     name: &str,
     operation: &ConfigOperation,
     before: Option<&str>,
 ) -> Result<Option<String>, Error> {
-    let setting = topic_config::find(name).ok_or_else(|| {
-        let refused = topic_config::InvalidSetting::UnknownName(name.to_owned());
-        Error::InvalidConfig(refused.to_string())
-    })?;
-    let list = || match setting.kind {
+    // What is not there can be taken back, whatever it is called.
+    if *operation == ConfigOperation::Delete {
+        return Ok(None);
+    }
+    let (kind, default) = scope.setting(name)?;
+    let list = || match kind {
         Kind::Choices(_) | Kind::List => {
-            let value = before.unwrap_or(setting.default);
+            let value = before.unwrap_or(default);
             Ok(value.split(',').filter(|word| !word.is_empty()).collect::<Vec<_>>())
         }
-        Kind::Int(..) | Kind::Long(..) | Kind::Double(..) | Kind::Boolean | Kind::Choice(_) => {
-            Err(Error::InvalidConfig(format!("the setting {name} is no list")))
-        }
+        Kind::Int(..)
+        | Kind::Long(..)
+        | Kind::Double(..)
+        | Kind::Short(..)
+        | Kind::Boolean
+        | Kind::Choice(_)
+        | Kind::Text
+        | Kind::Secret
+        | Kind::Class => Err(Error::InvalidConfig(format!("the setting {name} is no list"))),
     };
     match operation {
         ConfigOperation::Set(value) => Ok(Some(value.clone())),

@@ -2,7 +2,7 @@ use model::{NodeId, Offset, PartitionId, ProducerId, TopicPartition, Uuid};
 
 use super::*;
 use crate::Delta;
-use crate::record::{ConfigResource, EndPoint};
+use crate::record::{ConfigResource, EndPoint, ResourceType};
 
 const NODE: NodeId = NodeId(1);
 const DIRECTORY: Uuid = Uuid([9; 16]);
@@ -307,7 +307,7 @@ fn settings_are_altered_one_by_one_or_as_a_whole() {
         (Incremental, "retention.ms", Delete, "ok", &[]),
         (Incremental, "segment.ms", Delete, "ok", &[("retention.ms", "5")]),
         (Incremental, "retention.ms", set("-9"), "config", &[("retention.ms", "5")]),
-        (Incremental, "no.such", Delete, "config", &[("retention.ms", "5")]),
+        (Incremental, "no.such", Delete, "ok", &[("retention.ms", "5")]),
         (Incremental, "retention.ms", Append(words("7")), "config", &[("retention.ms", "5")]),
         (
             Incremental,
@@ -347,6 +347,50 @@ fn settings_are_altered_one_by_one_or_as_a_whole() {
         fixture.replay(&decision.records);
         assert_eq!(fixture.image.configs(&resource).collect::<Vec<_>>(), after, "{operation:?}");
     }
+}
+
+#[test]
+fn settings_of_brokers_are_altered_for_one_or_all() {
+    use ConfigOperation::{Append, Delete, Set};
+    let set = |value: &str| Set(value.to_owned());
+    let (one, all) = (ConfigResource::broker(NODE), ConfigResource::all_brokers());
+    let other = ConfigResource::broker(NodeId(7));
+    let cases = [
+        (&one, "log.retention.ms", set("5"), "ok"),
+        (&all, "log.retention.ms", set("5"), "ok"),
+        (&one, "num.io.threads", set("5"), "ok"),
+        (&one, "log.cleanup.policy", Append("compact".to_owned()), "ok"),
+        (&one, "no.such", Delete, "ok"),
+        (&one, "no.such", set("5"), "config"),
+        (&one, "num.io.threads", Append("5".to_owned()), "config"),
+        (&one, "num.partitions", set("5"), "request"),
+        (&one, "log.retention.ms", set("x"), "request"),
+        // The broker's own bounds are wider than those of topics.
+        (&one, "log.retention.ms", set("-5"), "request"),
+        (&one, "ssl.keystore.location", set("/a"), "request"),
+        (&one, "listeners", set("PLAINTEXT://:1"), "request"),
+        (&all, "listeners", set("PLAINTEXT://:1"), "request"),
+        (&other, "log.retention.ms", set("5"), "request"),
+    ];
+    for (resource, name, operation, expected) in cases {
+        let mut fixture = Fixture::new();
+        let operations = vec![(name.to_owned(), operation.clone())];
+        let change = ConfigChange { resource: resource.clone(), operations };
+        let decision = fixture.controller.alter_configs(
+            std::slice::from_ref(&change),
+            AlterMode::Incremental,
+            Intent::Apply,
+        );
+        assert_eq!(kind(&decision.answer[0].1), expected, "{change:?}");
+        fixture.replay(&decision.records);
+        let is_set = expected == "ok" && operation != Delete;
+        assert_eq!(fixture.image.configs(resource).count(), usize::from(is_set), "{change:?}");
+    }
+    let mut fixture = Fixture::new();
+    let resource = ConfigResource { resource_type: ResourceType(32), name: "group".to_owned() };
+    let change = ConfigChange { resource, operations: Vec::new() };
+    let decision = fixture.controller.alter_configs(&[change], AlterMode::Full, Intent::Apply);
+    assert_eq!(kind(&decision.answer[0].1), "request");
 }
 
 #[test]

@@ -167,7 +167,9 @@ impl GroupCoordinator {
             let responses = vec![(caller.token, Response::OffsetDelete(response))];
             return Actions { responses, writes: Vec::new() };
         }
-        self.in_group(request.group_id, now, |group, turn| {
+        let mut turn = Turn { engine: &mut self.engine, now, actions: Actions::default() };
+        // Not through `in_group`: a group without offsets is still there for the next deletion.
+        if let Some(group) = self.groups.get_mut(request.group_id) {
             let mut topics = Vec::with_capacity(request.topics.len());
             let mut offsets = Vec::new();
             for topic in &request.topics {
@@ -190,8 +192,9 @@ impl GroupCoordinator {
                 topics.push((topic.name.to_owned(), results));
             }
             let response = OffsetDelete { error: ErrorCode::None, topics };
-            delete(offsets, Some((caller.token, response)), turn);
-        })
+            delete(offsets, Some((caller.token, response)), &mut turn);
+        }
+        turn.actions
     }
 
     fn check_deletion(&self, group_id: &str) -> ErrorCode {
@@ -225,15 +228,17 @@ impl GroupCoordinator {
         answer: Option<(Token, OffsetDelete)>,
         offsets: &[OffsetKey],
         result: Result<(), WriteError>,
-        now: Now,
     ) -> Actions {
         let mut actions = Actions::default();
         if result.is_ok() {
-            for (group, topic, partition) in offsets {
-                let removed = self.in_group(group, now, |group, _| {
-                    group.offsets.remove(topic, *partition);
-                });
-                assert_eq!(removed, Actions::default(), "removing an offset tells nobody");
+            for (id, topic, partition) in offsets {
+                let Some(group) = self.groups.get_mut(id) else { continue };
+                group.offsets.remove(topic, *partition);
+                // A group that has nothing left stays until the next check of the retention where
+                // somebody deletes its offsets one by one, as in Apache Kafka.
+                if answer.is_none() && group.is_vacant() {
+                    self.groups.remove(id);
+                }
             }
         }
         if let Some((token, mut response)) = answer {
