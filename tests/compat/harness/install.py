@@ -52,6 +52,10 @@ class Tools:
     def java_classes(self):
         return self.cache / "java" / "classes"
 
+    @property
+    def tool_classes(self):
+        return self.cache / "tools" / "classes"
+
     def java(self, *arguments, heap_mb):
         """The command line of a small JVM: little memory, quick to start."""
         return [
@@ -66,7 +70,7 @@ def install(cache, parts):
     tools = Tools(cache)
     with _locked(cache / ".lock"):
         # The Java client is compiled against the jars, so these two are one thread.
-        chains = [[p for p in chain if p in parts] for chain in (["python"], ["node"], ["go"], ["jars", "java"], ["kcat"])]
+        chains = [[p for p in chain if p in parts] for chain in (["python"], ["node"], ["go"], ["jars", "java", "tools"], ["kcat"])]
         failures = []
 
         def run_chain(chain):
@@ -173,6 +177,15 @@ def _install_java(tools):
         stamp()
 
 
+def _install_tools(tools):
+    _need("javac", "it builds the driver of Apache Kafka's tools")
+    sources = sorted((COMPAT / "tools").glob("*.java"))
+    stamp = _fresh(tools.tool_classes.parent, [*sources, CLIENTS / "java" / "pom.xml"])
+    if stamp:
+        _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars}/*", "-d", tools.tool_classes, *sources])
+        stamp()
+
+
 def _install_kcat(_tools):
     if shutil.which("kcat"):
         return
@@ -189,5 +202,6 @@ PARTS = {
     "go": _install_go,
     "jars": _install_jars,
     "java": _install_java,
+    "tools": _install_tools,
     "kcat": _install_kcat,
 }

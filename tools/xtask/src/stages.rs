@@ -147,6 +147,14 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["python3", "tests/compat/run.py", "--broker", "{binary}", "--driver", "sync"],
     },
     Stage {
+        name: "tools",
+        room: "tests/compat/tools.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["python3", "tests/compat/tools.py", "--broker", "{binary}", "--driver", "uring"],
+    },
+    Stage {
         name: "interop uring",
         room: "tests/interop/run.py",
         needs: &[PYTHON],

@@ -1,0 +1,80 @@
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.serialization.StringDeserializer;
+
+/**
+ * Members of groups that live while tools look at them: {@code member start NAME BROKER TOPIC KEY=VALUE...} returns when the
+ * member has partitions and has committed, {@code member stop NAME BROKER} when it has left.
+ */
+final class Members {
+    private static final int PATIENCE_S = 60;
+    private static final Map<String, Members> RUNNING = new ConcurrentHashMap<>();
+
+    private final AtomicBoolean isOver = new AtomicBoolean();
+    private final CountDownLatch isAssigned = new CountDownLatch(1);
+    private final Thread thread;
+
+    static void main(String[] arguments) throws InterruptedException {
+        String name = arguments[1] + " " + arguments[2];
+        if (arguments[0].equals("stop")) {
+            RUNNING.remove(name).close();
+            return;
+        }
+        Properties properties = new Properties();
+        properties.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[2]);
+        properties.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, StringDeserializer.class.getName());
+        properties.put(ConsumerConfig.VALUE_DESERIALIZER_CLASS_CONFIG, StringDeserializer.class.getName());
+        properties.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        for (int at = 4; at < arguments.length; at++) {
+            String[] pair = arguments[at].split("=", 2);
+            properties.put(pair[0], pair[1]);
+        }
+        Members member = new Members(arguments[3], properties);
+        RUNNING.put(name, member);
+        if (!member.isAssigned.await(PATIENCE_S, TimeUnit.SECONDS)) {
+            throw new IllegalStateException(name + " got no partitions");
+        }
+    }
+
+    static void closeAll() throws InterruptedException {
+        for (Members member : new ArrayList<>(RUNNING.values())) {
+            member.close();
+        }
+    }
+
+    private Members(String topic, Properties properties) {
+        thread = new Thread(() -> {
+            try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(properties)) {
+                consumer.subscribe(List.of(topic));
+                while (!isOver.get()) {
+                    consumer.poll(Duration.ofMillis(100));
+                    if (isAssigned.getCount() > 0 && !consumer.assignment().isEmpty()) {
+                        Map<org.apache.kafka.common.TopicPartition, org.apache.kafka.clients.consumer.OffsetAndMetadata> first =
+                            new HashMap<>();
+                        consumer.assignment().forEach(one ->
+                            first.put(one, new org.apache.kafka.clients.consumer.OffsetAndMetadata(1L)));
+                        consumer.commitSync(first);
+                        isAssigned.countDown();
+                    }
+                }
+            }
+        });
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private void close() throws InterruptedException {
+        isOver.set(true);
+        thread.join(1000L * PATIENCE_S);
+    }
+}

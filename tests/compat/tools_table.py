@@ -1,0 +1,289 @@
+"""What tools.py runs: Apache Kafka's own tools, line by line, in sections; and the differences that have a reason.
+
+A line is a tool's short name and its arguments; `@` is the broker's address, `DATA` its log directory; what stands behind ` << `
+is what the tool reads from stdin. `member` starts and stops members of groups, see tools/Members.java. Sections run in this
+order on one life of both brokers, so that later ones see what earlier ones did. Topics of one partition, or keys: where a
+record without a key goes is left to chance.
+"""
+
+TOOLS = {
+    "topics": "TopicCommand",
+    "configs": "ConfigCommand",
+    "consumer-groups": "consumer.group.ConsumerGroupCommand",
+    "groups": "GroupsCommand",
+    "get-offsets": "GetOffsetShell",
+    "delete-records": "DeleteRecordsCommand",
+    "log-dirs": "LogDirsCommand",
+    "features": "FeatureCommand",
+    "metadata-quorum": "MetadataQuorumCommand",
+    "cluster": "ClusterTool",
+    "leader-election": "LeaderElectionCommand",
+    "reassign": "reassign.ReassignPartitionsCommand",
+    "broker-api-versions": "BrokerApiVersionsCommand",
+    "console-producer": "ConsoleProducer",
+    "console-consumer": "consumer.ConsoleConsumer",
+    "producer-perf": "ProducerPerformance",
+    "consumer-perf": "ConsumerPerformance",
+    "verifiable-producer": "VerifiableProducer",
+    "verifiable-consumer": "VerifiableConsumer",
+}
+
+SECTIONS = {
+    "topics are created": """
+        topics --bootstrap-server @ --create --topic plain
+        topics --bootstrap-server @ --create --topic a.b --partitions 2
+        topics --bootstrap-server @ --create --topic a_b
+        topics --bootstrap-server @ --create --topic a.b --if-not-exists
+        topics --bootstrap-server @ --create --topic a.b
+        topics --bootstrap-server @ --create --topic ..
+        topics --bootstrap-server @ --create --topic x/y
+        topics --bootstrap-server @ --create --topic rf2 --replication-factor 2
+        topics --bootstrap-server @ --create --topic rf0 --replication-factor 0
+        topics --bootstrap-server @ --create --topic p0 --partitions 0
+        topics --bootstrap-server @ --create --topic big --partitions 20000
+        topics --bootstrap-server @ --create --topic assigned --replica-assignment 1,1,1
+        topics --bootstrap-server @ --create --topic unknown-broker --replica-assignment 1,2
+        topics --bootstrap-server @ --create --topic twice-there --replica-assignment 1:1
+        topics --bootstrap-server @ --create --topic uneven --replica-assignment 1:2,1
+        topics --bootstrap-server @ --create --topic settings --config retention.ms=1000000 --config cleanup.policy=compact
+        topics --bootstrap-server @ --create --topic bad-number --config retention.ms=abc
+        topics --bootstrap-server @ --create --topic bad-name --config nope=1
+        topics --bootstrap-server @ --create --topic bad-word --config cleanup.policy=x
+        topics --bootstrap-server @ --create --topic too-small --config segment.bytes=1
+        topics --bootstrap-server @ --create --topic too-large --config min.cleanable.dirty.ratio=1.5
+        topics --bootstrap-server @ --create --topic no-boolean --config preallocate=maybe
+        topics --bootstrap-server @ --create --topic at-odds --config min.compaction.lag.ms=10 --config max.compaction.lag.ms=5
+        topics --bootstrap-server @ --create --topic tiered --config remote.storage.enable=true
+    """,
+    "topics are listed and described": """
+        topics --bootstrap-server @ --list
+        topics --bootstrap-server @ --list --exclude-internal
+        topics --bootstrap-server @ --list --topic a.*
+        topics --bootstrap-server @ --describe
+        topics --bootstrap-server @ --describe --topic settings
+        topics --bootstrap-server @ --describe --topic none
+        topics --bootstrap-server @ --describe --topics-with-overrides
+        topics --bootstrap-server @ --describe --under-replicated-partitions
+        topics --bootstrap-server @ --describe --unavailable-partitions
+        topics --bootstrap-server @ --describe --at-min-isr-partitions
+        topics --bootstrap-server @ --describe --topic assigned --partition-size-limit-per-response 1
+    """,
+    "topics grow and go": """
+        topics --bootstrap-server @ --alter --topic assigned --partitions 5
+        topics --bootstrap-server @ --alter --topic assigned --partitions 5
+        topics --bootstrap-server @ --alter --topic assigned --partitions 2
+        topics --bootstrap-server @ --alter --topic assigned --partitions 7 --replica-assignment 1,1,1,1,1,1,1
+        topics --bootstrap-server @ --alter --topic assigned --partitions 8 --replica-assignment 1,1,1,1,1,1,1,2
+        topics --bootstrap-server @ --alter --topic assigned --partitions 9 --replica-assignment 1,1
+        topics --bootstrap-server @ --alter --topic none --partitions 3
+        topics --bootstrap-server @ --alter --topic none --partitions 3 --if-exists
+        topics --bootstrap-server @ --alter --topic assigned --partitions 30000
+        topics --bootstrap-server @ --describe --topic assigned
+        topics --bootstrap-server @ --delete --topic assigned
+        topics --bootstrap-server @ --delete --topic none
+        topics --bootstrap-server @ --delete --topic none --if-exists
+        topics --bootstrap-server @ --list
+    """,
+    "records are produced and consumed": """
+        console-producer --bootstrap-server @ --topic plain << a\\nb\\nc\\nd\\n
+        console-producer --bootstrap-server @ --topic a.b --reader-property parse.key=true --reader-property key.separator=: << k:v1\\nk:v2\\nother:v3\\n
+        console-producer --bootstrap-server @ --topic settings << no key\\n
+        console-producer --bootstrap-server @ --topic plain --compression-codec zstd << e\\nf\\n
+        console-consumer --bootstrap-server @ --topic plain --from-beginning --max-messages 6 --group console-1
+        console-consumer --bootstrap-server @ --topic plain --partition 0 --offset 3 --max-messages 2
+        console-consumer --bootstrap-server @ --topic plain --partition 0 --offset earliest --max-messages 1 --formatter-property print.offset=true --formatter-property print.partition=true
+        console-consumer --bootstrap-server @ --topic a.b --from-beginning --max-messages 3 --group console --formatter-property print.key=true
+        producer-perf --topic plain --num-records 100 --record-size 10 --throughput -1 --command-property bootstrap.servers=@
+        consumer-perf --bootstrap-server @ --topic plain --num-records 50 --group perf
+        verifiable-producer --bootstrap-server @ --topic verified --max-messages 5
+        get-offsets --bootstrap-server @ --topic verified
+    """,
+    "offsets are told": """
+        get-offsets --bootstrap-server @ --exclude-internal-topics
+        get-offsets --bootstrap-server @ --topic plain
+        get-offsets --bootstrap-server @ --topic plain --time -1
+        get-offsets --bootstrap-server @ --topic plain --time earliest
+        get-offsets --bootstrap-server @ --topic settings --time max-timestamp
+        get-offsets --bootstrap-server @ --topic plain --time earliest-local
+        get-offsets --bootstrap-server @ --topic plain --time latest-tiered
+        get-offsets --bootstrap-server @ --topic plain --time earliest-pending-upload
+        get-offsets --bootstrap-server @ --topic plain --time 0
+        get-offsets --bootstrap-server @ --topic plain --partitions 0,7
+        get-offsets --bootstrap-server @ --topic none
+        get-offsets --bootstrap-server @ --topic-partitions a.b:0,plain:0-3
+    """,
+    "records are deleted": """
+        delete-records --bootstrap-server @ --offset-json-file FILE(delete.json)
+        get-offsets --bootstrap-server @ --topic plain --time earliest
+        delete-records --bootstrap-server @ --offset-json-file FILE(delete-too-much.json)
+        console-consumer --bootstrap-server @ --topic plain --from-beginning --max-messages 1 --group console-5
+    """,
+    "groups without members": """
+        consumer-groups --bootstrap-server @ --list
+        consumer-groups --bootstrap-server @ --describe --group nope
+        consumer-groups --bootstrap-server @ --describe --group nope --state
+        consumer-groups --bootstrap-server @ --describe --group nope --members
+        consumer-groups --bootstrap-server @ --delete --group nope
+        consumer-groups --bootstrap-server @ --delete-offsets --group nope --topic plain
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --to-earliest --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --to-latest --dry-run
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --shift-by 2 --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --shift-by -1 --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --shift-by 100000 --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain:0 --to-offset 5 --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain:0 --to-offset 5 --export
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --to-current --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --by-duration PT1H --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --to-datetime 2020-01-01T00:00:00.000 --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic plain --to-datetime 2999-01-01T00:00:00.000 --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --from-file FILE(reset.csv) --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --all-topics --to-earliest --execute
+        consumer-groups --bootstrap-server @ --reset-offsets --all-groups --all-topics --to-latest --dry-run
+        consumer-groups --bootstrap-server @ --reset-offsets --group g1 --topic nowhere --to-earliest --execute
+        consumer-groups --bootstrap-server @ --describe --group g1
+        consumer-groups --bootstrap-server @ --describe --group g1 --verbose
+        consumer-groups --bootstrap-server @ --describe --group g1 --state
+        consumer-groups --bootstrap-server @ --describe --group g1 --members
+        consumer-groups --bootstrap-server @ --delete-offsets --group g1 --topic plain:0
+        consumer-groups --bootstrap-server @ --delete-offsets --group g1 --topic nope
+        consumer-groups --bootstrap-server @ --validate-regex a.*
+    """,
+    "groups with members": """
+        topics --bootstrap-server @ --create --topic shared --partitions 3
+        member start m @ shared group.id=g2 client.id=c2
+        consumer-groups --bootstrap-server @ --describe --group g2
+        consumer-groups --bootstrap-server @ --describe --group g2 --verbose
+        consumer-groups --bootstrap-server @ --describe --group g2 --members
+        consumer-groups --bootstrap-server @ --describe --group g2 --members --verbose
+        consumer-groups --bootstrap-server @ --describe --group g2 --state
+        member start static @ shared group.id=g3 client.id=c3 group.instance.id=i3 partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor
+        consumer-groups --bootstrap-server @ --describe --group g3 --members --verbose
+        consumer-groups --bootstrap-server @ --describe --group g3 --state
+        consumer-groups --bootstrap-server @ --describe --all-groups --state
+        consumer-groups --bootstrap-server @ --list --state
+        consumer-groups --bootstrap-server @ --list --state Empty,Stable
+        consumer-groups --bootstrap-server @ --list --state Dead
+        consumer-groups --bootstrap-server @ --list --type
+        consumer-groups --bootstrap-server @ --list --type classic
+        consumer-groups --bootstrap-server @ --list --type consumer
+        groups --bootstrap-server @ --list
+        groups --bootstrap-server @ --list --consumer
+        groups --bootstrap-server @ --list --group-type classic
+        groups --bootstrap-server @ --list --protocol consumer
+        groups --bootstrap-server @ --list --share
+        consumer-groups --bootstrap-server @ --delete --group g2
+        consumer-groups --bootstrap-server @ --delete-offsets --group g2 --topic shared
+        consumer-groups --bootstrap-server @ --reset-offsets --group g2 --topic shared --to-latest --execute
+        member stop m @
+        member stop static @
+        consumer-groups --bootstrap-server @ --delete --group g2 --group console
+        consumer-groups --bootstrap-server @ --list --state
+    """,
+    "settings of topics": """
+        configs --bootstrap-server @ --describe --topic plain
+        configs --bootstrap-server @ --describe --topic plain --all
+        configs --bootstrap-server @ --alter --topic plain --add-config retention.ms=1000000,cleanup.policy=[compact,delete]
+        configs --bootstrap-server @ --describe --topic plain
+        configs --bootstrap-server @ --describe --entity-type topics --entity-name plain
+        configs --bootstrap-server @ --alter --topic plain --delete-config cleanup.policy
+        configs --bootstrap-server @ --describe --topic plain
+        configs --bootstrap-server @ --alter --topic plain --add-config nope=1
+        configs --bootstrap-server @ --alter --topic plain --add-config retention.ms=x
+        configs --bootstrap-server @ --describe --topic none
+        configs --bootstrap-server @ --alter --topic none --add-config retention.ms=1
+    """,
+    "settings of brokers": """
+        configs --bootstrap-server @ --describe --broker 1
+        configs --bootstrap-server @ --describe --broker 7
+        configs --bootstrap-server @ --describe --broker-defaults
+        configs --bootstrap-server @ --alter --broker 1 --add-config log.retention.ms=12345000
+        configs --bootstrap-server @ --alter --broker-defaults --add-config log.retention.ms=99999000,log.cleanup.policy=[compact,delete]
+        configs --bootstrap-server @ --describe --broker 1
+        configs --bootstrap-server @ --describe --entity-type brokers --entity-default
+        configs --bootstrap-server @ --describe --topic shared --all
+        configs --bootstrap-server @ --alter --broker 1 --delete-config log.retention.ms
+        configs --bootstrap-server @ --describe --topic shared --all
+        configs --bootstrap-server @ --alter --broker-defaults --delete-config log.retention.ms,log.cleanup.policy
+        configs --bootstrap-server @ --alter --broker 1 --add-config num.partitions=3
+        configs --bootstrap-server @ --alter --broker 1 --add-config log.retention.ms=x
+        configs --bootstrap-server @ --alter --broker 1 --add-config log.segment.bytes=1
+        configs --bootstrap-server @ --alter --broker-defaults --add-config ssl.keystore.location=/a
+        configs --bootstrap-server @ --alter --broker 1 --add-config num.io.threads=9
+        configs --bootstrap-server @ --describe --broker 1
+        configs --bootstrap-server @ --alter --broker 1 --delete-config num.io.threads
+        configs --bootstrap-server @ --describe --broker 1
+        configs --bootstrap-server @ --describe --broker 1 --all
+    """,
+    "the cluster": """
+        cluster cluster-id --bootstrap-server @
+        cluster list-endpoints --bootstrap-server @
+        cluster list-endpoints --bootstrap-server @ --include-fenced-brokers
+        cluster unregister --bootstrap-server @ --id 7
+        features --bootstrap-server @ describe
+        features --bootstrap-server @ upgrade --feature metadata.version=33
+        features --bootstrap-server @ upgrade --feature metadata.version=34
+        features --bootstrap-server @ upgrade --feature nope=1
+        features --bootstrap-server @ downgrade --feature metadata.version=25
+        features --bootstrap-server @ downgrade --feature metadata.version=32
+        features --bootstrap-server @ disable --feature metadata.version
+        features --bootstrap-server @ version-mapping --release-version 4.4
+        features --bootstrap-server @ feature-dependencies --feature metadata.version=33
+        metadata-quorum --bootstrap-server @ describe --status
+        metadata-quorum --bootstrap-server @ describe --status --human-readable
+        metadata-quorum --bootstrap-server @ describe --replication
+        metadata-quorum --bootstrap-server @ describe --replication --human-readable
+        metadata-quorum --bootstrap-server @ add-controller
+        broker-api-versions --bootstrap-server @
+    """,
+    "logs and leaders": """
+        log-dirs --bootstrap-server @ --describe --topic-list settings,none
+        log-dirs --bootstrap-server @ --describe --topic-list verified,shared --broker-list 1
+        log-dirs --bootstrap-server @ --describe --broker-list 7
+        leader-election --bootstrap-server @ --election-type preferred --all-topic-partitions
+        leader-election --bootstrap-server @ --election-type unclean --all-topic-partitions
+        leader-election --bootstrap-server @ --election-type preferred --topic plain --partition 0
+        leader-election --bootstrap-server @ --election-type unclean --topic plain --partition 0
+        leader-election --bootstrap-server @ --election-type preferred --topic none --partition 0
+        leader-election --bootstrap-server @ --election-type preferred --topic plain --partition 9
+        leader-election --bootstrap-server @ --election-type preferred --path-to-json-file FILE(elect.json)
+        reassign --bootstrap-server @ --list
+        reassign --bootstrap-server @ --generate --topics-to-move-json-file FILE(move.json) --broker-list 1
+        reassign --bootstrap-server @ --execute --reassignment-json-file FILE(reassign.json)
+        reassign --bootstrap-server @ --execute --reassignment-json-file FILE(reassign-unknown.json)
+        reassign --bootstrap-server @ --verify --reassignment-json-file FILE(reassign.json)
+        reassign --bootstrap-server @ --cancel --reassignment-json-file FILE(reassign.json)
+    """,
+}
+
+# What FILE(name) is.
+FILES = {
+    "delete.json": '{"partitions":[{"topic":"plain","partition":0,"offset":2},{"topic":"verified","partition":0,"offset":-1}],"version":1}',
+    "delete-too-much.json": '{"partitions":[{"topic":"plain","partition":0,"offset":1000000}],"version":1}',
+    "reset.csv": '"plain",0,4\n',
+    "elect.json": '{"partitions":[{"topic":"plain","partition":0},{"topic":"shared","partition":1}]}',
+    "move.json": '{"topics":[{"topic":"shared"}],"version":1}',
+    "reassign.json": '{"version":1,"partitions":[{"topic":"plain","partition":0,"replicas":[1],"log_dirs":["any"]}]}',
+    "reassign-unknown.json": '{"version":1,"partitions":[{"topic":"plain","partition":0,"replicas":[2],"log_dirs":["any"]}]}',
+}
+
+# Calls whose lines come in the order of a hash, or of the broker's partitions.
+UNORDERED = r"consumer-groups .*(--list|--all-groups)|groups .*--list"
+
+# (what matches the call, what matches in lines of either output, what stands there instead or None to leave the line out, the
+# reason). One that no run needs is a failure: docs/COMPATIBILITY.md tells users of these.
+_ELR = "min.insync.replicas is a setting of the cluster where eligible.leader.replicas.version is finalized"
+EXPLAINED = [
+    (r"topics .*with-overrides", r"Configs: min\.insync\.replicas=1$", None, _ELR),
+    (r"topics .*--describe", r"Configs: min\.insync\.replicas=1,?", "Configs: ", _ELR),
+    (r"configs .*--(broker-defaults|entity-default)", r"^ min\.insync\.replicas=1 ", None, _ELR),
+    (
+        r"configs .*--broker 1 --all", r"^ (advertised\.listeners|controller\.[a-z.]+|listener\.security\.protocol\.map)=", None,
+        "the controller has no listener here, and what is advertised is each connection's address unless it is set",
+    ),
+    (r"configs .*--broker 1 --all", r"DEFAULT_CONFIG:group.initial.rebalance.delay.ms=\d+", "", "its default is 0 here"),
+    (r"configs .*--broker 1 --all", r",CONTROLLER", "", "the controller has no listener here"),
+    (r"configs .*--all", r"DYNAMIC_DEFAULT_BROKER_CONFIG:min\.insync\.replicas=1, ", "", _ELR),
+    (r"features .*describe", r"Feature: ", None, "the features that come with what they promise"),
+    (r"features .*(upgrade|disable)", r"only supports versions \d+", "", "older levels of metadata.version are not written"),
+    (r"broker-api-versions", r"\(\d+\): ", None, "the APIs that are not offered yet: docs/COMPATIBILITY.md has the table"),
+]

@@ -1,0 +1,59 @@
+//! `cargo xtask compat`: Apache Kafka's own tools against Odradek and Apache Kafka side by side. What
+//! they print has to be the same; tests/compat/tools.py compares it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::needs::{self, Need, Origin};
+use crate::rigs::finish;
+use crate::test::target_folder;
+
+const NEEDS: &[Need] = &[Need { program: "python3", from: Origin::Package("python3") }];
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// A broker that is built already
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// How the broker does its I/O
+    #[arg(long, value_enum, default_value_t = Driver::Uring)]
+    driver: Driver,
+    /// Only this section of the table (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    section: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Driver {
+    Uring,
+    Sync,
+}
+
+/// Builds the broker and runs the table.
+///
+/// # Errors
+/// When something is missing or does not build, or a difference has no reason.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
+    needs::ensure(NEEDS)?;
+    let binary = match &options.binary {
+        Some(binary) => std::path::absolute(binary).map_err(|error| error.to_string())?,
+        None => {
+            let mut build = Command::new("cargo");
+            build.args(["build", "--locked", "--release", "--package", "server"]);
+            finish(build.current_dir(root), "the build")?;
+            target_folder(root).join("release").join("odradek")
+        }
+    };
+    let driver = match options.driver {
+        Driver::Uring => "uring",
+        Driver::Sync => "sync",
+    };
+    let mut test = Command::new("python3");
+    test.arg("tests/compat/tools.py").arg("--broker").arg(binary).args(["--driver", driver]);
+    for section in &options.section {
+        test.args(["--section", section]);
+    }
+    finish(test.current_dir(root), "the comparison")
+}
