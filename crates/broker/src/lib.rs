@@ -12,6 +12,7 @@
 //! ```
 
 pub mod api;
+mod backlog;
 mod claim;
 pub mod config;
 mod connection;

@@ -18,9 +18,18 @@ use runtime::{Runtime, ShardIndex, local::Notify};
 use storage::{Log, Storage};
 
 use crate::{
-    api::fetch_session::Slots, config::BrokerConfig, connection::Connection,
-    controller::ControllerHost, groups::Groups, metadata_log::Metadata, peers::Peers,
-    placement::Placement, start::StartPlan, stop::CheckpointsAsked, topic_settings::is_internal,
+    api::fetch_session::Slots,
+    backlog::{Backlog, WaitingBytes},
+    config::BrokerConfig,
+    connection::Connection,
+    controller::ControllerHost,
+    groups::Groups,
+    metadata_log::Metadata,
+    peers::Peers,
+    placement::Placement,
+    start::StartPlan,
+    stop::CheckpointsAsked,
+    topic_settings::is_internal,
 };
 
 /// What a node is called.
@@ -33,6 +42,7 @@ pub(crate) struct Identity {
 /// A partition that this shard owns.
 pub(crate) struct Partition {
     pub(crate) log: Log,
+    pub(crate) backlog: Backlog,
     leader_epoch: Cell<LeaderEpoch>,
 }
 
@@ -56,6 +66,7 @@ pub(crate) struct Shard {
     pub(crate) peers: Peers,
     pub(crate) groups: Groups,
     pub(crate) fetch_session_slots: Slots,
+    pub(crate) waiting_bytes: WaitingBytes,
     /// On shard 0: how many connections that each shard was dealt have ended.
     pub(crate) ended_connections: RefCell<Vec<u64>>,
     /// The controller, on shard 0.
@@ -83,6 +94,7 @@ impl Shard {
             peers: Peers::default(),
             groups: Groups::default(),
             fetch_session_slots: Slots { used: Cell::new(0), max: slots },
+            waiting_bytes: WaitingBytes::default(),
             ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
             controller: OnceCell::new(),
             stopped: Cell::new(false),
@@ -156,7 +168,9 @@ impl Shard {
         }
         let epoch = self.image.borrow().partition(id).map(|partition| partition.leader_epoch);
         let leader_epoch = Cell::new(epoch.unwrap_or_default());
-        self.partitions.borrow_mut().insert(id, Rc::new(Partition { log, leader_epoch }));
+        self.partitions
+            .borrow_mut()
+            .insert(id, Rc::new(Partition { log, backlog: Backlog::default(), leader_epoch }));
     }
 
     pub(crate) fn remove_partition(&self, id: TopicPartition) -> Option<Rc<Partition>> {

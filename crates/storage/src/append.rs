@@ -4,6 +4,8 @@
 //! Cost of a batch: one pass of the CRC, one walk over the lengths of its records (uncompressed
 //! ones), one copy; no allocation but a chunk now and then.
 
+use std::{future::poll_fn, task::Poll};
+
 use bytes::Bytes;
 use model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
@@ -21,7 +23,7 @@ use crate::{
     log::{State, Status},
     producers::Judgement,
     segment::{Phase, Segment},
-    storage::UNSYNCED_BYTES_MAX,
+    storage::{StorageInner, UNSYNCED_BYTES_MAX},
     tail::{TailBatch, length_of, position_of},
     transactions::TransactionStep,
 };
@@ -119,6 +121,27 @@ impl Log {
         Ok(appended)
     }
 
+    /// Waits until so many bytes are not refused as busy.
+    pub async fn wait_for_room(&self, bytes: usize) {
+        let storage = &self.0.storage;
+        loop {
+            let (mut synced, mut freed) = (self.0.durable.listen(), storage.freed.listen());
+            let is_busy = {
+                let state = self.0.state.borrow();
+                state.status == Status::Open && state.is_busy(position_of(bytes), storage)
+            };
+            if !is_busy {
+                return;
+            }
+            poll_fn(|context| {
+                let is_synced = synced.poll(context.waker()).is_ready();
+                let is_freed = freed.poll(context.waker()).is_ready();
+                if is_synced || is_freed { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+    }
+
     /// Refuses where memory or disk do not suffice, and rolls where the segment is full.
     fn make_room(
         &self,
@@ -128,15 +151,7 @@ impl Log {
         options: &AppendOptions,
     ) -> Result<(), AppendError> {
         let incoming = position_of(bytes.len());
-        let waiting: u64 = state
-            .segments
-            .iter()
-            .rev()
-            .take_while(|segment| segment.phase != Phase::Finished)
-            .map(|segment| segment.size() - segment.durable)
-            .sum();
-        let is_much = waiting + incoming > UNSYNCED_BYTES_MAX || self.0.storage.is_full();
-        if is_much && waiting > 0 {
+        if state.is_busy(incoming, &self.0.storage) {
             return Err(AppendError::Busy);
         }
         let rolls = state.segments.last().is_none_or(|active| {
@@ -221,6 +236,15 @@ struct Verdict {
 }
 
 impl State {
+    /// Whether so much waits for the disk already that nothing more may be added.
+    fn is_busy(&self, incoming: u64, storage: &StorageInner) -> bool {
+        let unfinished =
+            self.segments.iter().rev().take_while(|segment| segment.phase != Phase::Finished);
+        let waiting: u64 = unfinished.map(|segment| segment.size() - segment.durable).sum();
+        let is_much = waiting + incoming > UNSYNCED_BYTES_MAX || storage.is_full();
+        is_much && waiting > 0
+    }
+
     fn check(&self, bytes: &[u8], options: &AppendOptions) -> Result<Verdict, AppendError> {
         let segment_bytes_max = usize::try_from(self.config.segment_bytes).unwrap_or(0);
         let mut verdict = Verdict { duplicate: None, offsets: 0, max_timestamp: TimestampMs::NONE };

@@ -27,7 +27,7 @@ use crate::{
     space::Claims,
 };
 
-/// How much of a log may wait to become durable; appends beyond it are refused as busy. It is also
+/// How much of a log may wait to become durable; appends beyond it wait, or are refused as busy. It is also
 /// the window in which recovery takes a broken batch for a torn write: what lies further behind
 /// the durable end was never in flight.
 pub(crate) const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
@@ -172,6 +172,8 @@ pub(crate) struct StorageInner {
     logs: RefCell<BTreeMap<u64, Weak<LogInner>>>,
     next_log: Cell<u64>,
     tail_bytes: Cell<usize>,
+    /// Told when memory was given back that appends may have waited for.
+    pub(crate) freed: Notify,
     /// The segments whose tails have memory, in the order in which they are asked for some.
     tails: RefCell<VecDeque<(Weak<LogInner>, Offset)>>,
     /// Finished segments whose file or indexes readers have loaded, oldest first.
@@ -205,6 +207,7 @@ impl Storage {
             logs: RefCell::default(),
             next_log: Cell::new(0),
             tail_bytes: Cell::new(0),
+            freed: Notify::new(),
             tails: RefCell::default(),
             loaded: RefCell::default(),
             zeros: RefCell::new(Bytes::new()),
@@ -337,7 +340,11 @@ impl StorageInner {
 
     /// A tail's memory was given back otherwise than by [`StorageInner::bound_tails`].
     pub(crate) fn forget_chunks(&self, bytes: usize) {
+        let was_full = self.is_full();
         self.tail_bytes.set(self.tail_bytes.get() - bytes);
+        if was_full && !self.is_full() {
+            self.freed.notify_all();
+        }
     }
 
     /// Drops chunks that can be dropped while the tails are over their bound: of each tail in
@@ -370,7 +377,7 @@ impl StorageInner {
             if freed == 0 {
                 return;
             }
-            self.tail_bytes.set(self.tail_bytes.get() - freed);
+            self.forget_chunks(freed);
         }
     }
 

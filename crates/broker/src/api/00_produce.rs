@@ -7,16 +7,19 @@
 //! Record bytes are slices of the receive buffer; the append copies them once, into the log's open
 //! chunk.
 
-use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use model::{
     ErrorCode, Offset, PartitionId, TopicId,
     record_batch::{BatchError, RecordBatch},
 };
-use runtime::ShardIndex;
+use runtime::{
+    Instant, Runtime, ShardIndex,
+    local::{Oneshot, oneshot},
+};
 use smallvec::SmallVec;
-use storage::{AppendOptions, AppendOrigin, Log, WaitError};
+use storage::{AppendError, AppendOptions, AppendOrigin, Log, WaitError};
 use wire::{
     Encoded, frame,
     produce_request::ProduceRequest,
@@ -25,9 +28,10 @@ use wire::{
 
 use super::{Refusal, is_offered};
 use crate::{
+    backlog::Attempt,
     error_map,
     peers::{Answering, Call},
-    shard::Shard,
+    shard::{Partition, Shard},
 };
 
 /// From this version on topics are named by id.
@@ -247,34 +251,107 @@ impl Call for ProduceShares {
     type Answer = Vec<Produced>;
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Vec<Produced>> + 'static {
-        let now_ms = shard.runtime.wall_clock_ms();
         let runtime = shard.runtime.clone();
         let deadline = runtime.now() + self.timeout;
         let acks = self.acks;
-        // The waits begin at once: what is taken back later is then told apart.
-        let appended: Vec<(Produced, Option<Wait>)> = self
-            .shares
-            .iter()
-            .map(|share| {
-                let (produced, end) = append(shard, share, now_ms);
-                let wait = end.and_then(|(log, end)| wait_for(&log, end, acks));
-                (produced, wait)
-            })
-            .collect();
+        let shares = self.shares.into_iter();
+        let placed: Vec<Placed> = shares.map(|share| place(shard, share, acks, deadline)).collect();
         async move {
-            let mut produced = Vec::with_capacity(appended.len());
-            for (mut one, wait) in appended {
-                if let Some(wait) = wait {
-                    match runtime.deadline(deadline, wait).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => one = Produced::refused(error_map::wait(&error)),
-                        Err(_) => one = Produced::refused(ErrorCode::RequestTimedOut),
-                    }
-                }
-                produced.push(one);
+            let mut produced = Vec::with_capacity(placed.len());
+            for one in placed {
+                produced.push(one.finish(&runtime, deadline).await);
             }
             produced
         }
+    }
+}
+
+/// A batch that has its place in the log, or in the queue for it.
+enum Placed {
+    Appended(Appended),
+    Waits {
+        /// Taken when its time is up: then it is not appended any more.
+        share: Rc<RefCell<Option<Share>>>,
+        appended: Oneshot<Appended>,
+    },
+}
+
+/// What an append was answered, and what is to be waited for. The wait has begun: what is taken
+/// back later is then told apart.
+struct Appended {
+    produced: Produced,
+    wait: Option<Wait>,
+}
+
+impl Placed {
+    async fn finish(self, runtime: &Runtime, deadline: Instant) -> Produced {
+        let Appended { produced, wait } = match self {
+            Placed::Appended(appended) => appended,
+            Placed::Waits { share, appended } => {
+                match runtime.deadline(deadline, appended.receive()).await {
+                    Ok(Some(appended)) => appended,
+                    Ok(None) => return Produced::refused(ErrorCode::NotLeaderOrFollower),
+                    Err(_) => {
+                        drop(share.take());
+                        return Produced::refused(ErrorCode::RequestTimedOut);
+                    }
+                }
+            }
+        };
+        let Some(wait) = wait else { return produced };
+        match runtime.deadline(deadline, wait).await {
+            Ok(Ok(())) => produced,
+            Ok(Err(error)) => Produced::refused(error_map::wait(&error)),
+            Err(_) => Produced::refused(ErrorCode::RequestTimedOut),
+        }
+    }
+}
+
+/// Appends a batch, or puts it behind those of its partition that wait for room.
+fn place(shard: &Rc<Shard>, share: Share, acks: Acks, deadline: Instant) -> Placed {
+    let Some(partition) = shard.partition(share.topic, share.partition) else {
+        return Placed::refused(ErrorCode::NotLeaderOrFollower);
+    };
+    if !is_one_batch(&share.records) {
+        return Placed::refused(ErrorCode::InvalidRecord);
+    }
+    if partition.backlog.is_empty()
+        && let Some(appended) = append(shard, &partition, &share, acks)
+    {
+        return Placed::Appended(appended);
+    }
+    let bytes = share.records.len();
+    let share = Rc::new(RefCell::new(Some(share)));
+    let (sender, receiver) = oneshot();
+    let mut sender = Some(sender);
+    let attempt = {
+        let (shard, partition, share) =
+            (Rc::clone(shard), Rc::clone(&partition), Rc::clone(&share));
+        move || {
+            let mut waiting = share.borrow_mut();
+            let Some(one) = waiting.as_ref().filter(|_| shard.runtime.now() < deadline) else {
+                *waiting = None;
+                return Attempt::Over;
+            };
+            let Some(appended) = append(&shard, &partition, one, acks) else {
+                return Attempt::Busy;
+            };
+            *waiting = None;
+            if let Some(sender) = sender.take() {
+                sender.send(appended);
+            }
+            Attempt::Over
+        }
+    };
+    if !partition.append_later(shard, bytes, attempt) {
+        return Placed::refused(error_map::append(&AppendError::Busy));
+    }
+    Placed::Waits { share, appended: receiver }
+}
+
+impl Placed {
+    fn refused(error: ErrorCode) -> Placed {
+        Placed::Appended(Appended { produced: Produced::refused(error), wait: None })
     }
 }
 
@@ -297,36 +374,32 @@ fn is_one_batch(records: &[u8]) -> bool {
     }
 }
 
-/// Appends one partition's batch and tells up to where to wait.
-fn append(shard: &Rc<Shard>, share: &Share, now_ms: i64) -> (Produced, Option<(Log, Offset)>) {
-    let Some(partition) = shard.partition(share.topic, share.partition) else {
-        return (Produced::refused(ErrorCode::NotLeaderOrFollower), None);
-    };
-    if !is_one_batch(&share.records) {
-        return (Produced::refused(ErrorCode::InvalidRecord), None);
-    }
+/// Appends one partition's batch; `None` where there is no room for it yet.
+fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Option<Appended> {
     let options = AppendOptions {
         leader_epoch: partition.leader_epoch(),
         origin: AppendOrigin::Client,
-        now_ms,
+        now_ms: shard.runtime.wall_clock_ms(),
     };
-    match partition.log.append(&share.records, &options) {
+    let log = &partition.log;
+    Some(match log.append(&share.records, &options) {
         Ok(appended) => {
             let produced = Produced {
                 error: ErrorCode::None,
                 message: None,
                 base_offset: appended.base_offset.0,
                 log_append_time_ms: appended.log_append_time.0,
-                log_start_offset: partition.log.log_start_offset().0,
+                log_start_offset: log.log_start_offset().0,
             };
-            (produced, Some((partition.log.clone(), appended.end())))
+            Appended { produced, wait: wait_for(log, appended.end(), acks) }
         }
+        Err(AppendError::Busy) => return None,
         Err(error) => {
             let code = error_map::append(&error);
             tracing::debug!(partition = %partition.name(), %error, "append refused");
             let mut produced = Produced::refused(code);
             produced.message = Some(error.to_string());
-            (produced, None)
+            Appended { produced, wait: None }
         }
-    }
+    })
 }
