@@ -27,6 +27,8 @@ pub const DATA_DIR_DEFAULT: &str = "./odradek-data";
 const NEVER_MS: i64 = 100 * 365 * 86_400_000;
 /// Partitions that a default may ask for: a typing error must not cost a million directories.
 const PARTITIONS_MAX: i64 = 100_000;
+/// What whoever starts the shards puts in the place of this: nobody asked for the limit.
+const HANDLES_MAX: usize = 1024;
 const INT_MAX: i64 = i32::MAX as i64;
 
 /// What a broker is told at its start.
@@ -42,6 +44,8 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     /// How writes become durable there. No setting: whoever starts the shards knows the mount.
     pub commit_strategy: CommitStrategy,
+    /// How many file handles the process may have. No setting either.
+    pub handles_max: usize,
     /// The cluster's id that a new directory gets, and an old one must have; `None`: any.
     pub cluster_id: Option<String>,
     /// `auto.create.topics.enable`.
@@ -200,6 +204,7 @@ impl BrokerConfig {
             advertised: advertised(reader)?,
             data_dir: data_dir(reader, decided.data_dir)?,
             commit_strategy: CommitStrategy::Shared,
+            handles_max: HANDLES_MAX,
             cluster_id: cluster_id(reader)?,
             auto_create_topics_enable: reader.boolean("auto.create.topics.enable", true)?,
             delete_topic_enable: reader.boolean("delete.topic.enable", true)?,

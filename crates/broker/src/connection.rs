@@ -91,6 +91,7 @@ impl Call for ConnectionEnded {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
         shard.ended_connections.borrow_mut()[usize::from(self.0.0)] += 1;
+        shard.connection_ended.notify_all();
         std::future::ready(())
     }
 }

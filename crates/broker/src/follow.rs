@@ -11,7 +11,7 @@ use model::{
 use runtime::{Runtime, TaskQueue, local::Notify};
 use storage::Log;
 
-use crate::{shard::Shard, topic_settings::CONSUMER_OFFSETS};
+use crate::{handle_shares::HandleShares, shard::Shard, topic_settings::CONSUMER_OFFSETS};
 
 /// Partitions that are opened at the same time: enough to keep a disk busy with their
 /// syncs, few enough for the file handles and buffers of recovery.
@@ -191,7 +191,10 @@ impl Shard {
                 future
             })
             .collect();
-        for obtained in concurrently(&self.runtime, CONCURRENT_MAX, obtaining).await {
+        let handles = HandleShares::of(self.config.handles_max, self.runtime.shard_count());
+        // Recovery has two files of a log open at a time.
+        let concurrent_max = CONCURRENT_MAX.min(handles.files_max / 2).max(1);
+        for obtained in concurrently(&self.runtime, concurrent_max, obtaining).await {
             obtained?;
         }
         Ok(())

@@ -24,6 +24,7 @@ mod follow;
 mod frame_reader;
 mod group_admin;
 mod groups;
+mod handle_shares;
 mod metadata_log;
 mod metadata_records;
 mod metadata_snapshot;

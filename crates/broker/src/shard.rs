@@ -69,6 +69,8 @@ pub(crate) struct Shard {
     pub(crate) waiting_bytes: WaitingBytes,
     /// On shard 0: how many connections that each shard was dealt have ended.
     pub(crate) ended_connections: RefCell<Vec<u64>>,
+    /// Told with each of them, and when a stop is asked for.
+    pub(crate) connection_ended: Notify,
     /// The controller, on shard 0.
     pub(crate) controller: OnceCell<ControllerHost>,
     /// Set when the shard is to end.
@@ -96,6 +98,7 @@ impl Shard {
             fetch_session_slots: Slots { used: Cell::new(0), max: slots },
             waiting_bytes: WaitingBytes::default(),
             ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
+            connection_ended: Notify::new(),
             controller: OnceCell::new(),
             stopped: Cell::new(false),
             stopping: Notify::new(),
@@ -116,6 +119,12 @@ impl Shard {
 
     pub(crate) fn identity(&self) -> &Identity {
         self.identity.get().expect("set before anything is served")
+    }
+
+    /// On shard 0: how many connections are open of those that each shard was dealt.
+    pub(crate) fn open_connections(&self, dealt: &[u64]) -> usize {
+        let ended: u64 = self.ended_connections.borrow().iter().sum();
+        usize::try_from(dealt.iter().sum::<u64>() - ended).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -250,6 +259,7 @@ impl Shard {
     /// Somebody asks for a clean stop.
     pub(crate) fn stop_requested(&self) {
         self.stop_asked.set(true);
+        self.connection_ended.notify_all();
         self.stopping.notify_all();
     }
 }

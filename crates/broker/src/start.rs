@@ -40,6 +40,7 @@ use crate::{
     config::BrokerConfig,
     controller::{self, ControllerHost},
     follow::delta_of_everything,
+    handle_shares::HandleShares,
     metadata_log::{self, CONTROLLER_LISTENER, Contents, Metadata},
     metadata_snapshot::{self, SnapshotNeed},
     peers::{Call, ShardMessage},
@@ -135,6 +136,7 @@ pub async fn run_shard(
         producer_expiration_ms,
         commit: config.commit_strategy,
         mark_interval,
+        open_files_max: HandleShares::of(config.handles_max, runtime.shard_count()).files_max,
         dedupe_buffer_bytes: DEDUPE_BUFFER_BYTES / usize::from(runtime.shard_count()),
     };
     let storage = Storage::new(&runtime, options);
@@ -400,7 +402,20 @@ impl Call for Begin {
 /// Takes connections and deals each to the shard that has the fewest. There it stays.
 async fn accept(shard: Rc<Shard>, listener: Listener) {
     let counts: RefCell<Vec<u64>> = RefCell::new(vec![0; usize::from(shard.runtime.shard_count())]);
+    let max =
+        HandleShares::of(shard.config.handles_max, shard.runtime.shard_count()).connections_max;
+    let mut told = None;
     loop {
+        let has_room = || shard.open_connections(&counts.borrow()) < max;
+        if !has_room() {
+            let now = shard.runtime.now();
+            if told.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+                told = Some(now);
+                tracing::warn!(max, "no handles for more connections: they wait for others to end");
+            }
+            let ended = &shard.connection_ended;
+            ended.wait_until(|| has_room() || shard.stop_asked.get()).await;
+        }
         let accepted = {
             let stopping = shard.stopping.wait_until(|| shard.stop_asked.get());
             crate::connection::first_of(listener.accept(), stopping).await
@@ -424,6 +439,9 @@ async fn accept(shard: Rc<Shard>, listener: Listener) {
         }
     }
 }
+
+/// How often it is said that connections wait.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long nothing is accepted after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);

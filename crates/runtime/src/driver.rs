@@ -91,6 +91,12 @@ impl Errno {
         matches!(self, Errno::NO_SPACE | Errno(libc::EDQUOT))
     }
 
+    /// True if neither the process nor the machine has a file handle left.
+    #[must_use]
+    pub fn is_no_handle(self) -> bool {
+        matches!(self, Errno::TOO_MANY_FILES | Errno(libc::ENFILE))
+    }
+
     /// The number in `error`. One that the standard library raised itself carries none: `EINVAL`
     /// where it refused the argument (a zero byte in a path), else `EIO`.
     #[must_use]

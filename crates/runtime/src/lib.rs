@@ -47,7 +47,7 @@ pub use mesh::{Endpoint, Injector, Unparker, mesh};
 pub use net::{Listener, SocketHandle, Stream};
 pub use sync::SyncDriver;
 pub use sys::{
-    pin_thread,
+    pin_thread, raise_handle_limit,
     signals::{StopSignals, block_signals},
 };
 pub use timer::{Elapsed, Instant};

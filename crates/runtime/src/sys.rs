@@ -94,6 +94,25 @@ pub(crate) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
+/// Lets this process have as many file handles as it may give itself, and tells how many: the soft
+/// limit of `RLIMIT_NOFILE` becomes the hard one.
+///
+/// # Errors
+/// The operating system's.
+pub fn raise_handle_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a structure that lives through the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+        // SAFETY: a structure that lives through the call.
+        if check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) }).is_ok() {
+            limit = raised;
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// Pins the calling thread to one of the cores that it may run on: the `index`-th, modulo their
 /// number.
 ///

@@ -20,7 +20,7 @@ use std::{
 use broker::{Ready, Role, config::BrokerConfig};
 use runtime::{
     BufferPool, DriverKind, DriverPreference, Endpoint, Executor, Injector, ShardIndex,
-    StopSignals, mesh, mount::mount_of, open_driver, pin_thread,
+    StopSignals, mesh, mount::mount_of, open_driver, pin_thread, raise_handle_limit,
 };
 
 use storage::CommitStrategy;
@@ -58,6 +58,10 @@ pub(crate) fn run(
     let (strategy, why) = storage::commit_strategy(&mount_of(&config.data_dir));
     tracing::info!(commit = %strategy, why, "how files are synced");
     config.commit_strategy = strategy;
+    match raise_handle_limit() {
+        Ok(limit) => config.handles_max = usize::try_from(limit).unwrap_or(usize::MAX),
+        Err(error) => tracing::warn!(%error, "the limit of file handles is not known"),
+    }
     let config = Arc::new(config);
     let failed = Arc::new(AtomicBool::new(false));
     let mut uptime = Some(uptime);

@@ -96,7 +96,7 @@ fn produces_wait_for_a_slow_disk_in_their_order() {
         for of_connection in outcomes.borrow().iter() {
             let offsets: Vec<i64> = of_connection
                 .iter()
-                .map(|outcome| outcome.clone().unwrap().expect("none is refused"))
+                .map(|outcome| outcome.unwrap().expect("none is refused"))
                 .collect();
             assert!(offsets.is_sorted(), "{offsets:?}");
             all.extend(offsets);

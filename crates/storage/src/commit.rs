@@ -200,7 +200,7 @@ impl StorageInner {
         if cfg!(feature = "mutant_no_directory_sync") {
             return Ok(());
         }
-        self.runtime.sync_directory(path).await
+        self.with_handle(|| self.runtime.sync_directory(path)).await
     }
 }
 

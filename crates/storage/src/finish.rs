@@ -84,15 +84,20 @@ impl Log {
 
     /// Cuts the file to its content and writes the indexes.
     async fn finish_files(&self, base_offset: Offset) -> Result<(), Error> {
-        let (file, size, indexes, aborted) = {
+        let (file, size, indexes, aborted, is_longer) = {
             let state = self.0.state.borrow();
             let Some(segment) = state.segment(base_offset) else { return Ok(()) };
             assert!(segment.written == segment.size(), "a segment is written before it is cut");
             let aborted = segment.transactions.index_due();
-            (segment.file.clone(), segment.size(), segment.indexes.clone(), aborted)
+            let is_longer = segment.allocated > segment.size();
+            (segment.file.clone(), segment.size(), segment.indexes.clone(), aborted, is_longer)
         };
         let directory = self.0.directory.borrow().clone();
         let path = segment_path(&directory, base_offset, "log");
+        let file = match file {
+            None if is_longer => Some(self.reopen(base_offset).await.map_err(Error::io(&path))?),
+            file => file,
+        };
         if let Some(file) = file {
             file.set_length(size).await.map_err(Error::io(&path))?;
             file.sync().await.map_err(Error::io(&path))?;
@@ -126,10 +131,15 @@ impl Log {
     async fn write_indexes(&self, base_offset: Offset, indexes: &Indexes) -> Result<(), Error> {
         let directory = self.0.directory.borrow().clone();
         let runtime = self.runtime();
-        let path = segment_path(&directory, base_offset, "index");
-        replace_file(runtime, path, indexes.offset_file()).await?;
-        let path = segment_path(&directory, base_offset, "timeindex");
-        replace_file(runtime, path, indexes.time_file()).await
+        for (suffix, content) in
+            [("index", indexes.offset_file()), ("timeindex", indexes.time_file())]
+        {
+            let path = segment_path(&directory, base_offset, suffix);
+            let replace = || runtime.replace_file(&path, content.clone());
+            let replaced = self.0.storage.with_handle(replace).await;
+            replaced.map_err(Error::io(&path))?;
+        }
+        Ok(())
     }
 
     /// Writes what lets recovery start at the durable end instead of where it had to last time.
@@ -347,7 +357,7 @@ impl Log {
         let bases: Vec<Offset> = {
             let mut state = self.0.state.borrow_mut();
             // One that found no space for its file.
-            state.segments.pop_if(|last| last.file.is_none() && last.size() == 0);
+            state.segments.pop_if(|last| !last.is_on_disk && last.size() == 0);
             for segment in &mut state.segments {
                 if segment.phase == Phase::Active {
                     segment.indexes_mut().finish();

@@ -28,6 +28,7 @@ mod error;
 pub mod files;
 mod finish;
 mod gone;
+mod handles;
 mod index;
 mod inspect;
 mod judge;

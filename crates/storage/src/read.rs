@@ -171,16 +171,20 @@ impl Log {
     /// open for the next reader.
     pub(crate) async fn readable_file(&self, base_offset: Offset) -> Result<Rc<File>, ReadError> {
         let swaps = self.swaps();
-        {
+        let phase = {
             let state = self.0.state.borrow();
             let segment = state.segment(base_offset).ok_or(ReadError::Closed)?;
             if let Some(file) = &segment.file {
                 return Ok(Rc::clone(file));
             }
+            segment.phase
+        };
+        if phase != Phase::Finished {
+            return self.reopen(base_offset).await.map_err(ReadError::Io);
         }
         let path = segment_path(&self.0.directory.borrow(), base_offset, "log");
-        let file = File::open(self.runtime(), path, OpenOptions::READ).await;
-        let file = Rc::new(file.map_err(ReadError::Io)?);
+        let open = || File::open(self.runtime(), path.clone(), OpenOptions::READ);
+        let file = Rc::new(self.0.storage.with_handle(open).await.map_err(ReadError::Io)?);
         let mut state = self.0.state.borrow_mut();
         let is_same = state.compaction.swaps == swaps;
         if let Some(segment) = state.segment_mut(base_offset)

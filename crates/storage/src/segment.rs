@@ -40,9 +40,13 @@ pub(crate) enum Phase {
 pub(crate) struct Segment {
     pub(crate) base_offset: Offset,
     pub(crate) phase: Phase,
-    /// Open: for reading and, while active, for writing. `None` before the first append and where
-    /// nobody has read a finished segment.
+    /// Open: for reading and, while active, for writing. `None` before the first append, where nobody
+    /// has read a finished segment, and where handles are short (`handles`).
     pub(crate) file: Option<Rc<File>>,
+    /// Its file was created.
+    pub(crate) is_on_disk: bool,
+    /// Its file was used since it was last asked to close it.
+    pub(crate) was_used: bool,
     pub(crate) tail: Tail,
     /// It is among those that are asked to give memory back.
     pub(crate) is_listed: bool,
@@ -83,6 +87,8 @@ impl Segment {
             base_offset,
             phase: Phase::Active,
             file: None,
+            is_on_disk: false,
+            was_used: false,
             tail: Tail::idle(0, &[]),
             is_listed: false,
             written: 0,
@@ -111,6 +117,7 @@ impl Segment {
         self.written = size;
         self.durable = size;
         self.allocated = block_floor(size);
+        self.is_on_disk = true;
     }
 
     /// How many bytes were appended.

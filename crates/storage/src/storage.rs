@@ -17,6 +17,7 @@ use crate::{
     Error, Log,
     commit::{Unsynced, some_at_a_time},
     compact::Cleaner,
+    handles::OpenSegments,
     log::{LogInner, Names, State},
     marks::Needs,
     names::NameSyncs,
@@ -74,6 +75,9 @@ pub struct StorageOptions {
     /// thousand such logs cost a restart together is some megabytes, and a checkpoint of each costs
     /// four syncs.
     pub mark_interval: Duration,
+    /// How many segments that take appends have their file open, at most, where it can be helped;
+    /// finished ones that are read: a quarter of it, and 32.
+    pub open_files_max: usize,
     /// What the keys of one round of compaction may take (`log.cleaner.dedupe.buffer.size`).
     pub dedupe_buffer_bytes: usize,
 }
@@ -86,6 +90,7 @@ impl Default for StorageOptions {
             producer_expiration_ms: 86_400_000,
             mark_interval: Duration::from_secs(60),
             dedupe_buffer_bytes: 128 << 20,
+            open_files_max: 4096,
         }
     }
 }
@@ -185,6 +190,7 @@ pub(crate) struct StorageInner {
     pub(crate) name_syncs: NameSyncs,
     pub(crate) removals: Removals,
     pub(crate) claims: Claims,
+    pub(crate) open_segments: OpenSegments,
 }
 
 impl Storage {
@@ -217,6 +223,7 @@ impl Storage {
             name_syncs: NameSyncs::default(),
             removals: Removals::default(),
             claims: Claims::default(),
+            open_segments: OpenSegments::default(),
         })))
     }
 
@@ -396,7 +403,7 @@ impl StorageInner {
             return;
         }
         loaded.push_back((log.downgrade(), base_offset));
-        if loaded.len() <= LOADED_MAX {
+        if loaded.len() <= LOADED_MAX.min((self.options.open_files_max / 4).max(1)) {
             return;
         }
         let Some((oldest, base_offset)) = loaded.pop_front() else { return };

@@ -113,7 +113,7 @@ impl Log {
         progress.wait_until(|| !self.0.state.borrow().is_writing).await;
         let base_offset = {
             let mut state = self.0.state.borrow_mut();
-            let active = state.segments.last().filter(|active| active.file.is_none());
+            let active = state.segments.last().filter(|active| !active.is_on_disk);
             let Some(base_offset) = active.map(|active| active.base_offset) else { return Ok(()) };
             if state.status != Status::Open || state.is_stopping {
                 return Ok(());
@@ -140,6 +140,14 @@ impl Log {
         if let Some(file) = self.open_file(base_offset) {
             return Ok(file);
         }
+        let is_on_disk = {
+            let state = self.0.state.borrow();
+            state.segment(base_offset).is_some_and(|segment| segment.is_on_disk)
+        };
+        if is_on_disk {
+            let reopened = self.reopen(base_offset).await;
+            return reopened.map_err(|errno| Failure::Fence(FenceReason::Create(errno)));
+        }
         let directory = self.0.directory.borrow().clone();
         let path = segment_path(&directory, base_offset, "log");
         let refused = |errno: Errno| match errno {
@@ -148,28 +156,23 @@ impl Log {
         };
         // Where its first records would find none, a name is not worth its place.
         let _claim = self.claim_space(ALLOCATION_BYTES_MIN, BLOCK_BYTES).await.map_err(refused)?;
+        let _place = self.0.storage.begin_opening().await;
         let is_new = self.0.state.borrow().names != Names::Durable;
         if is_new {
-            self.make_directory(&directory).await.map_err(refused)?;
+            let make = || self.make_directory(&directory);
+            self.0.storage.with_handle(make).await.map_err(refused)?;
         }
-        let created = File::open(self.runtime(), path, SEGMENT_OPTIONS).await;
-        let file = Rc::new(created.map_err(refused)?);
+        let open = || File::open(self.runtime(), path.clone(), SEGMENT_OPTIONS);
+        let file = Rc::new(self.0.storage.with_handle(open).await.map_err(refused)?);
         let unsynced = |errno| Failure::Fence(FenceReason::Sync(errno));
         self.0.storage.sync_directory(&directory).await.map_err(unsynced)?;
         if is_new {
             let parent = directory.parent().map(PathBuf::from).unwrap_or_default();
             self.0.storage.sync_names(&parent).await.map_err(unsynced)?;
         }
-        let mut state = self.0.state.borrow_mut();
-        state.names = Names::Durable;
-        let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
-        segment.file = Some(Rc::clone(&file));
+        self.0.state.borrow_mut().names = Names::Durable;
+        self.set_open(base_offset, &file);
         Ok(file)
-    }
-
-    pub(crate) fn open_file(&self, base_offset: Offset) -> Option<Rc<File>> {
-        let mut state = self.0.state.borrow_mut();
-        state.segment_mut(base_offset).and_then(|segment| segment.file.clone())
     }
 
     /// Secures space for the next write and gives its end.
@@ -248,9 +251,8 @@ impl Log {
         }
         let end = state.end;
         let segment = state.segment_mut(base_offset).expect("a segment with work is kept");
+        // Of a file that may not be created: nothing.
         let secured = segment.allocated.max(segment.written);
-        // A file that may not be created has no space either.
-        let secured = if segment.file.is_some() { secured } else { 0 };
         let batches = segment.tail.batches();
         let kept = batches.partition_point(|batch| batch.position < secured);
         let kept_end = batches.get(kept).map_or_else(|| segment.size(), |next| next.position);

@@ -66,8 +66,8 @@ impl Recovery {
         segment.transactions = transactions;
         if is_last || is_cut {
             let partial = self.last_block(&file, size).await.map_err(Error::io(&path))?;
+            // Its file is opened again with its first append.
             segment.set_size(size, &partial);
-            segment.file = Some(file);
             segment.indexes = Some(Rc::new(indexes));
         } else {
             segment.set_size(size, &[]);
@@ -125,7 +125,8 @@ impl Recovery {
         let state = &mut self.state;
         if let Some(last) = state.segments.last_mut() {
             // Where the segments behind it were removed, it was taken for one in the middle.
-            last.phase = if last.file.is_some() { Phase::Active } else { Phase::Finished };
+            let takes_appends = last.indexes.is_some();
+            last.phase = if takes_appends { Phase::Active } else { Phase::Finished };
         }
         state.epochs.cut(state.end);
         state.log_start = log_start.unwrap_or(first).clamp(first, state.end.max(first));

@@ -54,6 +54,8 @@ async fn life(runtime: Runtime, disk: SharedDisk, world: Shared, kind: Kind) {
     let storage_options = StorageOptions {
         tail_bytes_max: 100 << 10,
         commit: if chance.one_in(4) { CommitStrategy::PerFile } else { CommitStrategy::Shared },
+        // Fewer than there are logs: files are closed and opened again all the time.
+        open_files_max: if kind.seed.is_multiple_of(2) { 2 } else { 4096 },
         ..StorageOptions::default()
     };
     let config = if kind.is_hot { Rc::new(TopicConfig::default()) } else { small_config() };

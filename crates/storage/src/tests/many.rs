@@ -93,3 +93,36 @@ fn a_directory_that_was_not_finished_is_removed_and_any_other_is_left() {
     assert_eq!(found, ["foreign"]);
     assert_eq!(disk.names("/data"), [".lock", "foreign-0"]);
 }
+
+#[test]
+fn a_hundred_logs_are_written_and_read_with_a_few_files_open() {
+    const LOGS: i32 = 100;
+    let disk = SharedDisk::new(5);
+    let shared = disk.clone();
+    disk.run(move |runtime| async move {
+        let storage_options = StorageOptions { open_files_max: 8, ..Default::default() };
+        let opened = open_some(&runtime, small_config(), storage_options, LOGS).await.unwrap();
+        shared.0.borrow_mut().open_max = 0;
+        for round in 0..4 {
+            // All at once: most of them wait in line for a file.
+            let ends: Vec<Offset> = opened
+                .logs
+                .iter()
+                .map(|log| log.append(&batch_of(&[vec![round; 30_000]]), &options(NOW)))
+                .map(|appended| appended.unwrap().end())
+                .collect();
+            for (log, end) in opened.logs.iter().zip(ends) {
+                log.wait_durable(end).await.unwrap();
+            }
+        }
+        for log in &opened.logs {
+            let values = read_all(log).await;
+            let expected = (0..4).map(|round| (Offset(i64::from(round)), vec![round; 30_000]));
+            assert!(values.into_iter().eq(expected));
+        }
+        // Rolled segments and small files beside them are open for a moment.
+        let open_max = shared.0.borrow().open_max;
+        assert!(open_max < 8 + 64, "{open_max} files were open at a time");
+        stop(opened).await;
+    });
+}
