@@ -191,9 +191,11 @@ pub(crate) async fn look(
     for name in names {
         let reader = SegmentReader::open(runtime, &directory.join(name)).await;
         let mut reader = reader.map_err(Error::Storage)?;
+        let Some(mut next) = first_offset_of(name) else { return Ok(()) };
         loop {
             match reader.next().await.map_err(Error::Storage)? {
-                Some(Piece::Batch { batch, .. }) if batch.verify_crc().is_ok() => {
+                Some(Piece::Batch { batch, .. }) if is_next(&batch, next) => {
+                    next = batch.next_offset();
                     if batch.base_offset() >= from {
                         contents.add_batch(&batch)?;
                     }
@@ -205,6 +207,17 @@ pub(crate) async fn look(
         }
     }
     Ok(())
+}
+
+/// The offset of the first batch of a segment, by its name.
+fn first_offset_of(name: &str) -> Option<Offset> {
+    name.strip_suffix(".log")?.parse().ok().map(Offset)
+}
+
+/// Whether a batch is whole and continues those before it. No CRC covers its offset, and a write of
+/// a process that was just killed may have landed without the sector that has it.
+fn is_next(batch: &RecordBatch<'_>, next: Offset) -> bool {
+    batch.verify_crc().is_ok() && batch.base_offset() == next
 }
 
 /// The end offset and the epoch that the name of a snapshot tells, and the name.
@@ -337,4 +350,28 @@ pub(crate) async fn write_quorum_state(
 /// A fresh id that no directory, topic or cluster has.
 pub(crate) fn new_id(runtime: &Runtime) -> Uuid {
     Uuid::from_random(runtime.random(), runtime.random())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::record_batch::{BatchOptions, NewRecord, RecordBatchBuilder};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_whose_offset_is_not_written_yet_is_left_to_recovery() {
+        let options = BatchOptions { base_offset: Offset(40), ..BatchOptions::default() };
+        let mut builder = RecordBatchBuilder::new(options);
+        builder.append(&NewRecord { value: Some(b"v"), ..Default::default() });
+        let mut bytes = builder.build().to_vec();
+        let is_taken = |bytes: &[u8], next| is_next(&RecordBatch::first(bytes).unwrap(), next);
+        assert!(is_taken(&bytes, Offset(40)));
+        assert!(!is_taken(&bytes, Offset(39)));
+        // The sector ends behind the offset, and is still as it was.
+        bytes[..8].fill(0);
+        assert!(RecordBatch::first(&bytes).unwrap().verify_crc().is_ok());
+        assert!(!is_taken(&bytes, Offset(40)));
+        let name = "00000000000000000040.log";
+        assert_eq!(first_offset_of(name), Some(Offset(40)));
+    }
 }
