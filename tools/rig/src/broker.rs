@@ -140,6 +140,12 @@ impl Broker {
         })
     }
 
+    /// How many of its last lines say this.
+    pub(crate) fn said(&self, words: &str) -> u64 {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|line| line.contains(words)).count() as u64
+    }
+
     pub(crate) fn last_words(&self, count: usize) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = lines.len().saturating_sub(count);

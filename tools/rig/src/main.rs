@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! main        which rig, on which broker
-//! cycles      kill, godown       powercut    powerblk      inflight     full      selftest
+//! cycles      kill, godown       powercut    powerblk      inflight     full
+//! eio         selftest
 //! session     topics and producers before the fault, reading back and sending again after it
 //! load        producers and a consumer; history: what was sent, promised and seen
 //! check       the rules
@@ -17,6 +18,7 @@ mod broker;
 mod chance;
 mod check;
 mod cycles;
+mod eio;
 mod full;
 mod history;
 mod inflight;
@@ -52,6 +54,8 @@ enum Rig {
     Inflight,
     /// A disk of 32 MiB that is filled (ext4 and xfs)
     Full,
+    /// A disk whose writes, FLUSHes and reads fail (ext4 and xfs)
+    Eio,
     /// powerblk itself, proven on an application of a few lines
     Selftest,
 }
@@ -151,6 +155,7 @@ fn run(arguments: Arguments) -> Result<u64, String> {
         Rig::Powerblk => powercut::run(&options),
         Rig::Inflight => inflight::run(&options),
         Rig::Full => full::run(&options),
+        Rig::Eio => eio::run(&options),
         Rig::Selftest => selftest::run(&options),
         Rig::Godown => {
             let all = [FileSystem::Ext4, FileSystem::Xfs];

@@ -74,6 +74,8 @@ enum Rig {
     Inflight,
     /// A disk of 32 MiB that is filled (ext4 and xfs)
     Full,
+    /// A disk whose writes, FLUSHes and reads fail (ext4 and xfs)
+    Eio,
     /// The block device itself, proven on an application of a few lines
     Selftest,
 }
