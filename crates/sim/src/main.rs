@@ -195,7 +195,7 @@ impl Summary {
     }
 
     /// What the runs aim at, and how often they hit it.
-    fn aims(&self) -> [(&'static str, u64); 25] {
+    fn aims(&self) -> [(&'static str, u64); 24] {
         let Outcome { counts, tally, ends, .. } = &self.sum;
         [
             ("operations answered", counts.operations),
@@ -218,7 +218,6 @@ impl Summary {
             ("writes failed", tally.write_errors),
             ("writes cut short", tally.short_writes),
             ("syncs failed", tally.sync_errors),
-            ("reads failed", tally.read_errors),
             ("refused by a full disk", tally.space_refusals),
             ("operations stalled", tally.stalls),
             ("brokers that gave a failing disk up", ends.given_up),
@@ -227,9 +226,10 @@ impl Summary {
     }
 
     /// The same of what few seeds do.
-    fn rare_aims(&self) -> [(&'static str, u64); 12] {
-        let Outcome { counts, ends, struck, .. } = &self.sum;
+    fn rare_aims(&self) -> [(&'static str, u64); 13] {
+        let Outcome { counts, tally, ends, struck, .. } = &self.sum;
         [
+            ("reads failed", tally.read_errors),
             ("bits flipped at rest", struck.bits),
             ("sectors rotten", struck.sectors),
             ("acknowledged writes taken back", struck.writes_lost),
