@@ -59,11 +59,15 @@ impl fmt::Display for Error {
             | Error::Storage(text)
             | Error::ForeignDirectory(text) => formatter.write_str(text),
             Error::TopicExists(name) => write!(formatter, "Topic '{name}' already exists."),
-            Error::UnknownTopic(name) => write!(formatter, "The topic '{name}' does not exist."),
+            Error::UnknownTopic(_) => {
+                formatter.write_str("This server does not host this topic-partition.")
+            }
             Error::UnknownBroker(id) => {
                 write!(formatter, "Broker ID {id} is not currently registered")
             }
-            Error::UnknownTopicId(id) => write!(formatter, "there is no topic of id {id}"),
+            Error::UnknownTopicId(_) => {
+                formatter.write_str("This server does not host this topic ID.")
+            }
             Error::StaleBrokerEpoch(node) => {
                 write!(formatter, "broker {node} is not registered with this epoch")
             }

@@ -1,6 +1,6 @@
 //! CreatePartitions, DescribeTopicPartitions.
 
-use model::ErrorCode;
+use model::{ErrorCode, Uuid};
 use tests::raw_client::{RawClient, decoded};
 use wire::{
     create_partitions_request::{
@@ -9,6 +9,8 @@ use wire::{
     create_partitions_response::CreatePartitionsResponse,
     describe_topic_partitions_request::{Cursor, DescribeTopicPartitionsRequest, TopicRequest},
     describe_topic_partitions_response::DescribeTopicPartitionsResponse,
+    metadata_request::{MetadataRequest, MetadataRequestTopic},
+    metadata_response::MetadataResponse,
 };
 
 use super::broker;
@@ -110,6 +112,32 @@ fn topics_grow_in_every_version_and_the_new_partitions_are_served() {
     let unknown = ("b".to_owned(), ErrorCode::UnknownTopicOrPartition);
     let expected = [one(ErrorCode::InvalidRequest), vec![unknown]].concat();
     assert_eq!(grow(&mut client, 3, false, &twice), expected);
+}
+
+#[test]
+fn topics_are_found_by_id_also_beside_an_empty_name() {
+    let (_broker, mut client) = broker();
+    client.create_topic("a");
+    // From version 12 on topics are asked for by id; the Java client leaves the name empty.
+    for version in 12..=13 {
+        let mut ask = |topic_id, name| {
+            let topic = MetadataRequestTopic { topic_id, name };
+            let request = MetadataRequest { topics: Some(vec![topic]), ..Default::default() };
+            let answer = client.ask(version, &request);
+            let response: MetadataResponse<'_> =
+                decoded::<MetadataRequest<'_>, _>(&answer, version);
+            let topic = &response.topics[0];
+            let name = topic.name.map(str::to_owned);
+            (ErrorCode::from_code(topic.error_code), topic.topic_id, name)
+        };
+        let (error, id, _) = ask(Uuid::ZERO, Some("a"));
+        assert_eq!(error, ErrorCode::None);
+        let unknown = Uuid([7; 16]);
+        for name in [None, Some("")] {
+            assert_eq!(ask(id, name), (ErrorCode::None, id, Some("a".to_owned())), "{name:?}");
+            assert_eq!(ask(unknown, name), (ErrorCode::UnknownTopicId, unknown, None), "{name:?}");
+        }
+    }
 }
 
 #[test]

@@ -44,9 +44,10 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
             // Each is described once, however often it is named: else a few bytes for a topic of
             // many partitions would be answered with megabytes.
             let mut seen = BTreeSet::new();
+            // Who names a topic by its id may leave the name empty, as the Java client does.
             let asked = topics.iter().map(|topic| match topic.name {
-                Some(name) => Asked::Name(name),
-                None => Asked::Id(topic.topic_id),
+                Some(name) if topic.topic_id == Uuid::ZERO => Asked::Name(name),
+                Some(_) | None => Asked::Id(topic.topic_id),
             });
             Some(asked.filter(|one| seen.insert(*one)).collect())
         }

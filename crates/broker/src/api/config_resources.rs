@@ -29,7 +29,12 @@ pub(super) struct Outcome {
 
 impl Outcome {
     fn of(error: &cluster::Error) -> Outcome {
-        Outcome { error: error_map::cluster(error), message: Some(error.to_string()) }
+        let message = if let cluster::Error::UnknownTopic(name) = error {
+            format!("The topic '{name}' does not exist.")
+        } else {
+            error.to_string()
+        };
+        Outcome { error: error_map::cluster(error), message: Some(message) }
     }
 }
 

@@ -86,10 +86,8 @@ impl Controller {
         let mut named = BTreeMap::new();
         for (name, operation) in &change.operations {
             if named.insert(name, ()).is_some() {
-                return Err(Error::InvalidRequest(format!(
-                    "the setting {} is altered twice",
-                    name.escape_default()
-                )));
+                let twice = "Error due to duplicate config keys".to_owned();
+                return Err(Error::InvalidRequest(twice));
             }
             let value = altered(scope, name, operation, before.get(name).map(String::as_str))?;
             match value {
@@ -230,7 +228,7 @@ fn altered(
         return Ok(None);
     }
     let (kind, default) = scope.setting(name)?;
-    let list = || match kind {
+    let list = |what: &str| match kind {
         Kind::Choices(_) | Kind::List => {
             let value = before.unwrap_or(default);
             Ok(value.split(',').filter(|word| !word.is_empty()).collect::<Vec<_>>())
@@ -243,13 +241,15 @@ fn altered(
         | Kind::Choice(_)
         | Kind::Text
         | Kind::Secret
-        | Kind::Class => Err(Error::InvalidConfig(format!("the setting {name} is no list"))),
+        | Kind::Class => Err(Error::InvalidConfig(format!(
+            "Can't {what} to key {name} because its type is not LIST."
+        ))),
     };
     match operation {
         ConfigOperation::Set(value) => Ok(Some(value.clone())),
         ConfigOperation::Delete => Ok(None),
         ConfigOperation::Append(words) => {
-            let mut list = list()?;
+            let mut list = list("APPEND")?;
             for word in words.split(',') {
                 if !list.contains(&word) {
                     list.push(word);
@@ -258,7 +258,7 @@ fn altered(
             Ok(Some(list.join(",")))
         }
         ConfigOperation::Subtract(words) => {
-            let mut list = list()?;
+            let mut list = list("SUBTRACT")?;
             list.retain(|word| !words.split(',').any(|taken| taken == *word));
             Ok(Some(list.join(",")))
         }

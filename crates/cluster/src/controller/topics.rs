@@ -247,7 +247,9 @@ impl Controller {
     fn check_name(&self, name: &str, settled: &BTreeMap<String, String>) -> Result<(), Error> {
         topic_name::check(name)?;
         if name == METADATA_TOPIC_NAME {
-            return Err(Error::InvalidRequest(format!("'{name}' is the metadata log's own")));
+            return Err(Error::InvalidRequest(format!(
+                "Creation of internal topic {name} is prohibited."
+            )));
         }
         if self.image.topic_by_name(name).is_some() {
             return Err(Error::TopicExists(name.to_owned()));
@@ -311,7 +313,7 @@ impl Controller {
         }
         if !assigned.keys().copied().eq((0..).take(assigned.len())) {
             return Err(Error::InvalidReplicaAssignment(
-                "the assigned partitions do not run from 0 without a gap".to_owned(),
+                "partitions should be a consecutive 0-based integer sequence".to_owned(),
             ));
         }
         let assigned: Vec<Vec<NodeId>> = assigned.into_values().collect();
