@@ -42,6 +42,7 @@ OF_NODE = re.compile(r"^(process\.roles|node\.id|controller\.|listener|advertise
 NOISE = re.compile(r"^(\tat .*|\t\.\.\. \d+ more|Driver\$Ended: .*|exit -?\d+|\s*)$")
 NORMALISED = [
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
+    (re.compile(r"(topicId=|id: )[A-Za-z0-9_-]{22}\b"), r"\1ID"),
     (re.compile(r'(TopicId: |Cluster ID: |ClusterId: *|"directoryId": ")[A-Za-z0-9_-]{22}'), r"\1ID"),
     (re.compile(r"^(\d+ *\t)[A-Za-z0-9_-]{22}(\t\d+ *\t)"), r"\1ID\2"),
     (re.compile(r'CONTROLLER://[^", }]*'), "CONTROLLER"),
@@ -154,8 +155,8 @@ class Driver:
         for server in servers:
             line, _, stdin = call.partition(" << ")
             tool, *words = shlex.split(line.replace("\\", "\\\\"))
-            main = tool if tool == "member" else f"org.apache.kafka.tools.{tools_table.TOOLS[tool]}"
-            words = [re.sub(r"^FILE\((.*)\)$", rf"{folder}/\1", word.replace("@", server.address)) for word in words]
+            main = tool if tool in ("member", "walk") else f"org.apache.kafka.tools.{tools_table.TOOLS[tool]}"
+            words = [re.sub(r"^FILE\((.*)\)$", rf"{folder}/\1", re.sub("^DATA$", str(server.data_dir), word.replace("@", server.address))) for word in words]
             request = {
                 "id": self._next, "main": main, "args": words, "stdin": stdin.encode().decode("unicode_escape"),
                 "timeout_s": CALL_TIMEOUT_S,

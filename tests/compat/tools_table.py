@@ -1,7 +1,8 @@
 """What tools.py runs: Apache Kafka's own tools, line by line, in sections; and the differences that have a reason.
 
 A line is a tool's short name and its arguments; `@` is the broker's address, `DATA` its log directory; what stands behind ` << `
-is what the tool reads from stdin. `member` starts and stops members of groups, see tools/Members.java. Sections run in this
+is what the tool reads from stdin. `member` starts and stops members of groups, `walk` takes the admin client through its calls;
+they are in tools. Sections run in this
 order on one life of both brokers, so that later ones see what earlier ones did. Topics of one partition, or keys: where a
 record without a key goes is left to chance.
 """
@@ -253,6 +254,12 @@ SECTIONS = {
         reassign --bootstrap-server @ --verify --reassignment-json-file FILE(reassign.json)
         reassign --bootstrap-server @ --cancel --reassignment-json-file FILE(reassign.json)
     """,
+    "the admin client": """
+        walk topics @ DATA
+        walk settings @ DATA
+        walk groups @ DATA
+        walk cluster @ DATA
+    """,
 }
 
 # What FILE(name) is.
@@ -275,6 +282,8 @@ _ELR = "min.insync.replicas is a setting of the cluster where eligible.leader.re
 EXPLAINED = [
     (r"topics .*with-overrides", r"Configs: min\.insync\.replicas=1$", None, _ELR),
     (r"topics .*--describe", r"Configs: min\.insync\.replicas=1,?", "Configs: ", _ELR),
+    (r"walk topics", r"min\.insync\.replicas=1 DYNAMIC_DEFAULT_BROKER_CONFIG", "min.insync.replicas=1 DEFAULT_CONFIG", _ELR),
+    (r"walk settings", r"min\.insync\.replicas=1, |(, )?min\.insync\.replicas=1", "", _ELR),
     (r"configs .*--(broker-defaults|entity-default)", r"^ min\.insync\.replicas=1 ", None, _ELR),
     (
         r"configs .*--broker 1 --all", r"^ (advertised\.listeners|controller\.[a-z.]+|listener\.security\.protocol\.map)=", None,

@@ -127,6 +127,7 @@ public final class Driver {
         try {
             switch (name) {
                 case "member" -> Members.main(arguments);
+                case "walk" -> Walk.main(arguments);
                 default -> new ToolLoader().loadClass(name).getMethod("main", String[].class).invoke(null, (Object) arguments);
             }
             return 0;
