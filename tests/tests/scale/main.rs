@@ -6,6 +6,7 @@
 
 mod handles;
 mod partitions;
+mod restart;
 
 /// Both ways to do I/O.
 const DRIVERS: [&str; 2] = ["uring", "sync"];
