@@ -119,6 +119,12 @@ impl StartPlan {
 /// The keys of all shards' compaction, at most: Kafka's `log.cleaner.dedupe.buffer.size`.
 const DEDUPE_BUFFER_BYTES: usize = 128 << 20;
 
+/// What may be appended to all logs until the durable marks follow: what a start after a crash
+/// reads in a third of a second.
+const UNMARKED_BYTES: u64 = 256 << 20;
+/// A shard's part of it at least, so that many shards do not go about it all the time.
+const WORTH_A_ROUND: u64 = 32 << 20;
+
 /// Runs one shard of the node until it is stopped.
 ///
 /// # Errors
@@ -137,6 +143,7 @@ pub async fn run_shard(
         commit: config.commit_strategy,
         mark_interval,
         open_files_max: HandleShares::of(config.handles_max, runtime.shard_count()).files_max,
+        unmarked_bytes_max: (UNMARKED_BYTES / u64::from(runtime.shard_count())).max(WORTH_A_ROUND),
         dedupe_buffer_bytes: DEDUPE_BUFFER_BYTES / usize::from(runtime.shard_count()),
     };
     let storage = Storage::new(&runtime, options);
@@ -210,8 +217,10 @@ async fn run_first(
             plan.cut_bytes.load(Ordering::Relaxed),
         ),
     };
-    if ready.recovered.1 > 0 {
-        tracing::info!("recovery: cut {} bytes of torn writes", ready.recovered.1);
+    let (checked, cut) = ready.recovered;
+    tracing::debug!("recovery: checked {checked} bytes");
+    if cut > 0 {
+        tracing::info!("recovery: cut {cut} bytes of torn writes");
     }
     let retaining = Rc::clone(shard).retain_periodically();
     shard.runtime.spawn("retention", TaskQueue::Background, retaining);

@@ -111,7 +111,12 @@ impl Log {
         let starts_writing = !std::mem::replace(&mut state.is_writing, true);
         let need = state.need_after(position_of(bytes.len()));
         drop(state);
-        self.0.storage.needs.raise(need);
+        let storage = &self.0.storage;
+        storage.needs.note_append(
+            position_of(bytes.len()),
+            need,
+            storage.options.unmarked_bytes_max,
+        );
         if taken > 0 {
             self.0.storage.note_chunk(self, active, taken);
         }

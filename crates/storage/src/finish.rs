@@ -2,25 +2,47 @@
 //! and producer snapshots on disk. Done for a segment once it was rolled and is durable, for the
 //! end of the log at a checkpoint, and for all of it at a clean stop and at a deletion's rename.
 
-use std::{path::PathBuf, rc::Rc};
+use std::path::{Path, PathBuf};
 
 use model::{Offset, TimestampMs};
-use runtime::TaskQueue;
+use runtime::{Access, Cache, Create, File, OpenOptions, TaskQueue};
 
 use crate::{
     Error, FenceReason, Log, RecoveryPoint, WaitError,
-    index::Indexes,
+    index::{Indexes, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES},
     leader_epochs,
     log::{Names, Status},
-    segment::{Phase, offset_of_name, segment_path},
-    storage::replace_file,
-    tail::BLOCK_BYTES,
+    segment::{Phase, Segment, offset_of_name, segment_path},
+    storage::{StorageInner, replace_file},
+    tail::{BLOCK_BYTES, position_of},
     transactions::{self, IndexDue},
 };
 
 /// How much of the active segment the indexes on disk may leave out: recovery reads that much more
-/// than it must, some hundredths of a second; rewriting them at every checkpoint would cost more.
+/// than it must, some hundredths of a second. Of many busy logs each may leave out less.
 const UNINDEXED_BYTES_MAX: u64 = 16 << 20;
+/// However many logs are busy: two syncs are not worth less.
+const UNINDEXED_BYTES_MIN: u64 = 1 << 20;
+
+/// What the indexes on disk have of the active segment.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Indexed {
+    base_offset: Offset,
+    size: u64,
+    /// Entries of `.index` and of `.timeindex`.
+    entries: [usize; 2],
+}
+
+/// Entries that are to be added to the files.
+struct IndexGrowth {
+    before: Indexed,
+    after: Indexed,
+    offsets: Vec<u8>,
+    times: Vec<u8>,
+}
+
+const INDEX_OPTIONS: OpenOptions =
+    OpenOptions { create: Create::Never, access: Access::ReadWrite, cache: Cache::Buffered };
 
 /// What a checkpoint has to write.
 struct CheckpointDue {
@@ -29,10 +51,10 @@ struct CheckpointDue {
     bytes_above: u64,
     producers: Vec<u8>,
     epochs: Option<Vec<u8>>,
-    /// Where the active segment starts, and how many bytes it had.
-    active: (Offset, u64),
-    /// Its indexes, where those on disk leave out much.
-    indexes: Option<Rc<Indexes>>,
+    /// Where the active segment starts.
+    active: Offset,
+    /// What its index files lack, where that is much.
+    growth: Option<IndexGrowth>,
     /// What its `.txnindex` does not have yet.
     aborted: Option<IndexDue>,
 }
@@ -142,6 +164,37 @@ impl Log {
         Ok(())
     }
 
+    /// Adds entries to the index files of the active segment; writes them anew where nothing is
+    /// known of them.
+    async fn extend_indexes(&self, growth: IndexGrowth) -> Result<(), Error> {
+        let directory = self.0.directory.borrow().clone();
+        let IndexGrowth { before, after, offsets, times } = growth;
+        let [offset_entries, time_entries] = before.entries;
+        for (suffix, position, content) in [
+            ("timeindex", time_entries * TIME_ENTRY_BYTES, times),
+            ("index", offset_entries * OFFSET_ENTRY_BYTES, offsets),
+        ] {
+            let path = segment_path(&directory, after.base_offset, suffix);
+            if before.size == 0 {
+                replace_file(self.runtime(), path, content).await?;
+            } else if !content.is_empty() {
+                self.extend_file(&path, position_of(position), content).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn extend_file(&self, path: &Path, position: u64, content: Vec<u8>) -> Result<(), Error> {
+        let file =
+            File::open(self.runtime(), path, INDEX_OPTIONS).await.map_err(Error::io(path))?;
+        let outcome = match file.write_all(position, content.into()).await {
+            Ok(()) => file.sync().await,
+            Err(errno) => Err(errno),
+        };
+        file.close().await;
+        outcome.map_err(Error::io(path))
+    }
+
     /// Writes what lets recovery start at the durable end instead of where it had to last time.
     /// Does nothing where nothing was appended since.
     ///
@@ -166,9 +219,9 @@ impl Log {
         }
         // Recovery does not look below its start: what lies there has its final form.
         self.finish_rolled(due.end).await?;
-        let is_behind = due.indexes.is_some() || due.aborted.is_some();
-        if is_behind && self.begin_indexing(due.active.0) {
-            let outcome = self.write_active_indexes(&due).await;
+        let is_behind = due.growth.is_some() || due.aborted.is_some();
+        if is_behind && self.begin_indexing(due.active) {
+            let outcome = self.write_active_indexes(due.active, due.growth, due.aborted).await;
             self.0.state.borrow_mut().indexing = None;
             self.0.progress.notify_all();
             outcome?;
@@ -182,14 +235,22 @@ impl Log {
         Ok(())
     }
 
-    async fn write_active_indexes(&self, due: &CheckpointDue) -> Result<(), Error> {
-        let (base_offset, size) = due.active;
-        if let Some(aborted) = &due.aborted {
+    async fn write_active_indexes(
+        &self,
+        base_offset: Offset,
+        growth: Option<IndexGrowth>,
+        aborted: Option<IndexDue>,
+    ) -> Result<(), Error> {
+        if let Some(aborted) = &aborted {
             self.write_transaction_index(base_offset, aborted).await?;
         }
-        if let Some(indexes) = &due.indexes {
-            self.write_indexes(base_offset, indexes).await?;
-            self.0.state.borrow_mut().indexed = (base_offset, size);
+        if let Some(growth) = growth {
+            let after = growth.after;
+            let outcome = self.extend_indexes(growth).await;
+            // What is in the files after a failure is not known: they are written anew.
+            let indexed = if outcome.is_ok() { after } else { Indexed::default() };
+            self.0.state.borrow_mut().indexed = indexed;
+            outcome?;
         }
         Ok(())
     }
@@ -217,20 +278,17 @@ impl Log {
         let now = self.runtime().wall_clock_ms();
         let expiration_ms = self.0.storage.options.producer_expiration_ms;
         state.producers.expire(TimestampMs(now.saturating_sub(expiration_ms)));
-        let (indexed_segment, indexed_bytes) = state.indexed;
         let active = state.segments.last()?;
-        let covered = if active.base_offset == indexed_segment { indexed_bytes } else { 0 };
         let segment_bytes = u64::try_from(state.config.segment_bytes).unwrap_or(0);
-        let uncovered = active.size() - covered.min(active.size());
-        let is_far = uncovered > UNINDEXED_BYTES_MAX.min(segment_bytes / 4);
-        let indexes = active.indexes.clone().filter(|_| is_far);
+        let unindexed_max = self.0.storage.unindexed_bytes_max().min(segment_bytes / 4);
+        let growth = index_growth(active, state.indexed, unindexed_max);
         let due = CheckpointDue {
             end,
             bytes_above: state.mark.bytes_above,
             producers: state.producers.file(),
             epochs: (!state.are_epochs_written).then(|| state.epochs.file()),
-            active: (active.base_offset, active.size()),
-            indexes,
+            active: active.base_offset,
+            growth,
             aborted: active.transactions.index_due(),
         };
         state.is_checkpointing = true;
@@ -461,4 +519,33 @@ impl Log {
             self.finish_in_background(base_offset);
         }
     }
+}
+
+impl StorageInner {
+    /// How much of a segment its indexes on disk may leave out, as many logs as are busy.
+    fn unindexed_bytes_max(&self) -> u64 {
+        let each = self.options.unmarked_bytes_max / self.needs.due_count().max(1);
+        each.clamp(UNINDEXED_BYTES_MIN, UNINDEXED_BYTES_MAX)
+    }
+}
+
+/// What the index files lack of an active segment, if they lack more than so much of it.
+fn index_growth(active: &Segment, known: Indexed, unindexed_max: u64) -> Option<IndexGrowth> {
+    let is_known = active.base_offset == known.base_offset;
+    let before = if is_known { known } else { Indexed::default() };
+    if active.size().saturating_sub(before.size) <= unindexed_max {
+        return None;
+    }
+    let indexes = active.indexes.as_deref()?;
+    let [offset_entries, time_entries] = before.entries;
+    Some(IndexGrowth {
+        before,
+        after: Indexed {
+            base_offset: active.base_offset,
+            size: active.size(),
+            entries: indexes.entry_counts(),
+        },
+        offsets: indexes.offset_file_from(offset_entries),
+        times: indexes.time_file_from(time_entries),
+    })
 }

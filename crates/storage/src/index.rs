@@ -5,6 +5,8 @@
 //!                                                               position: that batch's START
 //!   .timeindex  12 bytes: largest timestamp so far (i64), offset - base (i32)
 //! ```
+//! Of an active segment the files hold the entries of before the last checkpoint; `.timeindex` is
+//! synced before `.index` is appended to, so that no time is missing below an offset entry.
 //! An entry is added where more than `index.interval.bytes` were appended since the last one.
 //! Indexes are derived from the log: one that makes no sense is dropped and rebuilt.
 
@@ -117,11 +119,6 @@ impl Indexes {
         }
     }
 
-    /// How many bytes `.index` takes.
-    fn offset_index_bytes(&self) -> usize {
-        self.offsets.len() * OFFSET_ENTRY_BYTES
-    }
-
     /// Whether either file has no room left below `bytes_max`; the time index keeps one place for
     /// the entry that ends it.
     pub(crate) fn are_full(&self, bytes_max: usize) -> bool {
@@ -174,10 +171,21 @@ impl Indexes {
             .unwrap_or((TimestampMs::NONE, self.base_offset));
     }
 
+    /// How many entries there are, of offsets and of times.
+    pub(crate) fn entry_counts(&self) -> [usize; 2] {
+        [self.offsets.len(), self.times.len()]
+    }
+
     /// `.index` as Kafka writes it.
     pub(crate) fn offset_file(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.offset_index_bytes());
-        for entry in &self.offsets {
+        self.offset_file_from(0)
+    }
+
+    /// The same from this entry on.
+    pub(crate) fn offset_file_from(&self, entry: usize) -> Vec<u8> {
+        let entries = self.offsets.get(entry..).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(entries.len() * OFFSET_ENTRY_BYTES);
+        for entry in entries {
             bytes.extend_from_slice(&entry.delta.to_be_bytes());
             bytes.extend_from_slice(&entry.position.to_be_bytes());
         }
@@ -186,8 +194,14 @@ impl Indexes {
 
     /// `.timeindex` as Kafka writes it.
     pub(crate) fn time_file(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.times.len() * TIME_ENTRY_BYTES);
-        for entry in &self.times {
+        self.time_file_from(0)
+    }
+
+    /// The same from this entry on.
+    pub(crate) fn time_file_from(&self, entry: usize) -> Vec<u8> {
+        let entries = self.times.get(entry..).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(entries.len() * TIME_ENTRY_BYTES);
+        for entry in entries {
             bytes.extend_from_slice(&entry.timestamp.0.to_be_bytes());
             bytes.extend_from_slice(&entry.delta.to_be_bytes());
         }

@@ -18,6 +18,7 @@ use crate::{
     ahead::Traffic,
     compact::CompactionState,
     damage::Damages,
+    finish::Indexed,
     leader_epochs::LeaderEpochs,
     marks::Mark,
     producers::Producers,
@@ -112,8 +113,7 @@ pub(crate) struct State {
     pub(crate) mark: Mark,
     /// The leader epochs are on disk as they are.
     pub(crate) are_epochs_written: bool,
-    /// The active segment and how much of it the indexes on disk cover.
-    pub(crate) indexed: (Offset, u64),
+    pub(crate) indexed: Indexed,
     /// The segment whose indexes a checkpoint is writing.
     pub(crate) indexing: Option<Offset>,
     pub(crate) traffic: Traffic,
@@ -149,7 +149,7 @@ impl State {
             recovery_point: start,
             mark: Mark { bytes_above: 0, since: now, recorded: start },
             are_epochs_written: false,
-            indexed: (start, 0),
+            indexed: Indexed::default(),
             indexing: None,
             traffic: Traffic::new(now),
             compaction: CompactionState::default(),

@@ -4,6 +4,7 @@
 //! ```text
 //!   mark <= durable end     what recovery reads: above the mark
 //!   window                  a log with so much above its mark is due at once
+//!   budget                  so are those of a shard that have passed it together
 //!   interval                one with less, some time after the first append above it
 //! ```
 //! A shard asks with one message at most for each kind of need and round; a round is
@@ -19,6 +20,7 @@ use crate::{
     Error, Log, RecoveryPoint, Storage,
     commit::some_at_a_time,
     log::{State, Status},
+    tail::position_of,
 };
 
 /// A log with so many bytes above its mark is due at once: what a restart reads in a tenth of a
@@ -37,7 +39,7 @@ pub enum CheckpointNeed {
     None,
     /// Within the interval.
     Later,
-    /// A log has passed its window.
+    /// A log has passed its window, or the shard its budget.
     Now,
 }
 
@@ -57,6 +59,10 @@ pub(crate) struct Needs {
     need: Cell<CheckpointNeed>,
     /// What the owner was told since the last round.
     told: Cell<CheckpointNeed>,
+    /// Bytes appended to all logs since the last round began.
+    appended_bytes: Cell<u64>,
+    /// How many logs the last round took.
+    due_count: Cell<u64>,
     changed: Notify,
 }
 
@@ -68,7 +74,20 @@ impl Needs {
         }
     }
 
+    /// A log took an append and has this need; so has the shard, once its logs together have
+    /// passed `budget_bytes`.
+    pub(crate) fn note_append(&self, bytes: u64, need: CheckpointNeed, budget_bytes: u64) {
+        let appended = self.appended_bytes.get() + bytes;
+        self.appended_bytes.set(appended);
+        self.raise(if appended < budget_bytes { need } else { CheckpointNeed::Now });
+    }
+
+    pub(crate) fn due_count(&self) -> u64 {
+        self.due_count.get()
+    }
+
     fn start_round(&self) {
+        self.appended_bytes.set(0);
         self.need.set(CheckpointNeed::None);
         self.told.set(CheckpointNeed::None);
     }
@@ -125,7 +144,12 @@ impl Storage {
         let interval = self.0.options.mark_interval;
         let is_due = |log: &Log| log.0.state.borrow().is_due(now, interval);
         let due: Vec<Log> = self.logs().into_iter().filter(is_due).collect();
-        for (log, error) in checkpoint_some(due).await {
+        let count = due.len();
+        self.0.needs.due_count.set(position_of(count));
+        let failed = checkpoint_some(due).await;
+        let took = self.0.runtime.now().since(now);
+        tracing::debug!(logs = count, ms = took.as_millis(), "moved the durable marks");
+        for (log, error) in failed {
             tracing::warn!(topic = log.topic(), partition = log.partition().0,
                 offset = log.recovery_point().0, %error, "the durable mark was not moved");
         }

@@ -552,7 +552,10 @@ impl Recovery {
             return Ok(None);
         };
         let end = Offset(i64::MAX);
-        let parsed = Indexes::parse(base, &offsets, &times, length.max(1), end);
+        // An entry that was being added.
+        let offsets = &offsets[..offsets.len() - offsets.len() % OFFSET_ENTRY_BYTES];
+        let times = &times[..times.len() - times.len() % TIME_ENTRY_BYTES];
+        let parsed = Indexes::parse(base, offsets, times, length.max(1), end);
         if parsed.is_none() {
             self.report.rebuilt_indexes += 1;
         }

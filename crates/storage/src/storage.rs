@@ -78,6 +78,9 @@ pub struct StorageOptions {
     /// How many segments that take appends have their file open, at most, where it can be helped;
     /// finished ones that are read: a quarter of it, and 32.
     pub open_files_max: usize,
+    /// After so many bytes of appends to all logs the marks are moved, of those with at least 1 MiB
+    /// above theirs: what a start reads, however many logs are busy.
+    pub unmarked_bytes_max: u64,
     /// What the keys of one round of compaction may take (`log.cleaner.dedupe.buffer.size`).
     pub dedupe_buffer_bytes: usize,
 }
@@ -89,6 +92,7 @@ impl Default for StorageOptions {
             tail_bytes_max: 16 << 20,
             producer_expiration_ms: 86_400_000,
             mark_interval: Duration::from_secs(60),
+            unmarked_bytes_max: 256 << 20,
             dedupe_buffer_bytes: 128 << 20,
             open_files_max: 4096,
         }

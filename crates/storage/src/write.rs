@@ -21,8 +21,9 @@ use crate::{
 const WRITE_BYTES_MAX: u64 = 8 << 20;
 /// What the first allocation of a segment secures: a topic with a few records costs no more.
 const ALLOCATION_BYTES_MIN: u64 = 64 << 10;
-/// What one allocation secures at most; a busy log then allocates a few times a second.
-const ALLOCATION_BYTES_MAX: u64 = 16 << 20;
+/// What one allocation secures at most: a start after a crash reads what is secured. A busy log has
+/// it done beside its writes, where it is zeroed ahead.
+const ALLOCATION_BYTES_MAX: u64 = 4 << 20;
 /// How long after a failed allocation the next is tried, at the earliest.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 

@@ -42,7 +42,7 @@ fn load(address: std::net::SocketAddr, topic: &str, batches: usize, full: &dyn F
         }
         match client.receive(BOUND) {
             Received::Frame(_) if client.send(&request).is_ok() => {}
-            _ => return acknowledged,
+            Received::Frame(_) | Received::Closed | Received::Silence => return acknowledged,
         }
     }
     unreachable!("the broker is killed before")

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use model::record_batch::TimestampType;
+
 use super::*;
 use crate::{CheckpointNeed, index::Indexes, testing::Chance};
 
@@ -43,6 +45,33 @@ fn a_log_that_passes_its_window_asks_for_a_checkpoint_at_once_and_an_idle_one_ne
         storage.checkpoint_due().await;
         let after = runtime.list_directory(&names.join("topic-0")).await.unwrap();
         assert_eq!(before, after, "a round without news writes nothing");
+    });
+}
+
+#[test]
+fn many_logs_that_pass_the_budget_together_ask_for_a_checkpoint_at_once() {
+    let disk = SharedDisk::new(1);
+    disk.run(|runtime| async move {
+        let storage_options =
+            StorageOptions { unmarked_bytes_max: 20 << 20, ..StorageOptions::default() };
+        let opened = open_some(&runtime, large_config(), storage_options, 10).await.unwrap();
+        let storage = &opened.storage;
+        let mut appended = 0;
+        while appended < 20 {
+            for log in &opened.logs[..9] {
+                append_durably(log, 1 << 20).await;
+                appended += 1;
+            }
+        }
+        append_durably(&opened.logs[9], 1000).await;
+        assert_eq!(storage.checkpoint_wanted().await, CheckpointNeed::Now);
+        let points = storage.checkpoint_due().await;
+        for (log, point) in opened.logs.iter().zip(&points).take(9) {
+            assert_eq!(point.recovery_point, log.durable_end());
+        }
+        assert_eq!(points[9].recovery_point, Offset(0), "too little to be worth it");
+        append_durably(&opened.logs[0], 1 << 20).await;
+        assert_eq!(storage.checkpoint_wanted().await, CheckpointNeed::Later);
     });
 }
 
@@ -136,5 +165,46 @@ fn a_checkpoint_and_the_end_of_a_segment_do_not_share_a_temporary_file() {
             let left_out = u64::try_from(whole).unwrap() - indexes.last_position();
             assert!(left_out < 3100, "seed {seed}: {pair:?} {left_out}");
         }
+    }
+}
+
+#[test]
+fn the_index_files_grow_with_the_marks_and_a_torn_entry_costs_nothing() {
+    let disk = SharedDisk::new(1);
+    let storage_options =
+        StorageOptions { unmarked_bytes_max: 1 << 20, ..StorageOptions::default() };
+    const INDEX: &str = "/data/topic-0/00000000000000000000.index";
+    const TIMES: &str = "/data/topic-0/00000000000000000000.timeindex";
+    let seen = disk.clone();
+    let config = || {
+        let message_timestamp_type = TimestampType::LogAppendTime;
+        Rc::new(TopicConfig { message_timestamp_type, ..TopicConfig::default() })
+    };
+    disk.run(move |runtime| async move {
+        let opened = open(&runtime, config(), storage_options).await.unwrap();
+        for round in 0..6 {
+            for number in 0..40 {
+                let options = options(NOW + round * 40 + number);
+                let appended = opened.log.append(&batch_of(&[vec![3; 50_000]]), &options).unwrap();
+                opened.log.wait_durable(appended.end()).await.unwrap();
+            }
+            let points = opened.storage.checkpoint_due().await;
+            opened.directory.write_checkpoints(&points).await.unwrap();
+            opened.storage.marks_recorded();
+            let whole = opened.log.0.state.borrow().segments[0].indexes.clone().unwrap();
+            assert_eq!(seen.content(INDEX).unwrap(), whole.offset_file());
+            assert_eq!(seen.content(TIMES).unwrap(), whole.time_file());
+        }
+        append_durably(&opened.log, 1000).await;
+    });
+    for cut in 0..9 {
+        disk.damage(INDEX, |bytes| bytes.truncate(bytes.len() - cut));
+        let report = disk.run(move |runtime| async move {
+            let opened = open(&runtime, config(), storage_options).await.unwrap();
+            assert_eq!(opened.log.log_end_offset(), Offset(241));
+            opened.report
+        });
+        assert_eq!(report.rebuilt_indexes, 0, "{cut}");
+        assert!(report.checked_bytes < 400_000, "{cut}: {report:?}");
     }
 }
