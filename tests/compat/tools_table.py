@@ -21,6 +21,7 @@ TOOLS = {
     "leader-election": "LeaderElectionCommand",
     "reassign": "reassign.ReassignPartitionsCommand",
     "broker-api-versions": "BrokerApiVersionsCommand",
+    "client-metrics": "ClientMetricsCommand",
     "console-producer": "ConsoleProducer",
     "console-consumer": "consumer.ConsoleConsumer",
     "producer-perf": "ProducerPerformance",
@@ -214,6 +215,30 @@ SECTIONS = {
         configs --bootstrap-server @ --alter --broker 1 --delete-config num.io.threads
         configs --bootstrap-server @ --describe --broker 1
         configs --bootstrap-server @ --describe --broker 1 --all
+    """,
+    "subscriptions to clients' metrics": """
+        client-metrics --bootstrap-server @ --list
+        client-metrics --bootstrap-server @ --alter --name m1 --metrics org.apache.kafka.producer.,x.y --interval 5000 --match client_id=x,client_source_port=[0-9]+
+        client-metrics --bootstrap-server @ --describe --name m1
+        client-metrics --bootstrap-server @ --describe
+        client-metrics --bootstrap-server @ --list
+        configs --bootstrap-server @ --describe --client-metrics m1 --all
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config interval.ms=100
+        configs --bootstrap-server @ --describe --client-metrics m2 --all
+        configs --bootstrap-server @ --describe --entity-type client-metrics
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config interval.ms=99
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config interval.ms=3600001
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config interval.ms=x
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config nope=1
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config match=client_id
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config match=[nope=1]
+        configs --bootstrap-server @ --alter --client-metrics m2 --add-config metrics=*
+        configs --bootstrap-server @ --alter --client-metrics m2 --delete-config interval.ms
+        configs --bootstrap-server @ --describe --client-metrics m2
+        client-metrics --bootstrap-server @ --delete --name m1
+        client-metrics --bootstrap-server @ --describe --name m1
+        client-metrics --bootstrap-server @ --list
+        configs --bootstrap-server @ --describe --client-metrics none
     """,
     "the cluster": """
         cluster cluster-id --bootstrap-server @

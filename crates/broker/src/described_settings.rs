@@ -1,7 +1,10 @@
 //! Settings as a client is shown them: the value in force, where it comes from, and what it would be
 //! without that.
 
-use cluster::{MetadataImage, record::ConfigResource};
+use cluster::{
+    MetadataImage, client_metrics,
+    record::{ConfigResource, ResourceType},
+};
 use model::{
     NodeId,
     collections::BTreeMap,
@@ -20,6 +23,8 @@ pub(crate) enum Source {
     Broker,
     /// Set for all brokers while they ran.
     Brokers,
+    /// Set for a subscription to clients' metrics.
+    ClientMetrics,
     /// Given to this node at its start.
     Node,
     /// Kafka's own.
@@ -32,6 +37,7 @@ impl Source {
             Source::Topic => 1,
             Source::Broker => 2,
             Source::Brokers => 3,
+            Source::ClientMetrics => 7,
             Source::Node => 4,
             Source::Default => 5,
         }
@@ -174,6 +180,28 @@ pub(crate) fn describe_with(layers: &Layers<'_>, own: &[(&str, &str)]) -> Vec<De
             }
         })
         .collect()
+}
+
+/// The settings of a subscription to clients' metrics, in the order of their names.
+pub(crate) fn describe_client_metrics(shard: &Shard, name: &str) -> Vec<Described> {
+    let resource =
+        ConfigResource { resource_type: ResourceType::CLIENT_METRICS, name: name.to_owned() };
+    let image = shard.image.borrow();
+    let set: BTreeMap<&str, &str> = image.configs(&resource).collect();
+    let described = client_metrics::SETTINGS.iter().map(|setting| {
+        let own = set.get(setting.name).map(|value| (*value).to_owned());
+        let synonym = |value| (setting.name.to_owned(), value, Source::ClientMetrics);
+        Described {
+            name: setting.name.to_owned(),
+            value: Some(own.clone().unwrap_or_else(|| setting.default.to_owned())),
+            synonyms: own.map(synonym).into_iter().collect(),
+            type_code: type_code(setting.kind),
+            is_read_only: false,
+            is_sensitive: false,
+            documentation: setting.kind.to_string(),
+        }
+    });
+    described.collect()
 }
 
 fn type_code(kind: Kind) -> i8 {

@@ -4,6 +4,7 @@
 //! to and from Kafka's, appends what the [`Controller`] decides to `__cluster_metadata-0`, and
 //! replays what is committed there into one [`MetadataImage`] a shard.
 
+pub mod client_metrics;
 pub mod controller;
 pub mod error;
 pub mod feature;

@@ -1,5 +1,5 @@
-//! DescribeConfigs, versions 1 to 4: the settings of topics, of this broker, and what was set for all
-//! brokers.
+//! DescribeConfigs, versions 1 to 4: the settings of topics, of this broker, of subscriptions to
+//! clients' metrics, and what was set for all brokers.
 
 use model::{ErrorCode, NodeId};
 use wire::{
@@ -13,13 +13,15 @@ use wire::{
 use super::{Answer, Request};
 use crate::{
     described_settings::{
-        Described, Layers, Source, describe_all_nodes, describe_node, describe_topic,
+        Described, Layers, Source, describe_all_nodes, describe_client_metrics, describe_node,
+        describe_topic,
     },
     shard::Shard,
 };
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
 
 /// The settings of a resource, or why there are none.
 type Outcome = Result<Vec<Described>, (ErrorCode, String)>;
@@ -84,6 +86,10 @@ fn describe(shard: &Shard, resource: &DescribeConfigsResource<'_>) -> Outcome {
                 }
             }
         }
+        CLIENT_METRICS if resource.resource_name.is_empty() => {
+            return invalid("Client metrics subscription name must not be empty".to_owned());
+        }
+        CLIENT_METRICS => describe_client_metrics(shard, resource.resource_name),
         other => return invalid(format!("resources of type {other} have no settings here")),
     };
     if let Some(names) = resource.configuration_keys.as_ref().filter(|names| !names.is_empty()) {

@@ -6,8 +6,8 @@ use model::server_config::{self, ServerSetting, Update};
 use model::topic_config::{self, Kind, TopicConfig};
 
 use super::{Controller, Decision, Intent};
-use crate::Error;
 use crate::record::{ConfigResource, MetadataRecord, ResourceType};
+use crate::{Error, client_metrics};
 
 /// What is done to one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,11 @@ impl Controller {
         match scope {
             Scope::Topic => check_settings(&after)?,
             Scope::Brokers | Scope::Broker => check_server_settings(scope, &records)?,
+            Scope::ClientMetrics => {
+                for (name, value) in &after {
+                    client_metrics::check(name, value)?;
+                }
+            }
         }
         Ok(records)
     }
@@ -121,6 +126,10 @@ impl Controller {
                     Err(Error::InvalidRequest(format!("there is no broker '{name}' here")))
                 }
             }
+            ResourceType::CLIENT_METRICS if name.is_empty() => {
+                Err(Error::InvalidRequest("Subscription name can't be empty".to_owned()))
+            }
+            ResourceType::CLIENT_METRICS => Ok(Scope::ClientMetrics),
             ResourceType(other) => Err(Error::InvalidRequest(format!(
                 "the settings of resources of type {other} cannot be altered here"
             ))),
@@ -137,6 +146,8 @@ enum Scope {
     Brokers,
     /// One broker.
     Broker,
+    /// A subscription to clients' metrics.
+    ClientMetrics,
 }
 
 impl Scope {
@@ -148,6 +159,9 @@ impl Scope {
                 topic_config::find(name)
                     .map(|setting| (setting.kind, setting.default))
                     .ok_or_else(|| Error::InvalidConfig(unknown().to_string()))
+            }
+            Scope::ClientMetrics => {
+                client_metrics::find(name).map(|setting| (setting.kind, setting.default))
             }
             Scope::Brokers | Scope::Broker => {
                 let setting = server_setting(name)?;
