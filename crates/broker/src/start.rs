@@ -150,6 +150,8 @@ pub async fn run_shard(
     let shard = Rc::new(Shard::new(runtime.clone(), config, storage));
     runtime.spawn("mesh", TaskQueue::Foreground, Rc::clone(&shard).receive_messages());
     runtime.spawn("marks", TaskQueue::Background, Rc::clone(&shard).ask_for_checkpoints());
+    let failures = Rc::clone(&shard).spread_disk_failure();
+    runtime.spawn("disk failure", TaskQueue::Foreground, failures);
     start_scrub(&shard);
     match role {
         Role::First { on_ready } => {

@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
 
-use runtime::{ShardIndex, TaskQueue, local::Notify};
+use runtime::{Errno, ShardIndex, TaskQueue, local::Notify};
 use storage::{CheckpointNeed, LogDirectory, RecoveryPoint};
 
 use crate::{
@@ -127,6 +127,11 @@ impl Shard {
             // The marks of before still stand; a full disk is no reason to stop.
             Err(error) => {
                 tracing::error!(%error, "the durable marks were not written");
+                if let storage::Error::Io { errno, .. } = error
+                    && errno.is_device_failure()
+                {
+                    self.storage.give_disk_up(errno);
+                }
                 self.checkpoints_asked.raise(CheckpointNeed::Later);
                 Round::Failed
             }
@@ -139,6 +144,12 @@ impl Shard {
             let need = self.storage.checkpoint_wanted().await;
             self.call(ShardIndex(0), AskForCheckpoint(need)).await.answer().await;
         }
+    }
+
+    /// Tells all shards when a sync of this one has failed.
+    pub(crate) async fn spread_disk_failure(self: Rc<Self>) {
+        let errno = self.storage.disk_failure().await;
+        self.call_all(GiveDiskUp(errno)).await;
     }
 
     async fn gather<C>(self: &Rc<Self>, call: C) -> Result<Vec<RecoveryPoint>, String>
@@ -200,6 +211,19 @@ impl Call for AskForCheckpoint {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
         shard.checkpoints_asked.raise(self.0);
+        std::future::ready(())
+    }
+}
+
+/// A sync has failed on one shard.
+#[derive(Clone)]
+struct GiveDiskUp(Errno);
+
+impl Call for GiveDiskUp {
+    type Answer = ();
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        shard.storage.give_disk_up(self.0);
         std::future::ready(())
     }
 }

@@ -91,6 +91,12 @@ impl Errno {
         matches!(self, Errno::NO_SPACE | Errno(libc::EDQUOT))
     }
 
+    /// True if the device or its file system has failed, and not this operation alone.
+    #[must_use]
+    pub fn is_device_failure(self) -> bool {
+        matches!(self, Errno::IO | Errno(libc::EROFS))
+    }
+
     /// True if neither the process nor the machine has a file handle left.
     #[must_use]
     pub fn is_no_handle(self) -> bool {

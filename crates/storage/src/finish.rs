@@ -83,7 +83,7 @@ impl Log {
             segment.phase = Phase::Finishing;
         }
         self.wait_for_zeroing(base_offset, u64::MAX - BLOCK_BYTES).await;
-        let outcome = self.finish_files(base_offset).await;
+        let outcome = self.noted(self.finish_files(base_offset).await);
         let mut state = self.0.state.borrow_mut();
         if let Some(segment) = state.segment_mut(base_offset) {
             match outcome {
@@ -202,7 +202,7 @@ impl Log {
     /// The operating system's; the recovery point stays where it was.
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let Some(due) = self.checkpoint_due() else { return Ok(()) };
-        let outcome = self.write_checkpoint(due).await;
+        let outcome = self.noted(self.write_checkpoint(due).await);
         self.0.state.borrow_mut().is_checkpointing = false;
         self.0.progress.notify_all();
         outcome

@@ -24,6 +24,7 @@ mod commit_gate;
 mod compact;
 mod damage;
 mod directory;
+mod disk_failure;
 mod error;
 pub mod files;
 mod finish;

@@ -487,24 +487,35 @@ impl Log {
         }
     }
 
-    /// Ends appends for good: nobody knows what is on disk.
+    /// Ends appends for good: nobody knows what is on disk. After a failed sync that holds for all
+    /// logs.
     pub(crate) fn fence(&self, reason: FenceReason) {
-        {
-            let mut state = self.0.state.borrow_mut();
-            if state.status != Status::Open {
-                return;
-            }
-            state.status = Status::Fenced(reason);
+        if self.fence_by(reason) {
             tracing::error!(
                 topic = %self.0.topic,
                 partition = self.0.partition.0,
-                offset = state.durable_end.0,
+                offset = self.durable_end().0,
                 %reason,
                 "fenced: the log takes no more appends"
             );
         }
+        if let FenceReason::Sync(errno) = reason {
+            self.0.storage.give_disk_up(errno);
+        }
+    }
+
+    /// Ends this log's appends. False if it took none before.
+    pub(crate) fn fence_by(&self, reason: FenceReason) -> bool {
+        {
+            let mut state = self.0.state.borrow_mut();
+            if state.status != Status::Open {
+                return false;
+            }
+            state.status = Status::Fenced(reason);
+        }
         self.tell_waiters();
         self.0.growth.notify_all();
+        true
     }
 
     /// Wakes everybody who waits for an append.

@@ -17,6 +17,7 @@ use crate::{
     Error, Log,
     commit::{Unsynced, some_at_a_time},
     compact::Cleaner,
+    disk_failure::DiskFailure,
     handles::OpenSegments,
     log::{LogInner, Names, State},
     marks::Needs,
@@ -191,6 +192,7 @@ pub(crate) struct StorageInner {
     pub(crate) cleaner: Cleaner,
     pub(crate) read_ahead: ReadAhead,
     pub(crate) needs: Needs,
+    pub(crate) disk_failure: DiskFailure,
     pub(crate) name_syncs: NameSyncs,
     pub(crate) removals: Removals,
     pub(crate) claims: Claims,
@@ -224,6 +226,7 @@ impl Storage {
             cleaner: Cleaner::default(),
             read_ahead: ReadAhead::new(),
             needs: Needs::default(),
+            disk_failure: DiskFailure::default(),
             name_syncs: NameSyncs::default(),
             removals: Removals::default(),
             claims: Claims::default(),
@@ -274,7 +277,7 @@ impl Storage {
     /// The logs of this shard that are in use.
     #[must_use]
     pub fn logs(&self) -> Vec<Log> {
-        self.0.logs.borrow().values().filter_map(Weak::upgrade).map(Log).collect()
+        self.0.all_logs()
     }
 
     /// The recovery points, start offsets and high watermarks as they are now, for the checkpoint
@@ -324,7 +327,14 @@ impl Storage {
 }
 
 impl StorageInner {
+    pub(crate) fn all_logs(&self) -> Vec<Log> {
+        self.logs.borrow().values().filter_map(Weak::upgrade).map(Log).collect()
+    }
+
     pub(crate) fn register(&self, log: &Log) {
+        if let Some(reason) = self.failed_sync() {
+            log.fence_by(reason);
+        }
         let id = self.next_log.replace(self.next_log.get() + 1);
         self.logs.borrow_mut().insert(id, log.downgrade());
     }

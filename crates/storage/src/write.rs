@@ -153,6 +153,7 @@ impl Log {
         let path = segment_path(&directory, base_offset, "log");
         let refused = |errno: Errno| match errno {
             errno if errno.is_no_space() => Failure::NoSpace,
+            errno if errno.is_device_failure() => Failure::Fence(FenceReason::Sync(errno)),
             errno => Failure::Fence(FenceReason::Create(errno)),
         };
         // Where its first records would find none, a name is not worth its place.

@@ -219,6 +219,35 @@ fn a_deleted_log_is_gone_and_its_readers_are_told() {
 }
 
 #[test]
+fn a_failed_sync_ends_the_appends_of_every_log() {
+    let disk = SharedDisk::new(1);
+    let shared = disk.clone();
+    disk.run(move |runtime| async move {
+        let opened =
+            open_some(&runtime, small_config(), StorageOptions::default(), 3).await.unwrap();
+        for log in &opened.logs[..2] {
+            let appended = log.append(&batch_of(&[value(0, 8)]), &options(NOW)).unwrap();
+            log.wait_durable(appended.end()).await.unwrap();
+        }
+        let batch = batch_of(&[value(1, 8)]);
+        let others = opened.logs[1].append(&batch, &options(NOW)).unwrap();
+        opened.logs[1].wait_durable(others.end()).await.unwrap();
+        shared.0.borrow_mut().fail_sync_in = Some(0);
+        let appended = opened.logs[0].append(&batch, &options(NOW)).unwrap();
+        opened.logs[0].wait_durable(appended.end()).await.unwrap_err();
+        assert_eq!(opened.storage.disk_failure().await, runtime::Errno::IO);
+        let reason = crate::FenceReason::Sync(runtime::Errno::IO);
+        let path = Path::new("/data");
+        let new = opened.storage.new_log(path, "new", PartitionId(0), TOPIC_ID, small_config());
+        for log in opened.logs.iter().chain([&new]) {
+            let refused = log.append(&batch, &options(NOW));
+            assert_eq!(refused, Err(AppendError::Fenced(reason)), "{log:?}");
+        }
+        assert_eq!(read_all(&opened.logs[1]).await.len(), 2, "what is durable is served");
+    });
+}
+
+#[test]
 fn a_failed_sync_or_write_fences_the_log() {
     for fails_write in [true, false] {
         let disk = SharedDisk::new(1);
