@@ -42,7 +42,8 @@ pub struct BrokerConfig {
     pub advertised: Option<(String, u16)>,
     /// `log.dirs`.
     pub data_dir: PathBuf,
-    /// How writes become durable there. No setting: whoever starts the shards knows the mount.
+    /// `odradek.commit.strategy`: how writes may become durable there; whoever starts the shards
+    /// knows whether the mount allows it.
     pub commit_strategy: CommitStrategy,
     /// How many file handles the process may have. No setting either.
     pub handles_max: usize,
@@ -203,7 +204,7 @@ impl BrokerConfig {
             listen: decided.listen,
             advertised: advertised(reader)?,
             data_dir: data_dir(reader, decided.data_dir)?,
-            commit_strategy: CommitStrategy::Shared,
+            commit_strategy: commit_strategy(reader)?,
             handles_max: HANDLES_MAX,
             cluster_id: cluster_id(reader)?,
             auto_create_topics_enable: reader.boolean("auto.create.topics.enable", true)?,
@@ -340,6 +341,15 @@ impl<'a> Reader<'a> {
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
             Some(_) => Err(self.refuse(name, "true or false")),
         }
+    }
+}
+
+fn commit_strategy(reader: &Reader<'_>) -> Result<CommitStrategy, ConfigError> {
+    const NAME: &str = "odradek.commit.strategy";
+    match reader.text(NAME) {
+        None | Some("auto") => Ok(CommitStrategy::Shared),
+        Some("per-file") => Ok(CommitStrategy::PerFile),
+        Some(_) => Err(reader.refuse(NAME, "auto or per-file")),
     }
 }
 

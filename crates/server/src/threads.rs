@@ -55,7 +55,10 @@ pub(crate) fn run(
     uptime: impl Fn() -> Duration + Send + 'static,
 ) -> io::Result<()> {
     let (endpoints, injector) = mesh(shards.count)?;
-    let (strategy, why) = storage::commit_strategy(&mount_of(&config.data_dir));
+    let (strategy, why) = match config.commit_strategy {
+        CommitStrategy::Shared => storage::commit_strategy(&mount_of(&config.data_dir)),
+        CommitStrategy::PerFile => (CommitStrategy::PerFile, "odradek.commit.strategy".to_owned()),
+    };
     tracing::info!(commit = %strategy, why, "how files are synced");
     config.commit_strategy = strategy;
     match raise_handle_limit() {

@@ -139,6 +139,14 @@ fn a_killed_broker_leaves_a_directory_that_opens() {
 }
 
 #[test]
+fn the_ready_line_says_that_every_file_is_synced_where_that_is_asked_for() {
+    let directory = TempDir::new().unwrap();
+    let setting = ["--set", "odradek.commit.strategy=per-file"];
+    let broker = Broker::start(start_in(directory.path(), &setting));
+    assert_eq!(broker.says("commit"), "per-file");
+}
+
+#[test]
 fn a_port_in_use_is_refused() {
     let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let broker = Broker::start(start_in(first.path(), &[]));
@@ -211,6 +219,7 @@ fn wrong_settings_are_refused_by_name() {
         (&["--set", "listeners=SSL://:9093"], "listeners"),
         (&["--set", "controller.quorum.voters=1@a:1,2@b:1"], "controller.quorum.voters"),
         (&["--set", "log.segment.bytes=1"], "log.segment.bytes"),
+        (&["--set", "odradek.commit.strategy=never"], "odradek.commit.strategy"),
         (&["--config", file], file),
         (&["--config", missing], missing),
         (&["--log", "broker=loudest"], "--log"),
