@@ -338,6 +338,9 @@ fn hits_of(
         if is_running || is_hit(partition) || segment.is_last_epoch_changed(after) {
             return None;
         }
+        if change.stroke == Stroke::MisdirectedWrite && segment.takes_anothers_batch(after) {
+            return None;
+        }
         let Some(effect) = segment.effect(after) else { continue };
         let is_below = effect.offsets.end < mark || effect.offsets.end == mark && survey.is_clean;
         if !is_below || (effect.is_end && !survey.is_clean) {

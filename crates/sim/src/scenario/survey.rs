@@ -105,6 +105,22 @@ impl SegmentSurvey {
         })
     }
 
+    /// True if a whole batch of elsewhere comes to lie where one of the same offsets was: the format
+    /// has nothing that tells whose it is.
+    pub(crate) fn takes_anothers_batch(&self, after: &[u8]) -> bool {
+        let Some(mut expected) = offset_of_name(&self.path, "log") else { return false };
+        for place in places(after) {
+            if place.offsets.start != expected {
+                return false;
+            }
+            if self.content.get(place.positions.clone()) != after.get(place.positions) {
+                return true;
+            }
+            expected = place.offsets.end;
+        }
+        false
+    }
+
     /// What becomes of the batches if the content becomes `after`; `None` if nothing does.
     pub(crate) fn effect(&self, after: &[u8]) -> Option<Effect> {
         let differs = |batch: &BatchPlace| {
