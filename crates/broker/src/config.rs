@@ -435,19 +435,13 @@ fn topic_defaults(reader: &Reader<'_>) -> Result<BTreeMap<String, String>, Confi
 }
 
 /// Settings of topics that are checked and kept with the topic, and that nothing acts on.
-const KEPT_ONLY: [&str; 15] = [
+const KEPT_ONLY: [&str; 9] = [
     "compression.gzip.level",
     "compression.lz4.level",
     "compression.type",
     "compression.zstd.level",
-    "delete.retention.ms",
-    "flush.messages",
-    "flush.ms",
     "local.retention.bytes",
     "local.retention.ms",
-    "max.compaction.lag.ms",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
     "min.insync.replicas",
     "preallocate",
     "unclean.leader.election.enable",
@@ -653,6 +647,8 @@ mod tests {
             (&[("log.segment.bytes", "2097152")], "segment.bytes", "2097152"),
             (&[("message.max.bytes", "1000")], "max.message.bytes", "1000"),
             (&[("min.insync.replicas", "1")], "min.insync.replicas", "1"),
+            (&[("log.flush.interval.ms", "9")], "flush.ms", "9"),
+            (&[("odradek.durability", "replicated")], "durability", "replicated"),
         ];
         for (given, name, value) in cases {
             let (config, inert) = read(given).unwrap();

@@ -12,8 +12,8 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
         AppendError::UnsupportedFormat(0 | 1) => ErrorCode::InvalidRecord,
         AppendError::UnsupportedFormat(_) => ErrorCode::CorruptMessage,
         AppendError::Corrupt(_) | AppendError::UnexpectedOffset { .. } => ErrorCode::CorruptMessage,
-        AppendError::InvalidRecord(_) => ErrorCode::InvalidRecord,
-        AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
+        // Which of the records tells whether it is their timestamps: see `record_survey`.
+        AppendError::InvalidRecord(_) | AppendError::RecordsRefused(_) => ErrorCode::InvalidRecord,
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,

@@ -30,6 +30,7 @@ mod metadata_records;
 mod metadata_snapshot;
 mod peers;
 mod placement;
+mod record_survey;
 mod retention;
 mod shard;
 mod start;

@@ -64,7 +64,8 @@ pub enum Role {
 pub struct Ready {
     /// The address that it really listens on.
     pub address: SocketAddr,
-    /// How acknowledged records are made durable.
+    /// What an acknowledged record of a topic without a setting of its own is: on disk by
+    /// `fdatasync`, or `replicated`.
     pub durability: String,
     /// Partitions that this node has.
     pub partition_count: usize,
@@ -212,7 +213,10 @@ async fn run_first(
         .map_err(|errno| Error::Listen { address, errno })?;
     let ready = Ready {
         address: listener.address(),
-        durability: "fdatasync".to_owned(),
+        durability: match shard.config.topic_defaults.get("durability") {
+            Some(replicated) if replicated != "sync" => replicated.clone(),
+            Some(_) | None => "fdatasync".to_owned(),
+        },
         partition_count: shard.image.borrow().topics().map(|one| one.partitions.len()).sum(),
         recovered: (
             plan.checked_bytes.load(Ordering::Relaxed),

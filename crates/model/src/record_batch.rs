@@ -17,6 +17,7 @@
 mod builder;
 mod records;
 mod rewrite;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +26,12 @@ use std::fmt;
 pub use builder::{BatchOptions, NewRecord, RecordBatchBuilder};
 pub use records::{ControlType, Header, Headers, Record, Records};
 pub use rewrite::Rewrite;
+pub use scan::{Progress, RecordHead, RecordScan, RecordSummary};
 
-use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+use crate::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
+    compression::CompressionError,
+};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 61;
@@ -168,6 +173,8 @@ pub enum BatchError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// What is behind the header is not what its codec writes, or too much.
+    Undecodable(CompressionError),
 }
 
 impl fmt::Display for BatchError {
@@ -192,6 +199,7 @@ impl fmt::Display for BatchError {
             BatchError::InvalidRecord { index, what } => {
                 write!(formatter, "record {index} of the batch: {what}")
             }
+            BatchError::Undecodable(error) => error.fmt(formatter),
         }
     }
 }
@@ -312,9 +320,21 @@ impl<'a> RecordBatch<'a> {
         if self.compression() != Compression::None {
             return Ok(());
         }
+        self.summarize(counts).map(|_| ())
+    }
+
+    /// Checks every record of an uncompressed batch, as [`RecordBatch::check_records`], and tells
+    /// what they have in common. For a compressed one see [`RecordScan`].
+    ///
+    /// # Errors
+    /// [`BatchError::InvalidRecord`].
+    pub fn summarize(&self, counts: Counts) -> Result<RecordSummary, BatchError> {
+        let mut summary = RecordSummary { bytes: self.payload().len(), ..RecordSummary::EMPTY };
         let mut previous = -1;
         for (index, record) in (0..).zip(self.records()) {
-            let delta = record?.offset_delta;
+            let record = record?;
+            let delta = record.offset_delta;
+            summary.add(self.timestamp_of(&record), record.key.is_some());
             let in_order = match counts {
                 Counts::Dense => delta == index,
                 Counts::Sparse => delta > previous && delta <= self.last_offset_delta(),
@@ -327,7 +347,7 @@ impl<'a> RecordBatch<'a> {
             }
             previous = delta;
         }
-        Ok(())
+        Ok(summary)
     }
 
     /// The records of an uncompressed batch; those of a compressed one are noise.

@@ -59,6 +59,8 @@ const fn setting(
 const LONG_MAX: &str = "9223372036854775807";
 /// A week.
 const WEEK_MS: &str = "604800000";
+/// The default of `max.decompressed.message.bytes` and its bound: what one array can hold in Java.
+pub const DECOMPRESSED_BYTES_MAX: i32 = 2_147_483_639;
 const INT: Kind = Kind::Int(0, i32::MAX);
 const LONG: Kind = Kind::Long(0, i64::MAX);
 const LONG_FROM_ONE: Kind = Kind::Long(1, i64::MAX);
@@ -68,7 +70,7 @@ const LONG_OR_NONE: Kind = Kind::Long(-1, i64::MAX);
 const LONG_OR_TOTAL: Kind = Kind::Long(-2, i64::MAX);
 const CODECS: Kind = Kind::Choice(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
 
-/// Every setting of a topic in Apache Kafka 4.4, in alphabetical order.
+/// Every setting of a topic in Apache Kafka 4.4, and one more, in alphabetical order.
 pub const SETTINGS: &[Setting] = &[
     setting(
         "cleanup.policy",
@@ -81,6 +83,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("compression.type", CODECS, "producer", "compression.type"),
     setting("compression.zstd.level", Kind::Int(-131_072, 22), "3", "compression.zstd.level"),
     setting("delete.retention.ms", LONG, "86400000", "log.cleaner.delete.retention.ms"),
+    // Odradek's own: Apache Kafka keeps it, and does nothing with it.
+    setting("durability", Kind::Choice(&["sync", "replicated"]), "sync", "odradek.durability"),
     setting("errors.deadletterqueue.group.enable", Kind::Boolean, "false", ""),
     setting("file.delete.delay.ms", LONG, "60000", "log.segment.delete.delay.ms"),
     setting("flush.messages", LONG_FROM_ONE, LONG_MAX, "log.flush.interval.messages"),
@@ -94,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("max.compaction.lag.ms", LONG_FROM_ONE, LONG_MAX, "log.cleaner.max.compaction.lag.ms"),
     setting(
         "max.decompressed.message.bytes",
-        Kind::Int(1, 2_147_483_639),
+        Kind::Int(1, DECOMPRESSED_BYTES_MAX),
         "2147483639",
         "max.decompressed.message.bytes",
     ),
@@ -283,6 +287,16 @@ pub struct CleanupPolicy {
     pub delete: bool,
 }
 
+/// What an acknowledged record survives on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut: `acks=all` waits for the disk.
+    Sync,
+    /// The end of the process, as in Apache Kafka; a power cut of all replicas takes what was not
+    /// flushed yet.
+    Replicated,
+}
+
 /// The settings of a topic that change what storage does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
@@ -290,6 +304,8 @@ pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
+    /// `durability`.
+    pub durability: Durability,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
     /// `flush.messages`.
@@ -300,6 +316,8 @@ pub struct TopicConfig {
     pub index_interval_bytes: i32,
     /// `max.compaction.lag.ms`.
     pub max_compaction_lag_ms: i64,
+    /// `max.decompressed.message.bytes`: what may come out of a compressed batch.
+    pub max_decompressed_message_bytes: i32,
     /// `max.message.bytes`: the largest batch.
     pub max_message_bytes: i32,
     /// `message.timestamp.after.max.ms`.
@@ -335,11 +353,13 @@ impl Default for TopicConfig {
         TopicConfig {
             cleanup_policy: CleanupPolicy { compact: false, delete: true },
             delete_retention_ms: 86_400_000,
+            durability: Durability::Sync,
             file_delete_delay_ms: 60_000,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             index_interval_bytes: 4096,
             max_compaction_lag_ms: i64::MAX,
+            max_decompressed_message_bytes: DECOMPRESSED_BYTES_MAX,
             max_message_bytes: 1_048_588,
             message_timestamp_after_max_ms: 3_600_000,
             message_timestamp_before_max_ms: i64::MAX,
@@ -393,11 +413,20 @@ impl TopicConfig {
                     CleanupPolicy { compact: has("compact"), delete: has("delete") };
             }
             "delete.retention.ms" => self.delete_retention_ms = long(value),
+            "durability" => {
+                self.durability = match value {
+                    "replicated" => Durability::Replicated,
+                    _ => Durability::Sync,
+                };
+            }
             "file.delete.delay.ms" => self.file_delete_delay_ms = long(value),
             "flush.messages" => self.flush_messages = long(value),
             "flush.ms" => self.flush_ms = long(value),
             "index.interval.bytes" => self.index_interval_bytes = int(value),
             "max.compaction.lag.ms" => self.max_compaction_lag_ms = long(value),
+            "max.decompressed.message.bytes" => {
+                self.max_decompressed_message_bytes = int(value);
+            }
             "max.message.bytes" => self.max_message_bytes = int(value),
             "message.timestamp.after.max.ms" => self.message_timestamp_after_max_ms = long(value),
             "message.timestamp.before.max.ms" => self.message_timestamp_before_max_ms = long(value),

@@ -107,7 +107,7 @@ fn the_ready_line_names_address_driver_shards_durability_and_time() {
         assert!(["uring", "sync"].contains(&broker.says("driver")));
         assert!(driver == "auto" || broker.says("driver") == driver);
         assert_eq!(broker.says("shards"), "2");
-        assert!(!broker.says("durability").is_empty());
+        assert_eq!(broker.says("durability"), "fdatasync");
         assert!(["shared", "per-file"].contains(&broker.says("commit")));
         broker.says("ms").parse::<u64>().unwrap();
     }
@@ -270,6 +270,19 @@ fn settings_come_from_the_file_and_from_variables() {
     command.env("KAFKA_LOG_DIRS", &by_variable);
     drop(Broker::start(command));
     assert!(by_variable.join("meta.properties").exists());
+}
+
+#[test]
+fn the_ready_line_tells_the_durability_that_topics_have() {
+    for (value, said) in [("sync", "fdatasync"), ("replicated", "replicated")] {
+        let directory = TempDir::new().unwrap();
+        let setting = format!("odradek.durability={value}");
+        let broker = Broker::start(start_in(directory.path(), &["--set", &setting]));
+        assert_eq!(broker.says("durability"), said);
+        broker.signal("TERM");
+        let (_, _, stderr) = broker.end();
+        assert!(!stderr.contains("odradek.durability"), "{stderr}");
+    }
 }
 
 #[test]

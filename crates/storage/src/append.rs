@@ -1,8 +1,9 @@
 //! The decision of an append: everything is checked before anything changes, then each batch is
 //! copied once into the open chunk and queued for the write of this turn.
 //!
-//! Cost of a batch: one pass of the CRC, one walk over the lengths of its records (uncompressed
-//! ones), one copy; no allocation but a chunk now and then.
+//! Cost of a batch: one pass of the CRC, one walk over the lengths of its records, one copy; no
+//! allocation but a chunk now and then. The records of a compressed batch are walked over by
+//! whoever receives it, in slices, before the append ([`Log::append_surveyed`]).
 
 use std::{future::poll_fn, task::Poll};
 
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs,
     record_batch::{
-        BatchError, Compression, Counts, HEADER_BYTES, RecordBatch, Records, TimestampType,
-        attribute, batches, position,
+        BatchError, Compression, Counts, HEADER_BYTES, Progress, RecordBatch, RecordScan,
+        RecordSummary, TimestampType, attribute, batches, position,
     },
     topic_config::TopicConfig,
 };
@@ -22,6 +23,7 @@ use crate::{
     index::IndexedBatch,
     log::{State, Status},
     producers::Judgement,
+    record_rules::RecordRules,
     segment::{Phase, Segment},
     storage::{StorageInner, UNSYNCED_BYTES_MAX},
     tail::{TailBatch, length_of, position_of},
@@ -50,6 +52,9 @@ pub struct AppendOptions {
     pub now_ms: i64,
 }
 
+/// What a walk over the records of a compressed batch has found ([`RecordScan`]).
+pub type Survey = Result<RecordSummary, BatchError>;
+
 /// What became of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -63,6 +68,9 @@ pub struct Appended {
     pub log_start_offset: Offset,
     /// True if the batch was there already, at these offsets; nothing was appended.
     pub is_duplicate: bool,
+    /// True if `flush.messages` records are not on disk: this append is to be before it is
+    /// answered.
+    pub is_flush_due: bool,
 }
 
 impl Appended {
@@ -81,6 +89,20 @@ impl Log {
     /// # Errors
     /// When it is refused; nothing has changed then.
     pub fn append(&self, bytes: &Bytes, options: &AppendOptions) -> Result<Appended, AppendError> {
+        self.append_surveyed(bytes, options, None)
+    }
+
+    /// [`Log::append`] of one batch whose records the caller has walked over, if it is compressed:
+    /// decompressing it takes longer than a shard's other work may wait.
+    ///
+    /// # Errors
+    /// When it is refused; nothing has changed then.
+    pub fn append_surveyed(
+        &self,
+        bytes: &Bytes,
+        options: &AppendOptions,
+        survey: Option<&Survey>,
+    ) -> Result<Appended, AppendError> {
         let mut state = self.0.state.borrow_mut();
         match state.status {
             Status::Open if state.is_stopping => return Err(AppendError::Closed),
@@ -88,7 +110,7 @@ impl Log {
             Status::Fenced(reason) => return Err(AppendError::Fenced(reason)),
             Status::Closed => return Err(AppendError::Closed),
         }
-        let verdict = state.check(bytes, options)?;
+        let verdict = state.check(bytes, options, survey)?;
         if let Some(duplicate) = verdict.duplicate {
             return Ok(duplicate);
         }
@@ -96,9 +118,9 @@ impl Log {
         state.is_as_closed = false;
         let base_offset = state.end;
         let mut taken = 0;
-        for batch in batches(bytes) {
+        for (batch, newest) in batches(bytes).zip(&verdict.newest) {
             let batch = batch.expect("checked above");
-            taken += self.append_batch(&mut state, &batch, options);
+            taken += self.append_batch(&mut state, &batch, *newest, options);
         }
         let appended = Appended {
             base_offset,
@@ -106,6 +128,7 @@ impl Log {
             log_append_time: append_time(&state.config, options),
             log_start_offset: state.log_start,
             is_duplicate: false,
+            is_flush_due: state.must_flush(),
         };
         let active = state.segments.last().expect("just appended to").base_offset;
         let starts_writing = !std::mem::replace(&mut state.is_writing, true);
@@ -129,6 +152,8 @@ impl Log {
     /// Waits until so many bytes are not refused as busy.
     pub async fn wait_for_room(&self, bytes: usize) {
         let storage = &self.0.storage;
+        // Nothing of it is held back meanwhile.
+        let _waiter = (storage.durable_waiter(), self.awaiting());
         loop {
             let (mut synced, mut freed) = (self.0.durable.listen(), storage.freed.listen());
             let is_busy = {
@@ -193,14 +218,13 @@ impl Log {
         &self,
         state: &mut State,
         batch: &RecordBatch<'_>,
+        max_timestamp: TimestampMs,
         options: &AppendOptions,
     ) -> usize {
         let base_offset = state.end;
         let last_offset = base_offset.plus(i64::from(batch.last_offset_delta()));
-        let append_time = append_time(&state.config, options);
-        let head = new_head(batch, base_offset, options.leader_epoch, append_time);
-        let max_timestamp =
-            if append_time == TimestampMs::NONE { batch.max_timestamp() } else { append_time };
+        let timestamps = (state.config.message_timestamp_type, max_timestamp);
+        let head = new_head(batch, base_offset, options.leader_epoch, timestamps);
         let interval_bytes = u64::try_from(state.config.index_interval_bytes).unwrap_or(0);
         let segment = state.segments.last_mut().expect("room was made");
         assert!(segment.phase == Phase::Active, "the last segment is active");
@@ -238,6 +262,8 @@ struct Verdict {
     /// How many offsets it takes.
     offsets: i64,
     max_timestamp: TimestampMs,
+    /// The largest timestamp of each batch.
+    newest: SmallVec<[TimestampMs; 1]>,
 }
 
 impl State {
@@ -250,9 +276,19 @@ impl State {
         is_much && waiting > 0
     }
 
-    fn check(&self, bytes: &[u8], options: &AppendOptions) -> Result<Verdict, AppendError> {
+    fn check(
+        &self,
+        bytes: &[u8],
+        options: &AppendOptions,
+        survey: Option<&Survey>,
+    ) -> Result<Verdict, AppendError> {
         let segment_bytes_max = usize::try_from(self.config.segment_bytes).unwrap_or(0);
-        let mut verdict = Verdict { duplicate: None, offsets: 0, max_timestamp: TimestampMs::NONE };
+        let mut verdict = Verdict {
+            duplicate: None,
+            offsets: 0,
+            max_timestamp: TimestampMs::NONE,
+            newest: SmallVec::new(),
+        };
         let mut judged: SmallVec<[(ProducerId, ProducerEpoch, Sequence); 1]> = SmallVec::new();
         let mut batch_count = 0;
         let (latest, found) = (self.epochs.latest(), options.leader_epoch);
@@ -261,7 +297,7 @@ impl State {
         }
         for batch in batches(bytes) {
             let batch = batch.map_err(refusal)?;
-            check_batch(&batch, &self.config, options)?;
+            let newest = check_batch(&batch, &self.config, options, survey)?;
             if options.origin == AppendOrigin::Raft {
                 let expected = self.end.plus(verdict.offsets);
                 if batch.base_offset() != expected {
@@ -282,6 +318,7 @@ impl State {
                             },
                             log_start_offset: self.log_start,
                             is_duplicate: true,
+                            is_flush_due: self.must_flush(),
                         });
                     }
                 }
@@ -292,9 +329,10 @@ impl State {
             }
             verdict.offsets += i64::from(batch.last_offset_delta()) + 1;
             let timestamp = match append_time(&self.config, options) {
-                TimestampMs::NONE => batch.max_timestamp(),
+                TimestampMs::NONE => newest,
                 now => now,
             };
+            verdict.newest.push(timestamp);
             verdict.max_timestamp = verdict.max_timestamp.max(timestamp);
             batch_count += 1;
         }
@@ -326,25 +364,22 @@ impl State {
     }
 }
 
+/// Checks a batch by itself; gives its largest timestamp.
 fn check_batch(
     batch: &RecordBatch<'_>,
     config: &TopicConfig,
     options: &AppendOptions,
-) -> Result<(), AppendError> {
+    survey: Option<&Survey>,
+) -> Result<TimestampMs, AppendError> {
     let size_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
     if batch.size() > size_max && options.origin != AppendOrigin::Raft {
         return Err(AppendError::MessageTooLarge { size: batch.size(), max: size_max });
     }
     batch.verify_crc().map_err(refusal)?;
     batch.check_counts(Counts::Dense).map_err(refusal)?;
-    if batch.compression() == Compression::None {
-        batch.check_records(Counts::Dense).map_err(refusal)?;
-    }
-    if config.cleanup_policy.compact && options.origin == AppendOrigin::Client {
-        check_keys(batch)?;
-    }
     if options.origin != AppendOrigin::Client {
-        return Ok(());
+        batch.check_records(Counts::Dense).map_err(refusal)?;
+        return Ok(batch.max_timestamp());
     }
     if batch.is_control() {
         return Err(AppendError::InvalidRecord("a producer may write no control batch".to_owned()));
@@ -352,50 +387,32 @@ fn check_batch(
     if batch.producer_id().0 >= 0 && batch.base_sequence().0 < 0 {
         return Err(AppendError::InvalidRecord("a producer id without a sequence".to_owned()));
     }
-    check_timestamp(batch, config, options.now_ms)
-}
-
-/// Refuses records without a key, which compaction could not tell apart. A compressed batch is
-/// looked into, up to a limit.
-fn check_keys(batch: &RecordBatch<'_>) -> Result<(), AppendError> {
-    let decompressed;
-    let codec = batch.compression();
-    let records = if codec == Compression::None {
-        batch.records()
-    } else {
-        let max = crate::compact::decompressed_max(batch.size());
-        decompressed = model::compression::decompress(codec, batch.payload(), max)
-            .map_err(|error| AppendError::InvalidRecord(error.to_string()))?;
-        Records::of_decompressed(&decompressed, batch.record_count())
+    let summary = match (batch.compression(), survey) {
+        (Compression::None, _) => batch.summarize(Counts::Dense),
+        (_, Some(survey)) => *survey,
+        (_, None) => summarize_compressed(batch, decompressed_max(config)),
     };
-    for record in records {
-        if record.map_err(refusal)?.key.is_none() {
-            let what = "a compacted topic takes no record without a key";
-            return Err(AppendError::InvalidRecord(what.to_owned()));
-        }
-    }
-    Ok(())
+    let summary = summary.map_err(refusal)?;
+    let rules = RecordRules::of(config, batch, options.now_ms);
+    if rules.allow(&summary) { Ok(summary.newest) } else { Err(AppendError::RecordsRefused(rules)) }
 }
 
-fn check_timestamp(
-    batch: &RecordBatch<'_>,
-    config: &TopicConfig,
-    now: i64,
-) -> Result<(), AppendError> {
-    if config.message_timestamp_type == TimestampType::LogAppendTime {
-        return Ok(());
+fn decompressed_max(config: &TopicConfig) -> usize {
+    usize::try_from(config.max_decompressed_message_bytes).unwrap_or(0)
+}
+
+/// Where nobody has surveyed the batch: at one go.
+fn summarize_compressed(batch: &RecordBatch<'_>, max: usize) -> Survey {
+    let mut scan = RecordScan::new(*batch, Counts::Dense, max)?;
+    let mut summary = RecordSummary::EMPTY;
+    let mut progress = Progress::More;
+    while progress == Progress::More {
+        progress = scan.step(|record| {
+            summary.add(record.timestamp, record.has_key);
+            Progress::More
+        })?;
     }
-    if batch.timestamp_type() == TimestampType::LogAppendTime {
-        let what = "a producer may not claim the broker's time";
-        return Err(AppendError::InvalidRecord(what.to_owned()));
-    }
-    let timestamp = batch.max_timestamp().0;
-    let is_late = timestamp.saturating_sub(now) > config.message_timestamp_after_max_ms;
-    let is_early = now.saturating_sub(timestamp) > config.message_timestamp_before_max_ms;
-    if timestamp >= 0 && (is_late || is_early) {
-        return Err(AppendError::InvalidTimestamp { timestamp, now });
-    }
-    Ok(())
+    Ok(RecordSummary { bytes: scan.bytes(), ..summary })
 }
 
 fn refusal(error: BatchError) -> AppendError {
@@ -408,7 +425,8 @@ fn refusal(error: BatchError) -> AppendError {
         BatchError::UnknownCompression(_)
         | BatchError::InvalidOffsets
         | BatchError::InvalidRecordCount { .. }
-        | BatchError::InvalidRecord { .. } => AppendError::InvalidRecord(error.to_string()),
+        | BatchError::InvalidRecord { .. }
+        | BatchError::Undecodable(_) => AppendError::InvalidRecord(error.to_string()),
     }
 }
 
@@ -420,12 +438,13 @@ fn append_time(config: &TopicConfig, options: &AppendOptions) -> TimestampMs {
     }
 }
 
-/// The header as it goes into the log. Only the broker's time is under the CRC.
+/// The header as it goes into the log. Only what tells of its timestamps is under the CRC: the
+/// broker's time, or the largest of the records where the producer's header says another.
 fn new_head(
     batch: &RecordBatch<'_>,
     base_offset: Offset,
     leader_epoch: LeaderEpoch,
-    append_time: TimestampMs,
+    timestamps: (TimestampType, TimestampMs),
 ) -> [u8; HEADER_BYTES] {
     let bytes = batch.bytes();
     let mut head: [u8; HEADER_BYTES] =
@@ -433,10 +452,14 @@ fn new_head(
     let mut put = |at: usize, field: &[u8]| head[at..at + field.len()].copy_from_slice(field);
     put(position::BASE_OFFSET, &base_offset.0.to_be_bytes());
     put(position::PARTITION_LEADER_EPOCH, &leader_epoch.0.to_be_bytes());
-    if append_time != TimestampMs::NONE {
-        let attributes = batch.attributes() | attribute::LOG_APPEND_TIME;
+    if timestamps != (batch.timestamp_type(), batch.max_timestamp()) {
+        let (timestamp_type, max_timestamp) = timestamps;
+        let attributes = match timestamp_type {
+            TimestampType::CreateTime => batch.attributes() & !attribute::LOG_APPEND_TIME,
+            TimestampType::LogAppendTime => batch.attributes() | attribute::LOG_APPEND_TIME,
+        };
         put(position::ATTRIBUTES, &attributes.to_be_bytes());
-        put(position::MAX_TIMESTAMP, &append_time.0.to_be_bytes());
+        put(position::MAX_TIMESTAMP, &max_timestamp.0.to_be_bytes());
         let crc = crc32c::crc32c(&head[position::ATTRIBUTES..]);
         let crc = crc32c::crc32c_append(crc, &bytes[HEADER_BYTES..]);
         head[position::CRC..position::CRC + 4].copy_from_slice(&crc.to_be_bytes());

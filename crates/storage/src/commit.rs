@@ -89,8 +89,8 @@ impl StorageInner {
         }
     }
 
-    /// A write completed: it takes part in the next round, or its file is synced by itself.
-    pub(crate) fn note_written(self: &Rc<Self>, log: &Log, written: &Written, file: &Rc<File>) {
+    /// What was written takes part in the next round, or its file is synced by itself.
+    pub(crate) fn commit_later(self: &Rc<Self>, log: &Log, written: &Written, file: &Rc<File>) {
         let is_vouched = written.is_vouched && self.options.commit == CommitStrategy::Shared;
         match log.note_own_sync(written, is_vouched) {
             Way::Flush => self.flush_later(log, written, file),

@@ -50,7 +50,7 @@ use crate::{
     segment::segment_path,
 };
 
-pub(crate) use self::{filter::decompressed_max, schedule::Cleaner};
+pub(crate) use self::schedule::Cleaner;
 
 /// The largest batch that is read into memory, whatever its header claims.
 const BATCH_BYTES_MAX: usize = 128 << 20;

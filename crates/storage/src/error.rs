@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, record_batch::BatchError};
 use runtime::Errno;
 
-use crate::Damage;
+use crate::{Damage, RecordRules};
 
 /// A log or a log directory that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Error {
     },
     /// The log was fenced before it could be closed.
     Fenced(FenceReason),
+    /// What has to be durable first will not be.
+    NotDurable(WaitError),
 }
 
 impl Error {
@@ -62,6 +64,7 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Fenced(reason) => write!(formatter, "the log is fenced: {reason}"),
+            Error::NotDurable(error) => error.fmt(formatter),
         }
     }
 }
@@ -116,13 +119,8 @@ pub enum AppendError {
     Corrupt(BatchError),
     /// The bytes are what was sent, and make no sense.
     InvalidRecord(String),
-    /// A timestamp is too far from the broker's clock.
-    InvalidTimestamp {
-        /// The batch's.
-        timestamp: i64,
-        /// The clock.
-        now: i64,
-    },
+    /// Records are not as the topic's settings ask for: these tell which.
+    RecordsRefused(RecordRules),
     /// A batch of this producer is missing before this one, or it came too late.
     OutOfOrderSequence {
         /// What should have come.
@@ -182,8 +180,8 @@ impl fmt::Display for AppendError {
             AppendError::UnsupportedFormat(magic) => write!(formatter, "message format {magic}"),
             AppendError::Corrupt(error) => error.fmt(formatter),
             AppendError::InvalidRecord(what) => formatter.write_str(what),
-            AppendError::InvalidTimestamp { timestamp, now } => {
-                write!(formatter, "timestamp {timestamp} is too far from the broker's {now}")
+            AppendError::RecordsRefused(_) => {
+                formatter.write_str("records are not as the topic's settings ask for")
             }
             AppendError::OutOfOrderSequence { expected, found } => {
                 write!(formatter, "sequence {found}, expected {expected}")

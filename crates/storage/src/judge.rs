@@ -218,9 +218,11 @@ async fn reach(
 fn errno_of(error: &Error) -> Errno {
     match error {
         Error::Io { errno, .. } => *errno,
-        Error::Locked(_) | Error::Malformed { .. } | Error::Damaged { .. } | Error::Fenced(_) => {
-            Errno::IO
-        }
+        Error::Locked(_)
+        | Error::Malformed { .. }
+        | Error::Damaged { .. }
+        | Error::Fenced(_)
+        | Error::NotDurable(_) => Errno::IO,
     }
 }
 

@@ -7,7 +7,7 @@
 //!   sync task       one group fdatasync a shard, or one of the file's own   durable
 //! ```
 //! `log_start <= last_stable <= high_watermark <= durable_end <= written_end <= log_end`, each an
-//! [`Offset`] between two batches. Callers see no file and no position; what is read are slices of memory.
+//! [`Offset`] between two batches; with `durability=replicated` `high_watermark <= written_end`. Callers see no file and no position; what is read are slices of memory.
 //!
 //! A [`Storage`] belongs to one shard and never leaves it. It knows neither requests nor error
 //! codes; docs/STORAGE.md has what lies on disk.
@@ -30,6 +30,7 @@ pub mod files;
 mod finish;
 mod gone;
 mod handles;
+mod held_back;
 mod index;
 mod inspect;
 mod judge;
@@ -41,6 +42,7 @@ mod own_sync;
 mod producers;
 mod read;
 mod read_ahead;
+mod record_rules;
 mod recovery;
 mod removal;
 mod resync;
@@ -51,6 +53,7 @@ mod segment;
 mod space;
 mod storage;
 mod tail;
+mod times;
 mod transactions;
 mod write;
 
@@ -60,7 +63,7 @@ mod testing;
 mod tests;
 
 pub use accept_loss::{LossReport, LossToAccept, accept_loss};
-pub use append::{AppendOptions, AppendOrigin, Appended};
+pub use append::{AppendOptions, AppendOrigin, Appended, Survey};
 pub use commit_gate::commit_strategy;
 pub use compact::Compacted;
 pub use damage::Damage;
@@ -70,9 +73,11 @@ pub use gone::RecordedPartitions;
 pub use log::Log;
 pub use marks::CheckpointNeed;
 pub use producers::ProducerStatus;
-pub use read::{FirstBatch, ReadResult, TimestampOffset};
+pub use read::{FirstBatch, ReadResult};
+pub use record_rules::{RecordFault, RecordRules};
 pub use recovery::{CleanStop, RecoveryReport, RecoveryStart};
 pub use retention::{Removed, Retained};
 pub use scrub::{ScrubOptions, Scrubbed};
 pub use storage::{CommitCounts, CommitStrategy, RecoveryPoint, Storage, StorageOptions};
+pub use times::TimestampOffset;
 pub use transactions::{AbortedTransaction, CommittedRead};

@@ -10,15 +10,19 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use model::{LeaderEpoch, Offset, PartitionId, TopicId, topic_config::TopicConfig};
+use model::{
+    LeaderEpoch, Offset, PartitionId, TopicId,
+    topic_config::{Durability, TopicConfig},
+};
 use runtime::{Instant, Runtime, local::Notify};
 
 use crate::{
-    FenceReason, ProducerStatus, WaitError,
+    Appended, FenceReason, ProducerStatus, WaitError,
     ahead::Traffic,
     compact::CompactionState,
     damage::Damages,
     finish::Indexed,
+    held_back::HeldBack,
     leader_epochs::LeaderEpochs,
     marks::Mark,
     producers::Producers,
@@ -73,8 +77,8 @@ pub(crate) enum Names {
 /// Who moves the high watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HighWatermark {
-    /// The one replica: it is the durable end.
-    Durable,
+    /// The one replica: it is what is acknowledged.
+    Acknowledged,
     /// The leader, from what the replicas report.
     Given(Offset),
 }
@@ -88,6 +92,14 @@ pub(crate) struct State {
     pub(crate) written_end: Offset,
     pub(crate) durable_end: Offset,
     pub(crate) high_watermark: HighWatermark,
+    /// Up to where consumers could read when `durability` became `sync`: that is not taken back.
+    pub(crate) shown_end: Offset,
+    /// What the group commit does not know of yet.
+    pub(crate) held_back: Option<HeldBack>,
+    /// A task runs that hands it over in time.
+    pub(crate) is_timed: bool,
+    /// How many wait for durability.
+    pub(crate) durable_waiters: usize,
     /// By base offset; the last one is active. Empty before the first append.
     pub(crate) segments: Vec<Segment>,
     pub(crate) producers: Producers,
@@ -133,7 +145,11 @@ impl State {
             end: start,
             written_end: start,
             durable_end: start,
-            high_watermark: HighWatermark::Durable,
+            high_watermark: HighWatermark::Acknowledged,
+            shown_end: start,
+            held_back: None,
+            is_timed: false,
+            durable_waiters: 0,
             segments: Vec::new(),
             producers: Producers::default(),
             epochs: LeaderEpochs::default(),
@@ -184,8 +200,16 @@ impl State {
 
     pub(crate) fn high_watermark(&self) -> Offset {
         match self.high_watermark {
-            HighWatermark::Durable => self.durable_end,
-            HighWatermark::Given(offset) => offset.min(self.durable_end),
+            HighWatermark::Acknowledged => self.acknowledged_end(),
+            HighWatermark::Given(offset) => offset.min(self.acknowledged_end()),
+        }
+    }
+
+    /// Up to where `acks=all` is answered.
+    pub(crate) fn acknowledged_end(&self) -> Offset {
+        match self.config.durability {
+            Durability::Sync => self.durable_end.max(self.shown_end),
+            Durability::Replicated => self.written_end,
         }
     }
 
@@ -303,7 +327,18 @@ impl Log {
 
     /// Puts other settings in force, from the next append on.
     pub fn set_config(&self, config: Rc<TopicConfig>) {
-        self.0.state.borrow_mut().config = config;
+        let moved = {
+            let mut state = self.0.state.borrow_mut();
+            let before = state.high_watermark();
+            state.shown_end = state.acknowledged_end();
+            state.config = config;
+            state.high_watermark() != before
+        };
+        // Whatever it is now: nothing is held back that the settings before let wait.
+        self.hand_over();
+        if moved {
+            self.0.growth.notify_all();
+        }
         self.ask_for_compaction();
     }
 
@@ -337,7 +372,7 @@ impl Log {
         self.0.state.borrow().high_watermark()
     }
 
-    /// From now on the high watermark is what the leader says, never beyond the durable end.
+    /// From now on the high watermark is what the leader says, never beyond what is acknowledged.
     pub fn set_high_watermark(&self, offset: Offset) {
         let mut state = self.0.state.borrow_mut();
         let before = state.high_watermark();
@@ -438,6 +473,36 @@ impl Log {
         self.wait(end, Stage::Durable)
     }
 
+    /// Waits until `acks=all` may be answered for what was appended: until it is on disk, or, with
+    /// `durability=replicated`, written; see [`Log::wait_written`].
+    ///
+    /// # Errors
+    /// When it will not be, or when nobody knows.
+    pub fn wait_acknowledged(
+        &self,
+        appended: &Appended,
+    ) -> impl Future<Output = Result<(), WaitError>> + use<> {
+        let durability = self.0.state.borrow().config.durability;
+        let stage = match durability {
+            Durability::Replicated if !appended.is_flush_due => Stage::Written,
+            Durability::Replicated | Durability::Sync => Stage::Durable,
+        };
+        self.wait(appended.end(), stage)
+    }
+
+    /// Waits until `acks=1` may be answered for what was appended: until it is written, or, where
+    /// `flush.messages` says so, on disk; see [`Log::wait_written`].
+    ///
+    /// # Errors
+    /// When it will not be, or when nobody knows.
+    pub fn wait_for_leader(
+        &self,
+        appended: &Appended,
+    ) -> impl Future<Output = Result<(), WaitError>> + use<> {
+        let stage = if appended.is_flush_due { Stage::Durable } else { Stage::Written };
+        self.wait(appended.end(), stage)
+    }
+
     fn wait(
         &self,
         end: Offset,
@@ -455,7 +520,8 @@ impl Log {
             if let Some(outcome) = log.outcome(end, stage, generation) {
                 return outcome;
             }
-            let _waiter = (stage == Stage::Durable).then(|| log.0.storage.durable_waiter());
+            let _waiter =
+                (stage == Stage::Durable).then(|| (log.0.storage.durable_waiter(), log.awaiting()));
             loop {
                 match stage {
                     Stage::Written => log.0.progress.notified().await,

@@ -137,7 +137,9 @@ impl StorageInner {
     /// Puts a file in line, whose segment has been given its [`OwnSync`].
     pub(crate) fn sync_later(self: &Rc<Self>, log: &Log, base_offset: Offset, file: &Rc<File>) {
         let (log, file) = (log.clone(), Rc::clone(file));
-        let deadline = self.runtime.now() + SYNC_DELAY;
+        // What was held back before has waited enough.
+        let delay = SYNC_DELAY.min(log.0.state.borrow().sync_delay());
+        let deadline = self.runtime.now() + delay;
         self.own_syncs.waiting.borrow_mut().push_back(Waiting { log, base_offset, file, deadline });
         let running = &self.own_syncs.running_count;
         if running.get() < OWN_SYNCS_MAX {

@@ -7,10 +7,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use model::{
-    LeaderEpoch, Offset, TimestampMs,
-    record_batch::{Compression, RecordBatch, TimestampType},
-};
+use model::{Offset, record_batch::RecordBatch};
 use runtime::{File, OpenOptions};
 
 use crate::{
@@ -49,17 +46,6 @@ pub struct ReadResult {
     pub first_offset: Offset,
     /// Where to read on.
     pub next_offset: Offset,
-}
-
-/// A record found by its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimestampOffset {
-    /// Its timestamp.
-    pub timestamp: TimestampMs,
-    /// Its offset.
-    pub offset: Offset,
-    /// The epoch of the leader that wrote it.
-    pub leader_epoch: LeaderEpoch,
 }
 
 /// What is read.
@@ -236,7 +222,7 @@ impl Log {
         Ok(indexes)
     }
 
-    async fn rebuild_indexes(&self, extent: &Extent) -> Result<Indexes, ReadError> {
+    pub(crate) async fn rebuild_indexes(&self, extent: &Extent) -> Result<Indexes, ReadError> {
         let interval_bytes = u64::try_from(self.config().index_interval_bytes).unwrap_or(0);
         let inspector = self.inspector(extent).await?;
         let found = inspect(inspector, extent.base_offset, interval_bytes).await;
@@ -247,156 +233,6 @@ impl Log {
         let mut indexes = found.indexes;
         indexes.finish();
         Ok(indexes)
-    }
-
-    /// The first record whose timestamp is at least `timestamp`, below the high watermark. In a
-    /// compressed batch, which storage cannot look into, that is the batch's first offset.
-    ///
-    /// # Errors
-    /// When the log is closed, or the disk fails.
-    pub async fn offset_for_timestamp(
-        &self,
-        timestamp: TimestampMs,
-    ) -> Result<Option<TimestampOffset>, ReadError> {
-        loop {
-            let swaps = self.swaps();
-            let found = self.offset_for_timestamp_once(timestamp).await;
-            if self.swaps() == swaps {
-                return found;
-            }
-        }
-    }
-
-    async fn offset_for_timestamp_once(
-        &self,
-        timestamp: TimestampMs,
-    ) -> Result<Option<TimestampOffset>, ReadError> {
-        let bases: Vec<Offset> =
-            self.0.state.borrow().segments.iter().map(|segment| segment.base_offset).collect();
-        for base_offset in bases {
-            if Box::pin(self.newest_of(base_offset)).await?.0 < timestamp {
-                continue;
-            }
-            let mut from = Box::pin(self.search_from(base_offset, timestamp)).await?;
-            loop {
-                let up_to = self.high_watermark();
-                let found = self.read(from, COLD_READ_BYTES_MAX, FirstBatch::Whole, up_to).await;
-                let found = match found {
-                    Ok(found) => found,
-                    // What is damaged has no time; what follows has.
-                    Err(ReadError::Damaged(damage)) => {
-                        from = damage.to;
-                        continue;
-                    }
-                    Err(ReadError::Missing { to, .. }) => {
-                        from = to;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                if found.batches.is_empty() {
-                    break;
-                }
-                let bytes = found.batches.concat();
-                if let Some(found) = first_at(&bytes, timestamp, self.log_start_offset()) {
-                    return Ok(Some(found));
-                }
-                from = found.next_offset;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Where in a segment to look for the first record of a time. A time index that says what the
-    /// log does not is of no use: the search then begins at the segment's start.
-    async fn search_from(
-        &self,
-        base_offset: Offset,
-        timestamp: TimestampMs,
-    ) -> Result<Offset, ReadError> {
-        // Not held any longer: an append would have to copy them.
-        let entry = self.indexes(base_offset).await?.time_entry_before(timestamp);
-        let from = match entry {
-            Some((time, offset)) if Box::pin(self.batch_time(offset)).await? == Some(time) => {
-                offset
-            }
-            Some(_) | None => base_offset,
-        };
-        Ok(from.max(self.log_start_offset()))
-    }
-
-    /// The largest timestamp of a segment and its offset, as the log has it.
-    pub(crate) async fn newest_of(
-        &self,
-        base_offset: Offset,
-    ) -> Result<(TimestampMs, Offset), ReadError> {
-        let newest = self.indexes(base_offset).await?.max_timestamp();
-        if newest.0.0 < 0 || Box::pin(self.batch_time(newest.1)).await? == Some(newest.0) {
-            return Ok(newest);
-        }
-        let (extent, in_memory) = {
-            let state = self.0.state.borrow();
-            let index = state.segment_index_of(base_offset).ok_or(ReadError::Closed)?;
-            let batches = state.segments[index].tail.batches();
-            let in_memory = batches.iter().map(|batch| (batch.max_timestamp, batch.last_offset));
-            (state.extent(index), in_memory.max_by_key(|(time, _)| *time))
-        };
-        let rebuilt = Box::pin(self.rebuild_indexes(&extent)).await?;
-        let newest = [Some(rebuilt.max_timestamp()), in_memory];
-        if in_memory.is_none() {
-            let mut state = self.0.state.borrow_mut();
-            let is_same = state.compaction.swaps == extent.swaps;
-            if let Some(segment) = state.segment_mut(base_offset)
-                && segment.phase == Phase::Finished
-                && is_same
-            {
-                segment.indexes = Some(Rc::new(rebuilt));
-            }
-        }
-        let newest = newest.into_iter().flatten().max_by_key(|(time, _)| *time);
-        Ok(newest.unwrap_or((TimestampMs::NONE, base_offset)))
-    }
-
-    /// The largest timestamp of the batch that holds `offset`; `None` where it cannot be read.
-    async fn batch_time(&self, offset: Offset) -> Result<Option<TimestampMs>, ReadError> {
-        let end = self.log_end_offset();
-        match self.read(offset, 1, FirstBatch::Whole, end).await {
-            Ok(found) => {
-                let bytes = found.batches.concat();
-                Ok(RecordBatch::first(&bytes).ok().map(|batch| batch.max_timestamp()))
-            }
-            Err(ReadError::Closed) => Err(ReadError::Closed),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// The largest timestamp in the log and the last offset of the batch that has it.
-    ///
-    /// # Errors
-    /// When the log is closed, or the disk fails.
-    pub async fn max_timestamp(&self) -> Result<Option<TimestampOffset>, ReadError> {
-        loop {
-            let swaps = self.swaps();
-            let found = self.max_timestamp_once().await;
-            if self.swaps() == swaps {
-                return found;
-            }
-        }
-    }
-
-    async fn max_timestamp_once(&self) -> Result<Option<TimestampOffset>, ReadError> {
-        let bases: Vec<Offset> =
-            self.0.state.borrow().segments.iter().map(|segment| segment.base_offset).collect();
-        let mut newest: Option<TimestampOffset> = None;
-        for base_offset in bases {
-            let (timestamp, offset) = Box::pin(self.newest_of(base_offset)).await?;
-            let is_newer = newest.is_none_or(|newest| timestamp > newest.timestamp);
-            if timestamp.0 >= 0 && is_newer {
-                let leader_epoch = self.leader_epoch_at(offset);
-                newest = Some(TimestampOffset { timestamp, offset, leader_epoch });
-            }
-        }
-        Ok(newest)
     }
 }
 
@@ -518,35 +354,4 @@ impl Range {
             next_offset: self.next_offset,
         }
     }
-}
-
-/// The first record of `bytes` at or behind `log_start` that is not older than `timestamp`.
-fn first_at(bytes: &[u8], timestamp: TimestampMs, log_start: Offset) -> Option<TimestampOffset> {
-    for batch in model::record_batch::batches(bytes).flatten() {
-        if batch.max_timestamp() < timestamp {
-            continue;
-        }
-        let found = |timestamp, offset| TimestampOffset {
-            timestamp,
-            offset,
-            leader_epoch: batch.leader_epoch(),
-        };
-        if batch.compression() != Compression::None {
-            let offset = batch.base_offset().max(log_start);
-            return Some(found(batch.base_timestamp().max(timestamp), offset));
-        }
-        for record in batch.records().flatten() {
-            let at = match batch.timestamp_type() {
-                TimestampType::CreateTime => {
-                    TimestampMs(batch.base_timestamp().0.wrapping_add(record.timestamp_delta))
-                }
-                TimestampType::LogAppendTime => batch.max_timestamp(),
-            };
-            let offset = batch.base_offset().plus(i64::from(record.offset_delta));
-            if at >= timestamp && offset >= log_start {
-                return Some(found(at, offset));
-            }
-        }
-    }
-    None
 }

@@ -95,9 +95,14 @@ impl Log {
     /// # Errors
     /// The operating system's.
     pub async fn delete_records(&self, offset: Offset) -> Result<Offset, Error> {
+        // A log that a power cut shortens may not end before it starts.
+        let shown = offset.min(self.high_watermark());
+        if let Err(error) = self.wait_durable(shown).await {
+            return Err(Error::NotDurable(error));
+        }
         let log_start = {
             let mut state = self.0.state.borrow_mut();
-            let offset = offset.min(state.high_watermark());
+            let offset = offset.min(state.high_watermark()).min(state.durable_end);
             state.advance_log_start(offset);
             state.log_start
         };
@@ -159,7 +164,8 @@ impl Log {
         }
         {
             let mut state = self.0.state.borrow_mut();
-            if state.status != Status::Open || state.high_watermark() < last.end {
+            let is_early = state.high_watermark().min(state.durable_end) < last.end;
+            if state.status != Status::Open || is_early {
                 return Ok(());
             }
             state.advance_log_start(last.end);

@@ -4,6 +4,7 @@ mod ahead;
 mod compaction;
 mod crashes;
 mod damage;
+mod durability;
 mod flips;
 mod kafkas_cases;
 mod life;

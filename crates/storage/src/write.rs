@@ -102,7 +102,7 @@ impl Log {
             Err(errno) => return Err(Failure::Fence(FenceReason::Write(errno))),
         }
         self.mark_written(base_offset, job.end, job.end_offset);
-        self.0.storage.note_written(self, &job_written(&job), &file);
+        self.0.storage.note_written(self, job_written(&job), &file);
         self.0.storage.bound_tails();
         Ok(true)
     }

@@ -2,28 +2,31 @@
 //!
 //! [`dispatch`] gives every batch its place: it appends what belongs to this shard and sends ONE
 //! message to each other shard that owns something of it. [`Dispatched::answer`] waits: acks=1
-//! until the batches are written, acks=all until they are below the high watermark.
+//! until the batches are written, acks=all until they are below the high watermark: on disk, or
+//! written where the topic has `durability=replicated`.
 //!
 //! Record bytes are slices of the receive buffer; the append copies them once, into the log's open
-//! chunk.
+//! chunk. Compressed batches are looked into before they are sent on (`record_survey`).
 
 use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use model::{
-    ErrorCode, Offset, PartitionId, TopicId,
-    record_batch::{BatchError, RecordBatch},
+    ErrorCode, PartitionId, TopicId,
+    record_batch::{BatchError, Compression, RecordBatch},
 };
 use runtime::{
     Instant, Runtime, ShardIndex,
     local::{Oneshot, oneshot},
 };
 use smallvec::SmallVec;
-use storage::{AppendError, AppendOptions, AppendOrigin, Log, WaitError};
+use storage::{AppendError, AppendOptions, AppendOrigin, Log, RecordRules, Survey, WaitError};
 use wire::{
     Encoded, frame,
     produce_request::ProduceRequest,
-    produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse},
+    produce_response::{
+        BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    },
 };
 
 use super::{Refusal, is_offered};
@@ -31,6 +34,7 @@ use crate::{
     backlog::Attempt,
     error_map,
     peers::{Answering, Call},
+    record_survey,
     shard::{Partition, Shard},
 };
 
@@ -47,6 +51,7 @@ enum Acks {
 
 /// A produce whose batches have their places, or are on their way to the shards that give them.
 pub(crate) struct Dispatched {
+    runtime: Runtime,
     frame: Bytes,
     acks: Option<Acks>,
     shards: SmallVec<[(ShardIndex, Answering<Vec<Produced>>); 2]>,
@@ -67,12 +72,17 @@ struct Share {
     topic: TopicId,
     partition: PartitionId,
     records: Bytes,
+    /// What its records are, if they are compressed.
+    survey: Option<Survey>,
 }
 
 /// What became of it.
 struct Produced {
     error: ErrorCode,
     message: Option<String>,
+    /// What some of its records were refused by; which, is found out for the answer.
+    rules: Option<RecordRules>,
+    refused_records: Vec<(i32, String)>,
     base_offset: i64,
     log_append_time_ms: i64,
     log_start_offset: i64,
@@ -83,6 +93,8 @@ impl Produced {
         Produced {
             error,
             message: None,
+            rules: None,
+            refused_records: Vec::new(),
             base_offset: -1,
             log_append_time_ms: -1,
             log_start_offset: -1,
@@ -134,7 +146,8 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                     (_, _, None) => Place::Refused(ErrorCode::InvalidRecord),
                     (Ok((topic, owner)), Some(_), Some(records)) => {
                         let records = wire::subslice(frame, records);
-                        add_share(&mut shares, owner, Share { topic, partition, records })
+                        let share = Share { topic, partition, records, survey: None };
+                        add_share(&mut shares, owner, share)
                     }
                 };
                 places.push(place);
@@ -143,11 +156,19 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut answering = SmallVec::new();
+    for share in shares.iter_mut().flat_map(|(_, shares)| shares) {
+        if is_compressed(&share.records) {
+            let name = shard.image.borrow().topic(share.topic).map(|topic| topic.name.clone());
+            let max = shard.decompressed_max(&name.unwrap_or_default());
+            share.survey = record_survey::survey(&shard.runtime, &share.records, max).await;
+        }
+    }
     for (owner, shares) in shares {
         let call = ProduceShares { shares, acks: acks.unwrap_or(Acks::None), timeout };
         answering.push((owner, shard.call(owner, call).await));
     }
-    Ok(Dispatched { frame: frame.clone(), acks, shards: answering, places })
+    let runtime = shard.runtime.clone();
+    Ok(Dispatched { runtime, frame: frame.clone(), acks, shards: answering, places })
 }
 
 /// True if a batch of the request is part of a transaction.
@@ -199,6 +220,17 @@ impl Dispatched {
         let (head, body) = frame::decode_request_header(&self.frame)?;
         let request: ProduceRequest<'_> = frame::decode_body(body, head.version)?;
         let mut places = self.places.iter();
+        for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
+            let place = places.next().expect("a place for every partition");
+            let Place::Shard { shard, index } = place else { continue };
+            let one = &mut produced[*shard][*index];
+            let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
+            if let (Some(rules), Some(records)) = (&one.rules, records) {
+                let refused = record_survey::refused(&self.runtime, records, rules).await;
+                (one.error, one.refused_records) = (refused.error, refused.records);
+            }
+        }
+        let mut places = self.places.iter();
         let responses = request
             .topic_data
             .iter()
@@ -240,6 +272,14 @@ fn partition_response(
                 base_offset: one.base_offset,
                 log_append_time_ms: one.log_append_time_ms,
                 log_start_offset: one.log_start_offset,
+                record_errors: one
+                    .refused_records
+                    .iter()
+                    .map(|(index, message)| BatchIndexAndErrorMessage {
+                        batch_index: *index,
+                        batch_index_error_message: Some(message),
+                    })
+                    .collect(),
                 error_message: one.message.as_deref(),
                 ..Default::default()
             }
@@ -357,11 +397,11 @@ impl Placed {
 
 type Wait = Pin<Box<dyn Future<Output = Result<(), WaitError>>>>;
 
-fn wait_for(log: &Log, end: Offset, acks: Acks) -> Option<Wait> {
+fn wait_for(log: &Log, appended: &storage::Appended, acks: Acks) -> Option<Wait> {
     match acks {
         Acks::None => None,
-        Acks::Leader => Some(Box::pin(log.wait_written(end))),
-        Acks::All => Some(Box::pin(log.wait_durable(end))),
+        Acks::Leader => Some(Box::pin(log.wait_for_leader(appended))),
+        Acks::All => Some(Box::pin(log.wait_acknowledged(appended))),
     }
 }
 
@@ -374,6 +414,11 @@ fn is_one_batch(records: &[u8]) -> bool {
     }
 }
 
+/// Whether there is something to look into before the append.
+fn is_compressed(records: &[u8]) -> bool {
+    RecordBatch::first(records).is_ok_and(|batch| batch.compression() != Compression::None)
+}
+
 /// Appends one partition's batch; `None` where there is no room for it yet.
 fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Option<Appended> {
     let options = AppendOptions {
@@ -382,16 +427,18 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
         now_ms: shard.runtime.wall_clock_ms(),
     };
     let log = &partition.log;
-    Some(match log.append(&share.records, &options) {
+    Some(match log.append_surveyed(&share.records, &options, share.survey.as_ref()) {
         Ok(appended) => {
             let produced = Produced {
                 error: ErrorCode::None,
                 message: None,
+                rules: None,
+                refused_records: Vec::new(),
                 base_offset: appended.base_offset.0,
                 log_append_time_ms: appended.log_append_time.0,
                 log_start_offset: log.log_start_offset().0,
             };
-            Appended { produced, wait: wait_for(log, appended.end(), acks) }
+            Appended { produced, wait: wait_for(log, &appended, acks) }
         }
         Err(AppendError::Busy) => return None,
         Err(error) => {
@@ -399,6 +446,9 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
             tracing::debug!(partition = %partition.name(), %error, "append refused");
             let mut produced = Produced::refused(code);
             produced.message = Some(error.to_string());
+            if let AppendError::RecordsRefused(rules) = error {
+                produced.rules = Some(rules);
+            }
             Appended { produced, wait: None }
         }
     })

@@ -13,7 +13,7 @@ fn batch_of(values: &[&[u8]]) -> Vec<u8> {
             timestamp: TimestampMs(1000 + i64::from(builder.record_count())),
             key: Some(b"key"),
             value: Some(value),
-            headers: &[("name", Some(b"header")), ("null", None)],
+            headers: &[("null", None), ("name", Some(b"header"))],
         });
     }
     builder.build().to_vec()
@@ -50,8 +50,8 @@ fn what_is_built_is_read_back() {
     assert_eq!(records[2].value.unwrap().len(), 300);
     assert_eq!(records[2].timestamp_delta, 2);
     let headers: Vec<_> = records[1].headers().collect();
-    assert_eq!(headers[0], Header { key: b"name", value: Some(b"header") });
-    assert_eq!(headers[1], Header { key: b"null", value: None });
+    assert_eq!(headers[0], Header { key: b"null", value: None });
+    assert_eq!(headers[1], Header { key: b"name", value: Some(b"header") });
 }
 
 #[test]
@@ -160,4 +160,110 @@ fn control_types_round_trip() {
     }
     assert_eq!(ControlType::from_key(&[0, 0, 0]), None);
     assert_eq!(ControlType::from_key(&[0, 0, 0, 99]), None);
+}
+
+/// `plain` records, compressed, under the header of `batch`.
+fn compressed(batch: &[u8], codec: Compression, plain: &[u8]) -> Vec<u8> {
+    let mut bytes = batch[..HEADER_BYTES].to_vec();
+    bytes.extend_from_slice(&crate::compression::compress(codec, plain));
+    let number = match codec {
+        Compression::None => 0u8,
+        Compression::Gzip => 1,
+        Compression::Snappy => 2,
+        Compression::Lz4 => 3,
+        Compression::Zstd => 4,
+    };
+    bytes[position::ATTRIBUTES + 1] = number;
+    let length = i32::try_from(bytes.len() - PREFIX_BYTES).unwrap();
+    bytes[position::BATCH_LENGTH..position::BATCH_LENGTH + 4]
+        .copy_from_slice(&length.to_be_bytes());
+    with_right_crc(bytes)
+}
+
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+
+fn scanned(bytes: &[u8], max: usize) -> Result<(Vec<RecordHead>, usize), BatchError> {
+    let batch = RecordBatch::first(bytes)?;
+    let mut scan = RecordScan::new(batch, Counts::Dense, max)?;
+    let mut heads = Vec::new();
+    let see = |heads: &mut Vec<RecordHead>, head| {
+        heads.push(head);
+        Progress::More
+    };
+    while scan.step(|head| see(&mut heads, head))? == Progress::More {}
+    Ok((heads, scan.bytes()))
+}
+
+#[test]
+fn a_scan_sees_every_record_with_any_codec_and_takes_no_more_memory_than_a_piece() {
+    // Records that lie across the pieces, and one that is longer than several.
+    let long = vec![b'x'; 1 << 20];
+    let values: Vec<&[u8]> = (0..3000)
+        .map(|index| if index == 1500 { &long[..] } else { &long[..index % 90] })
+        .collect();
+    let batch = batch_of(&values);
+    let expected: Vec<RecordHead> = (0..3000)
+        .map(|index| RecordHead {
+            index,
+            offset: Offset(7 + i64::from(index)),
+            timestamp: TimestampMs(1000 + i64::from(index)),
+            has_key: true,
+        })
+        .collect();
+    for codec in CODECS {
+        let bytes = compressed(&batch, codec, &batch[HEADER_BYTES..]);
+        let (heads, count) = scanned(&bytes, usize::MAX - 1).unwrap();
+        assert!(heads == expected, "{codec:?}");
+        assert_eq!(count, batch.len() - HEADER_BYTES);
+        let mut scan =
+            RecordScan::new(RecordBatch::first(&bytes).unwrap(), Counts::Dense, 2 << 20).unwrap();
+        let mut largest = 0;
+        while scan.step(|_| Progress::More).unwrap() == Progress::More {
+            largest = largest.max(scan.buffered());
+        }
+        assert!(largest <= 80 << 10, "{codec:?}: {largest}");
+        let error = scanned(&bytes, 1 << 20).unwrap_err();
+        assert!(matches!(error, BatchError::Undecodable(_)), "{codec:?}: {error}");
+    }
+}
+
+#[test]
+fn a_scan_refuses_what_a_walk_refuses() {
+    let batch = batch_of(&[b"some", b"records", b"are here"]);
+    let plain = &batch[HEADER_BYTES..];
+    let mut refused = 0;
+    for at in 0..plain.len() {
+        for bit in 0..8 {
+            let mut changed = plain.to_vec();
+            changed[at] ^= 1 << bit;
+            let walked = compressed(&batch, Compression::None, &changed);
+            let is_sound = check_all(&walked).is_ok();
+            refused += usize::from(!is_sound);
+            let bytes = compressed(&batch, Compression::Lz4, &changed);
+            assert_eq!(scanned(&bytes, 1 << 20).is_ok(), is_sound, "byte {at}, bit {bit}");
+        }
+    }
+    assert!(refused > 100, "{refused}");
+    for length in 0..plain.len() {
+        let bytes = compressed(&batch, Compression::Zstd, &plain[..length]);
+        assert!(scanned(&bytes, 1 << 20).is_err(), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_summary_leaves_out_what_has_no_time() {
+    let mut summary = RecordSummary::EMPTY;
+    for (time, has_key) in [(-1, true), (5, true), (9, true), (7, true)] {
+        summary.add(TimestampMs(time), has_key);
+    }
+    assert_eq!((summary.oldest, summary.newest), (TimestampMs(5), TimestampMs(9)));
+    assert!(summary.are_all_keyed);
+    summary.add(TimestampMs(-1), false);
+    assert_eq!((summary.oldest, summary.are_all_keyed), (TimestampMs(5), false));
 }

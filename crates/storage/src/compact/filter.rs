@@ -30,7 +30,7 @@ const READ_STEP_BYTES: usize = 64 << 10;
 const WRITE_STEP_BYTES: usize = 16 << 10;
 
 /// The most that may come out of a compressed batch of this size.
-pub(crate) fn decompressed_max(size: usize) -> usize {
+fn decompressed_max(size: usize) -> usize {
     size.saturating_mul(DECOMPRESSED_RATIO).max(DECOMPRESSED_BYTES_MIN)
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use model::topic_config::Durability;
+
 use super::*;
 use crate::{AppendError, CommitStrategy, WaitError, testing::Chance};
 
 /// The partitions of a life: they share the group commit.
 const PARTITIONS: usize = 3;
+/// The one of them whose `durability` changes.
+const REPLICATED: usize = 2;
 
 /// What the outside knows of a log.
 #[derive(Clone, Default)]
@@ -132,10 +136,23 @@ async fn step(opened: &Opened, world: &Shared, chance: &mut Chance, is_hot: bool
         }
         5 => {
             let (from, up_to) = (log.log_start_offset(), log.high_watermark());
-            world.borrow_mut().known[partition].durable = up_to.0;
+            {
+                let known = &mut world.borrow_mut().known[partition];
+                // Where nothing is or was replicated, what consumers see is on disk.
+                let is_sync = partition != REPLICATED;
+                known.durable = if is_sync { up_to.0 } else { log.durable_end().0 };
+                known.written = known.written.max(up_to.0);
+            }
             drop(log.read(from, 5000, FirstBatch::Whole, up_to).await.unwrap());
         }
         6 => append_again(log, world, partition),
+        9 if partition == REPLICATED && chance.one_in(4) => {
+            let durability =
+                if chance.one_in(3) { Durability::Sync } else { Durability::Replicated };
+            let before = log.high_watermark();
+            log.set_config(Rc::new(TopicConfig { durability, ..(*log.config()).clone() }));
+            assert!(log.high_watermark() >= before);
+        }
         7 | 8 => {
             for partition in 0..PARTITIONS {
                 append(&opened.logs[partition], world, partition, chance, is_hot);
@@ -271,7 +288,7 @@ fn run(seed: u64, world: &Shared) {
 #[test]
 fn acknowledged_records_survive_any_crash() {
     let world = Shared::default();
-    for seed in 0..16 {
+    for seed in 0..24 {
         println!("seed {seed}");
         run(seed, &world);
     }

@@ -265,7 +265,7 @@ fn records_without_a_key_are_refused_in_compressed_batches_too() {
         let batch = builder.build();
         for codec in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let refused = log.append(&with_codec(&batch, codec), &options(NOW));
-            assert!(matches!(refused, Err(AppendError::InvalidRecord(_))), "{codec:?}");
+            assert!(matches!(refused, Err(AppendError::RecordsRefused(_))), "{codec:?}");
         }
         let mut broken = with_codec(&batch, Compression::Lz4).to_vec();
         broken.truncate(broken.len() - 9);
