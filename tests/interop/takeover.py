@@ -82,10 +82,10 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     results.add("takeover", name, failure, time.monotonic() - started)
     if failure:
         return
-    for part in ("check-odradek", "left", "transactions", "carry-on", "transactions-add"):
+    for part in ("check", "left", "transactions", "carry-on", "transactions-add", "own-settings"):
         run_client(tools, copy, ours, results, part)
     ours.restart()
-    for part in ("check-odradek", "transactions"):
+    for part in ("check", "transactions"):
         run_client(tools, copy, ours, results, part)
     ours.stop()
     verify(arguments, copy / "data", f"that Odradek left, of a {quorum} quorum after an {stop} stop", results)
@@ -100,9 +100,12 @@ def _take(arguments, tools, folder, quorum, stop, results, run_client, servers):
     servers.append(again)
     again.start()
     kafka_log.check(again, results, f" after Odradek, after an {stop} stop")
-    for part in ("check-kafka", "left", "transactions-end"):
+    for part in ("check-own", "left", "transactions-end"):
         run_client(tools, copy, again, results, part)
     again.stop()
+    ours.start()
+    run_client(tools, copy, ours, results, "check")
+    ours.stop()
     verify(arguments, copy / "data", f"of a {quorum} quorum after an {stop} stop", results)
 
 
