@@ -25,6 +25,7 @@ use runtime::{ShardIndex, SocketHandle, Stream, TaskQueue, local::Notify};
 use wire::{Encoded, Part, api::ApiKey, frame};
 
 use crate::{
+    answer_memory::Held,
     api::{self, Refusal, fetch_session::FetchSessions, produce},
     controller::CONTROLLER_SHARD,
     frame_reader::{FrameError, FrameReader},
@@ -45,6 +46,8 @@ pub(crate) struct Connection {
     pub(crate) local: SocketAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) sessions: RefCell<FetchSessions>,
+    /// What the answer holds that is being made or sent.
+    pub(crate) held: Held,
 }
 
 struct Queue {
@@ -101,6 +104,7 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
         local: stream.local(),
         peer: stream.peer(),
         sessions: RefCell::new(FetchSessions::default()),
+        held: Held::default(),
     });
     let queue = Rc::new(Queue {
         items: RefCell::default(),
@@ -215,6 +219,7 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             stream.shutdown();
             return;
         }
+        connection.held.release();
         queue.finished(bytes, is_ordered);
     }
 }

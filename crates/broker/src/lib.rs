@@ -11,6 +11,7 @@
 //!                                 controller (shard 0) -> metadata log -> every shard's image
 //! ```
 
+mod answer_memory;
 pub mod api;
 mod backlog;
 mod claim;

@@ -18,6 +18,7 @@ use runtime::{Runtime, ShardIndex, local::Notify};
 use storage::{Log, Storage};
 
 use crate::{
+    answer_memory::AnswerMemory,
     api::fetch_session::Slots,
     backlog::{Backlog, WaitingBytes},
     config::BrokerConfig,
@@ -67,6 +68,7 @@ pub(crate) struct Shard {
     pub(crate) groups: Groups,
     pub(crate) fetch_session_slots: Slots,
     pub(crate) waiting_bytes: WaitingBytes,
+    pub(crate) answer_memory: AnswerMemory,
     /// On shard 0: how many connections that each shard was dealt have ended.
     pub(crate) ended_connections: RefCell<Vec<u64>>,
     /// Told with each of them, and when a stop is asked for.
@@ -97,6 +99,7 @@ impl Shard {
             groups: Groups::default(),
             fetch_session_slots: Slots { used: Cell::new(0), max: slots },
             waiting_bytes: WaitingBytes::default(),
+            answer_memory: AnswerMemory::default(),
             ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
             connection_ended: Notify::new(),
             controller: OnceCell::new(),

@@ -26,7 +26,7 @@ use super::{
     fetch_session::{Plan, Wanted},
     isolation::Isolation,
 };
-use crate::{error_map, peers::Call, shard::Shard};
+use crate::{answer_memory::Granted, error_map, peers::Call, shard::Shard};
 
 /// From this version on topics are named by id.
 const TOPIC_ID_FROM_VERSION: i16 = 13;
@@ -102,7 +102,8 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         }
     };
     let limits = Limits::of(shard, &body, isolation);
-    let fetched = fetch_or_wait(shard, &wanted, by_id, &limits).await;
+    let (fetched, granted) = fetch_or_wait(shard, &wanted, by_id, &limits).await;
+    request.connection.held.hold(granted);
     let included: Vec<usize> = (0..wanted.len())
         .filter(|index| !is_incremental || has_news(&wanted[*index], &fetched[*index]))
         .collect();
@@ -136,6 +137,7 @@ fn has_news(wanted: &Wanted, fetched: &Fetched) -> bool {
         || fetched.log_start != wanted.told_log_start.get()
 }
 
+#[derive(Clone, Copy)]
 struct Limits {
     bytes_min: usize,
     bytes_max: usize,
@@ -157,23 +159,36 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The same for an answer of no more than `bytes`.
+    fn at_most(&self, bytes: usize) -> Limits {
+        let (bytes_min, bytes_max) = (self.bytes_min.min(bytes.max(1)), self.bytes_max.min(bytes));
+        Limits { bytes_min, bytes_max, ..*self }
+    }
+}
+
 /// Reads, and reads again after growth while there is too little to send.
 async fn fetch_or_wait(
     shard: &Rc<Shard>,
     wanted: &[Wanted],
     by_id: bool,
-    limits: &Limits,
-) -> Vec<Fetched> {
+    wanted_limits: &Limits,
+) -> (Vec<Fetched>, Granted) {
     loop {
+        // Given back while it waits: whoever has nothing to send holds nothing.
+        let granted = shard.answer_memory.grant(wanted_limits.bytes_max);
+        let limits = &wanted_limits.at_most(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
         let fetched = gather(shard, wanted.len(), &owners, limits).await;
         let bytes: usize = fetched.iter().map(|one| one.bytes).sum();
+        granted.gathered(bytes);
         let failed = fetched.iter().any(|one| one.error != ErrorCode::None);
         let diverged = fetched.iter().any(|one| one.diverging.is_some());
         let late = shard.runtime.now() >= limits.deadline;
         if bytes >= limits.bytes_min || failed || diverged || late || wanted.is_empty() {
-            return fetched;
+            return (fetched, granted);
         }
+        drop(granted);
         wait_for_growth(shard, &owners, &fetched, limits).await;
     }
 }
