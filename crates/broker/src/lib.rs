@@ -23,6 +23,7 @@ mod error;
 mod error_map;
 mod follow;
 mod frame_reader;
+mod gather_turns;
 mod group_admin;
 mod groups;
 mod handle_shares;

@@ -24,6 +24,7 @@ use crate::{
     config::BrokerConfig,
     connection::Connection,
     controller::ControllerHost,
+    gather_turns::GatherTurns,
     groups::Groups,
     metadata_log::Metadata,
     peers::Peers,
@@ -69,6 +70,7 @@ pub(crate) struct Shard {
     pub(crate) fetch_session_slots: Slots,
     pub(crate) waiting_bytes: WaitingBytes,
     pub(crate) answer_memory: AnswerMemory,
+    pub(crate) gather_turns: Rc<GatherTurns>,
     /// On shard 0: how many connections that each shard was dealt have ended.
     pub(crate) ended_connections: RefCell<Vec<u64>>,
     /// Told with each of them, and when a stop is asked for.
@@ -99,7 +101,8 @@ impl Shard {
             groups: Groups::default(),
             fetch_session_slots: Slots { used: Cell::new(0), max: slots },
             waiting_bytes: WaitingBytes::default(),
-            answer_memory: AnswerMemory::default(),
+            answer_memory: AnswerMemory::new(shard_count),
+            gather_turns: Rc::default(),
             ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
             connection_ended: Notify::new(),
             controller: OnceCell::new(),

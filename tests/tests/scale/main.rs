@@ -5,6 +5,7 @@
 //! `ODRADEK_BIN`, and with `TMPDIR` on a disk that nobody else uses.
 
 mod handles;
+mod memory;
 mod partitions;
 mod restart;
 

@@ -33,6 +33,9 @@ const TOPIC_ID_FROM_VERSION: i16 = 13;
 /// A shard is asked to watch for growth for at most so long at a time, so that a wait for a
 /// connection that is gone ends.
 const WATCH_MAX: Duration = Duration::from_secs(1);
+/// What each of several owners may give at least, though it be more than its part: what a consumer
+/// asks for of a partition by default, and a read of a file gives.
+const OWNER_BYTES_MIN: usize = 1 << 20;
 
 /// One partition's share of a fetch, on its way to its owner.
 #[derive(Clone)]
@@ -157,9 +160,7 @@ impl Limits {
             isolation,
         }
     }
-}
 
-impl Limits {
     /// The same for an answer of no more than `bytes`.
     fn at_most(&self, bytes: usize) -> Limits {
         let (bytes_min, bytes_max) = (self.bytes_min.min(bytes.max(1)), self.bytes_max.min(bytes));
@@ -176,19 +177,20 @@ async fn fetch_or_wait(
 ) -> (Vec<Fetched>, Granted) {
     loop {
         // Given back while it waits: whoever has nothing to send holds nothing.
-        let granted = shard.answer_memory.grant(wanted_limits.bytes_max);
+        let turn = shard.gather_turns.take(shard.answer_memory.is_scarce()).await;
+        let mut granted = shard.answer_memory.grant(wanted_limits.bytes_max);
         let limits = &wanted_limits.at_most(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
-        let fetched = gather(shard, wanted.len(), &owners, limits).await;
+        let mut fetched = gather(shard, wanted.len(), &owners, limits).await;
         let bytes: usize = fetched.iter().map(|one| one.bytes).sum();
-        granted.gathered(bytes);
         let failed = fetched.iter().any(|one| one.error != ErrorCode::None);
         let diverged = fetched.iter().any(|one| one.diverging.is_some());
         let late = shard.runtime.now() >= limits.deadline;
         if bytes >= limits.bytes_min || failed || diverged || late || wanted.is_empty() {
+            granted.gathered(fetched.iter_mut().map(|one| &mut one.slices));
             return (fetched, granted);
         }
-        drop(granted);
+        drop((granted, turn));
         wait_for_growth(shard, &owners, &fetched, limits).await;
     }
 }
@@ -241,10 +243,13 @@ fn owners_of(shard: &Rc<Shard>, wanted: &[Wanted], by_id: bool, limits: &Limits)
 
 async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limits) -> Vec<Fetched> {
     let mut answering: SmallVec<[_; 2]> = SmallVec::new();
+    // What many owners gather together is not much more than what was granted.
+    let fair = limits.bytes_max / owners.shares.len().max(1);
+    let bytes_max = limits.bytes_max.min(fair.max(OWNER_BYTES_MIN));
     for (owner, shares) in &owners.shares {
         let call = FetchShares {
             shares: shares.iter().map(|(_, share)| share.clone()).collect(),
-            bytes_max: limits.bytes_max,
+            bytes_max,
             isolation: limits.isolation,
         };
         answering.push(shard.call(*owner, call).await);
