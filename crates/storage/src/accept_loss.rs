@@ -22,7 +22,7 @@ use runtime::{Errno, File, OpenOptions, Runtime};
 use crate::{
     Damage, Error, LogDirectory, OpenMode, gone,
     inspect::{Gaps, Inspector, Rules, Step, UNKNOWN_LIMIT},
-    leader_epochs::{self, LeaderEpochs},
+    leader_epochs::{self, LeaderEpochs, Runs},
     segment::{offset_of_name, segment_path},
     storage::read_small_file,
     tail::{length_of, position_of},
@@ -145,22 +145,12 @@ impl Damaged {
     async fn find(&mut self, recovery_point: Offset) -> Result<Vec<Damage>, Error> {
         let mark = self.snapshots.iter().copied().filter(|at| *at <= recovery_point).max();
         let mark = mark.unwrap_or_default();
-        let mut damages = Vec::new();
-        for (index, base) in self.bases.iter().enumerate() {
-            let limit = self.bases.get(index + 1).copied().unwrap_or(UNKNOWN_LIMIT);
-            let (file, path, length) = self.open(*base).await?;
-            let boundary = Some(mark).filter(|mark| *base <= *mark && *mark < limit);
-            let rules = Rules { limit, gaps: self.gaps, boundary, epochs: None };
-            let pool = self.runtime.pool();
-            let mut inspector =
-                Inspector::new(Rc::new(file), path.clone(), pool, 0..length, *base, rules);
-            loop {
-                match inspector.step().await.map_err(Error::io(&path))? {
-                    Step::Sound { .. } => {}
-                    Step::Damaged(damage) => damages.push(damage),
-                    Step::End => break,
-                }
-            }
+        let (mut damages, runs) = Box::pin(self.walk(mark, None)).await?;
+        if !runs.agree_with(&self.epochs) {
+            // As a reader does: which of the two is wrong is seen from the other batches.
+            self.epochs = runs.into_epochs(&self.epochs);
+            let epochs = Some(Rc::new(self.epochs.clone()));
+            (damages, _) = Box::pin(self.walk(mark, epochs)).await?;
         }
         if let Some(last) = damages.pop_if(|last| last.to == UNKNOWN_LIMIT)
             && last.from < mark
@@ -177,6 +167,34 @@ impl Damaged {
             });
         }
         Ok(damages)
+    }
+
+    /// Goes through all segments: what is damaged, and the leader epochs of what is not.
+    async fn walk(
+        &self,
+        mark: Offset,
+        epochs: Option<Rc<LeaderEpochs>>,
+    ) -> Result<(Vec<Damage>, Runs), Error> {
+        let (mut damages, mut runs) = (Vec::new(), Runs::default());
+        for (index, base) in self.bases.iter().enumerate() {
+            let limit = self.bases.get(index + 1).copied().unwrap_or(UNKNOWN_LIMIT);
+            let (file, path, length) = self.open(*base).await?;
+            let boundary = Some(mark).filter(|mark| *base <= *mark && *mark < limit);
+            let rules = Rules { limit, gaps: self.gaps, boundary, epochs: epochs.clone() };
+            let pool = self.runtime.pool();
+            let mut inspector =
+                Inspector::new(Rc::new(file), path.clone(), pool, 0..length, *base, rules);
+            loop {
+                match inspector.step().await.map_err(Error::io(&path))? {
+                    Step::Sound { leader_epoch, base_offset, .. } => {
+                        runs.add(leader_epoch, base_offset);
+                    }
+                    Step::Damaged(damage) => damages.push(damage),
+                    Step::End => break,
+                }
+            }
+        }
+        Ok((damages, runs))
     }
 
     async fn open(&self, base: Offset) -> Result<(File, PathBuf, u64), Error> {

@@ -1,6 +1,8 @@
 //! Losses: accepted by a command alone, found at the start where segments are gone, and the same
 //! after a recovery that was itself cut short.
 
+use model::record_batch::position;
+
 use super::{damage::read_each, *};
 use crate::{Error, LossToAccept, accept_loss};
 
@@ -118,6 +120,16 @@ fn changes() -> Vec<Change> {
             vec![51, 52, 53, 54],
         ),
         ("the last one", |disk| disk.remove(&segment(50)), vec![50, 51, 52, 53, 54]),
+        (
+            "a leader epoch",
+            |disk| {
+                disk.damage(&segment(30), |bytes| {
+                    let fourth = bytes.len() / 10 * 3;
+                    bytes[fourth + position::PARTITION_LEADER_EPOCH + 1] ^= 0x80;
+                });
+            },
+            vec![33],
+        ),
     ]
 }
 
