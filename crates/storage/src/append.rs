@@ -24,6 +24,7 @@ use crate::{
     log::{State, Status},
     producers::Judgement,
     record_rules::RecordRules,
+    resync::BATCH_BYTES_MAX,
     segment::{Phase, Segment},
     storage::{StorageInner, UNSYNCED_BYTES_MAX},
     tail::{TailBatch, length_of, position_of},
@@ -371,7 +372,8 @@ fn check_batch(
     options: &AppendOptions,
     survey: Option<&Survey>,
 ) -> Result<TimestampMs, AppendError> {
-    let size_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    // A start takes nothing larger for a batch: one that was acknowledged would be cut off.
+    let size_max = usize::try_from(config.max_message_bytes).unwrap_or(0).min(BATCH_BYTES_MAX);
     if batch.size() > size_max && options.origin != AppendOrigin::Raft {
         return Err(AppendError::MessageTooLarge { size: batch.size(), max: size_max });
     }

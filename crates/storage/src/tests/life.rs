@@ -122,6 +122,21 @@ fn a_duplicate_is_answered_with_its_first_offsets_also_after_a_restart() {
 }
 
 #[test]
+fn a_batch_that_no_start_would_believe_is_refused_whatever_the_topic_allows() {
+    let disk = SharedDisk::new(1);
+    let config = TopicConfig {
+        max_message_bytes: i32::MAX,
+        segment_bytes: i32::MAX,
+        ..TopicConfig::default()
+    };
+    disk.run(move |runtime| async move {
+        let opened = open(&runtime, Rc::new(config), StorageOptions::default()).await.unwrap();
+        let refused = opened.log.append(&batch_of(&[vec![1; 65 << 20]]), &options(NOW));
+        assert!(matches!(refused, Err(AppendError::MessageTooLarge { .. })), "{refused:?}");
+    });
+}
+
+#[test]
 fn refused_batches_leave_the_log_as_it_was() {
     let disk = SharedDisk::new(1);
     disk.run(|runtime| async move {
