@@ -61,13 +61,9 @@ fn marker() -> Vec<u8> {
 /// What it is called, the bytes, the error code.
 type Lie = (&'static str, Vec<u8>, i16);
 
-/// Where Apache Kafka does otherwise: a codec that it does not know is its UNKNOWN_SERVER_ERROR,
-/// and the broker's time in a producer's batch it takes for the producer's.
+/// Where Apache Kafka does otherwise: a codec that it does not know is its UNKNOWN_SERVER_ERROR.
 fn lies_that_kafka_answers_otherwise() -> Vec<Lie> {
-    vec![
-        ("a codec that is none", with(position::ATTRIBUTES, &[0, 7]), INVALID_RECORD),
-        ("the broker's own time", with(position::ATTRIBUTES, &[0, 8]), INVALID_RECORD),
-    ]
+    vec![("a codec that is none", with(position::ATTRIBUTES, &[0, 7]), INVALID_RECORD)]
 }
 
 /// What a producer may not send, and what it is told.
