@@ -304,7 +304,10 @@ UNORDERED = r"consumer-groups .*(--list|--all-groups)|groups .*--list"
 # (what matches the call, what matches in lines of either output, what stands there instead or None to leave the line out, the
 # reason). One that no run needs is a failure: docs/COMPATIBILITY.md tells users of these.
 _ELR = "min.insync.replicas is a setting of the cluster where eligible.leader.replicas.version is finalized"
+_OWN = "durability is a setting of Odradek's own"
 EXPLAINED = [
+    (r"configs .*--all", r"^ durability=sync ", None, _OWN),
+    (r"walk topics", r"durability=sync DEFAULT_CONFIG false, ", "", _OWN),
     (r"topics .*with-overrides", r"Configs: min\.insync\.replicas=1$", None, _ELR),
     (r"topics .*--describe", r"Configs: min\.insync\.replicas=1,?", "Configs: ", _ELR),
     (r"walk topics", r"min\.insync\.replicas=1 DYNAMIC_DEFAULT_BROKER_CONFIG", "min.insync.replicas=1 DEFAULT_CONFIG", _ELR),
