@@ -115,6 +115,8 @@ impl Log {
                 return Err(ReadError::Closed);
             }
             match outcome {
+                // Another reader may have found the damage meanwhile, and the anchor led behind it.
+                Outcome::Found(_) | Outcome::Nothing if self.is_damaged_at(wanted.from) => {}
                 Outcome::Found(result) => return Ok(Some(result)),
                 Outcome::Nothing => return Ok(None),
                 Outcome::Adrift if anchor.is_in_sequence => {}
@@ -131,6 +133,10 @@ impl Log {
                 }
             }
         }
+    }
+
+    fn is_damaged_at(&self, offset: Offset) -> bool {
+        self.0.state.borrow().damages.at(offset).is_some()
     }
 
     async fn anchor(

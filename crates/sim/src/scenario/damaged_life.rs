@@ -50,6 +50,7 @@ impl Scenario {
             });
             let mut history = self.history.borrow_mut();
             for hit in hits.into_iter().filter(|_| target == Target::Logs) {
+                tracing::info!(partition = ?hit.partition, offsets = ?hit.offsets, hit.is_end, "hit");
                 history.counts.damages += 1;
                 history.counts.damaged_ends += u64::from(hit.is_end);
                 history.losses.note(&hit.partition, hit.offsets, hit.is_end);

@@ -213,6 +213,40 @@ fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
     }
 }
 
+/// Once a reader that was under way when another found the damage was led behind it.
+#[test]
+fn every_reader_of_a_damaged_offset_is_told_whoever_finds_it() {
+    for damaged in [7, 8, 9, 20] {
+        for pause in 0..40u64 {
+            let disk = disk_with_records(true, small_config());
+            disk.damage(LOG, |bytes| bytes[damaged * BATCH + 200] ^= 1);
+            disk.run(move |runtime| async move {
+                let opened =
+                    open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+                let answers = Rc::new(RefCell::new(Vec::new()));
+                for reader in 0..4 {
+                    let (log, answers) = (opened.log.clone(), Rc::clone(&answers));
+                    let delay = std::time::Duration::from_micros(reader * pause * 5);
+                    let waiting = runtime.clone();
+                    runtime.spawn("reader", runtime::TaskQueue::Foreground, async move {
+                        waiting.sleep(delay).await;
+                        let from = Offset(i64::try_from(damaged).unwrap());
+                        let answer = log.read(from, 100, FirstBatch::Whole, Offset(40)).await;
+                        answers.borrow_mut().push(answer.map(|found| found.first_offset));
+                    });
+                }
+                while answers.borrow().len() < 4 {
+                    runtime.sleep(std::time::Duration::from_millis(1)).await;
+                }
+                for answer in answers.borrow().iter() {
+                    let is_told = matches!(answer, Err(ReadError::Damaged(_)));
+                    assert!(is_told, "{damaged} {pause}: {answer:?}");
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn damage_that_no_start_looked_at_is_found_by_the_reader() {
     let disk = disk_with_records(true, small_config());
