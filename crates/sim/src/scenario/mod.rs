@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Virtual time within which something gets done: longer than a session and a request that time
 /// out one after the other, and short, as a wedged run has to cost little.
 const STANDSTILL_TIME: Duration = Duration::from_secs(20);
+/// acks=1 is answered before the records are durable, which is when they are seen: the last look comes
+/// so much later.
+const SETTLING_TIME: Duration = Duration::from_millis(200);
 /// What a seed is worth: calls that the broker answered, at least.
 const OPERATIONS_MIN: u64 = 2_000;
 /// Batches that have to be acknowledged after a fault has ceased that needs no restart.
@@ -327,6 +330,9 @@ impl Scenario {
             return;
         }
         self.stop.set(true);
+        if !self.wait(SETTLING_TIME) {
+            return;
+        }
         self.busy.set(1);
         self.check.set(true);
         self.wait_for_clients("the last look is not done");
