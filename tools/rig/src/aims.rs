@@ -14,6 +14,10 @@ impl Aims {
         *self.hits.entry(aim).or_default() += times;
     }
 
+    pub(crate) fn was_hit(&self, aim: &'static str) -> bool {
+        self.hits.get(aim).is_some_and(|times| *times > 0)
+    }
+
     pub(crate) fn restarted(&mut self, took: Duration) {
         self.restarts.push(took);
     }

@@ -32,6 +32,9 @@ const LOAD_MS: (u64, u64) = (150, 500);
 const AFTERWARDS_MS: (u64, u64) = (20, 400);
 /// Of the sectors that no FLUSH covered, so many in a thousand survive.
 const KEEP_PERMILLE: [u64; 3] = [0, 500, 1000];
+/// How often a write is failed once more because none of the failures so far left a file system
+/// that could be read: the kernel, not the rig, picks whose write comes next.
+const TRIES_MORE: usize = 8;
 /// More than the kernel tries by itself.
 const FAILED_READS: u64 = 10_000;
 /// KAFKA_STORAGE_ERROR.
@@ -60,7 +63,15 @@ pub(crate) fn run(options: &Options) -> Result<u64, String> {
     let wanted = |one: &FileSystem| options.file_system.is_none_or(|only| only == *one);
     let file_systems: Vec<FileSystem> = all.into_iter().filter(wanted).collect();
     let runs = file_systems.iter().flat_map(|one| FAULTS.map(|fault| (*one, fault)));
-    for (cycle, (file_system, fault)) in (0..options.cycles).zip(runs.cycle()) {
+    let tries_more = std::iter::repeat_n((file_systems[0], Fault::Write), TRIES_MORE);
+    let planned = usize::try_from(options.cycles).map_err(|error| error.to_string())?;
+    let mut done = 0;
+    for (file_system, fault) in runs.cycle().take(planned).chain(tries_more) {
+        let cycle = done;
+        if cycle >= options.cycles && aims.was_hit(READ_WHILE_FENCED) {
+            break;
+        }
+        done += 1;
         let work = options.work_folder()?;
         let mut story = Story { options, file_system, cycle, chance: &mut chance, aims: &mut aims };
         let told = match fault {
@@ -76,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<u64, String> {
         }
     }
     aims.report(&[FAILED, FENCED, READS_REFUSED, READ_WHILE_FENCED])?;
-    Ok(options.cycles)
+    Ok(done)
 }
 
 struct Story<'a> {
