@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import random
 import sys
 import time
 
@@ -586,6 +587,44 @@ def records_without_a_key(broker):
         told.append(broker.produce([[(None, b"1", broker.now_ms + 9 * HOUR_MS), (b"k", b"2", broker.now_ms)]], codec))
         told.append(broker.produce([[(None, b"1", broker.now_ms), (b"k", b"2", broker.now_ms + 9 * HOUR_MS)]], codec))
     return told
+
+
+# Recompression
+
+
+def recompression_to(kind, **levels):
+    settings = {"compression.type": kind, **{f"compression.{name}.level": level for name, level in levels.items()}}
+
+    def run(broker):
+        told = []
+        for codec in protocol.CODECS:
+            told.append(broker.produce(batches(3, 40, lambda batch: broker.now_ms + batch * 100, keys=7), codec))
+            told.append(broker.produce([[(None, b"", broker.now_ms)]], codec, producer=(9000, 0, 0)))
+            # There already, also where it is told apart by more than its bytes.
+            told.append(broker.produce([[(None, b"", broker.now_ms)]], codec, producer=(9000, 0, 0)))
+            # Refused as what was sent, not as what became of it.
+            told.append(broker.produce([[(None, b"late", broker.now_ms + 99 * HOUR_MS), (None, b"", broker.now_ms)]], codec))
+            told.append(broker.produce([[(None, b"lies", broker.now_ms)]], codec, max_timestamp=broker.now_ms - 5))
+            told += [refusals([broker.produce([[(None, b"few", broker.now_ms)]], codec, count=2)])]
+            # Larger than the topic takes, before or after.
+            noise = random.Random(1).randbytes(60_000)
+            told.append(refusals([broker.produce([[(None, b"." * 60_000, broker.now_ms)]], codec)]))
+            told.append(refusals([broker.produce([[(None, noise, broker.now_ms)]], codec)]))
+        told.append(broker.alter(compression_type="producer"))
+        told.append(broker.produce(batches(1, 5, lambda batch: broker.now_ms), "gzip"))
+        told.append(broker.alter(compression_type="uncompressed", message_timestamp_type="LogAppendTime"))
+        told.append([answers[:2] for answers in broker.produce(batches(1, 5, lambda batch: broker.now_ms), "lz4")])
+        return told
+
+    run.__name__ = f"recompression_to_{kind}"
+    case({**settings, "max.message.bytes": "50000"}, ignores_time=True)(run)
+
+
+recompression_to("uncompressed")
+recompression_to("gzip", gzip="9")
+recompression_to("snappy")
+recompression_to("lz4", lz4="17")
+recompression_to("zstd", zstd="-7")
 
 
 # Settings

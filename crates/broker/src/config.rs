@@ -435,11 +435,8 @@ fn topic_defaults(reader: &Reader<'_>) -> Result<BTreeMap<String, String>, Confi
 }
 
 /// Settings of topics that are checked and kept with the topic, and that nothing acts on.
-const KEPT_ONLY: [&str; 9] = [
-    "compression.gzip.level",
+const KEPT_ONLY: [&str; 6] = [
     "compression.lz4.level",
-    "compression.type",
-    "compression.zstd.level",
     "local.retention.bytes",
     "local.retention.ms",
     "min.insync.replicas",

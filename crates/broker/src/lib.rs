@@ -32,6 +32,7 @@ mod metadata_records;
 mod metadata_snapshot;
 mod peers;
 mod placement;
+mod recompression;
 mod record_survey;
 mod retention;
 mod shard;

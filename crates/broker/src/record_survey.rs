@@ -37,23 +37,21 @@ pub(crate) async fn survey(runtime: &Runtime, bytes: &[u8], max: usize) -> Optio
     if batch.compression() == Compression::None {
         return None;
     }
+    Some(walk(runtime, batch, max).await)
+}
+
+/// Walks over the records of a batch, of which no more than `max` bytes may come out.
+pub(crate) async fn walk(runtime: &Runtime, batch: RecordBatch<'_>, max: usize) -> Survey {
     let mut summary = RecordSummary::EMPTY;
-    let mut scan = match RecordScan::new(batch, Counts::Dense, max) {
-        Ok(scan) => scan,
-        Err(error) => return Some(Err(error)),
-    };
+    let mut scan = RecordScan::new(batch, Counts::Dense, max)?;
     let mut rested_at = 0;
     loop {
-        let step = scan.step(|record| {
+        let progress = scan.step(|record| {
             summary.add(record.timestamp, record.has_key);
             Progress::More
-        });
-        match step {
-            Ok(Progress::More) => {}
-            Ok(Progress::Done) => {
-                return Some(Ok(RecordSummary { bytes: scan.bytes(), ..summary }));
-            }
-            Err(error) => return Some(Err(error)),
+        })?;
+        if progress == Progress::Done {
+            return Ok(RecordSummary { bytes: scan.bytes(), ..summary });
         }
         if scan.bytes() - rested_at >= SLICE_BYTES {
             rested_at = scan.bytes();

@@ -29,6 +29,7 @@ use crate::{
     metadata_log::Metadata,
     peers::Peers,
     placement::Placement,
+    recompression::OwnCodecs,
     start::StartPlan,
     stop::CheckpointsAsked,
     topic_settings::is_internal,
@@ -69,6 +70,7 @@ pub(crate) struct Shard {
     pub(crate) groups: Groups,
     pub(crate) fetch_session_slots: Slots,
     pub(crate) waiting_bytes: WaitingBytes,
+    pub(crate) own_codecs: OwnCodecs,
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) gather_turns: Rc<GatherTurns>,
     /// On shard 0: how many connections that each shard was dealt have ended.
@@ -101,6 +103,7 @@ impl Shard {
             groups: Groups::default(),
             fetch_session_slots: Slots { used: Cell::new(0), max: slots },
             waiting_bytes: WaitingBytes::default(),
+            own_codecs: OwnCodecs::default(),
             answer_memory: AnswerMemory::new(shard_count),
             gather_turns: Rc::default(),
             ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
@@ -207,6 +210,7 @@ impl Shard {
             }
             *self.image.borrow_mut() = image;
         }
+        self.note_codecs(&self.image.borrow(), None);
         for (base, records) in &metadata.batches {
             self.replay(*base, records)?;
         }
@@ -225,6 +229,12 @@ impl Shard {
         let mut image = self.image.borrow_mut();
         let delta = image.apply(base_offset, records)?;
         let mut placement = self.placement.borrow_mut();
+        if !delta.configs.is_empty() || !delta.topics_removed.is_empty() {
+            let removed = delta.topics_removed.values();
+            let removed = removed.map(|topic| ConfigResource::topic(&topic.name));
+            let changed: Vec<_> = removed.chain(delta.configs.iter().cloned()).collect();
+            self.note_codecs(&image, Some(&changed));
+        }
         for (id, topic) in &delta.topics_removed {
             for partition in topic.partitions.keys() {
                 placement.remove(TopicPartition { topic: *id, partition: *partition });

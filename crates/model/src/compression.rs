@@ -32,8 +32,10 @@ const SNAPPY_RATIO_MAX: usize = 22;
 /// The largest zstd window: what the reference decoder takes by default. Its memory is touched
 /// only as far as bytes come out.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-/// Kafka's default level.
-const ZSTD_LEVEL: i32 = 3;
+/// Kafka's default level of zstd.
+pub const ZSTD_LEVEL: i32 = 3;
+/// Stands for a codec's own level: gzip's by default.
+pub const OWN_LEVEL: i32 = -1;
 /// How much [`decompress`] asks for at a time.
 const STEP_BYTES: usize = 64 << 10;
 
@@ -222,6 +224,26 @@ pub fn decompress(
     Ok(target)
 }
 
+/// What a stream is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The codec.
+    pub codec: Compression,
+    /// How hard it tries: gzip -1 or 1 to 9, zstd -131072 to 22. The others have one level.
+    pub level: i32,
+    /// How much will be written, where that is known: then it has to be exactly so much.
+    pub plain_bytes: Option<u64>,
+}
+
+impl Target {
+    /// At the level that Kafka has by default.
+    #[must_use]
+    pub fn of(codec: Compression) -> Target {
+        let level = if codec == Compression::Zstd { ZSTD_LEVEL } else { OWN_LEVEL };
+        Target { codec, level, plain_bytes: None }
+    }
+}
+
 /// Takes bytes piece by piece and gives the compressed stream at the end.
 pub struct Compressor(Sink);
 
@@ -243,10 +265,21 @@ impl Compressor {
     /// When there is no memory for the codec's tables.
     #[must_use]
     pub fn new(codec: Compression) -> Compressor {
-        Compressor(match codec {
+        Compressor::at_level(Target::of(codec))
+    }
+
+    /// An empty stream.
+    ///
+    /// # Panics
+    /// When there is no memory for the codec's tables.
+    #[must_use]
+    pub fn at_level(target: Target) -> Compressor {
+        Compressor(match target.codec {
             Compression::None => Sink::Plain(Vec::new()),
             Compression::Gzip => {
-                Sink::Gzip(Box::new(GzEncoder::new(Vec::new(), flate2::Compression::default())))
+                let own = flate2::Compression::default();
+                let level = u32::try_from(target.level).map_or(own, flate2::Compression::new);
+                Sink::Gzip(Box::new(GzEncoder::new(Vec::new(), level)))
             }
             Compression::Snappy => Sink::Snappy(Box::new(Xerial::new())),
             Compression::Lz4 => {
@@ -256,8 +289,11 @@ impl Compressor {
                 Sink::Lz4(Box::new(FrameEncoder::with_frame_info(info, Vec::new())))
             }
             Compression::Zstd => {
-                let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL);
-                Sink::Zstd(Box::new(encoder.expect("the level is one that there is")))
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), target.level)
+                    .expect("the level is one that there is");
+                // The tables of a high level are as large as its window: no larger than is read.
+                encoder.set_pledged_src_size(target.plain_bytes).expect("nothing was written yet");
+                Sink::Zstd(Box::new(encoder))
             }
         })
     }
@@ -273,6 +309,18 @@ impl Compressor {
             Sink::Snappy(encoder) => encoder.write(bytes),
             Sink::Lz4(encoder) => encoder.write_all(bytes).expect(IN_MEMORY),
             Sink::Zstd(encoder) => encoder.write_all(bytes).expect(IN_MEMORY),
+        }
+    }
+
+    /// How many bytes have come out so far: what the codec holds back is not among them.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match &self.0 {
+            Sink::Plain(target) => target.len(),
+            Sink::Gzip(encoder) => encoder.get_ref().len(),
+            Sink::Snappy(encoder) => encoder.target.len(),
+            Sink::Lz4(encoder) => encoder.get_ref().len(),
+            Sink::Zstd(encoder) => encoder.get_ref().len(),
         }
     }
 

@@ -25,7 +25,7 @@ use std::fmt;
 
 pub use builder::{BatchOptions, NewRecord, RecordBatchBuilder};
 pub use records::{ControlType, Header, Headers, Record, Records};
-pub use rewrite::Rewrite;
+pub use rewrite::{Rewrite, recompressed};
 pub use scan::{Progress, RecordHead, RecordScan, RecordSummary};
 
 use crate::{
@@ -116,6 +116,20 @@ pub enum Compression {
     Lz4,
     /// RFC 8878.
     Zstd,
+}
+
+impl Compression {
+    /// Its number in a batch's attributes.
+    #[must_use]
+    pub fn code(self) -> i16 {
+        match self {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Snappy => 2,
+            Compression::Lz4 => 3,
+            Compression::Zstd => 4,
+        }
+    }
 }
 
 /// What the timestamps of a batch tell.

@@ -7,6 +7,11 @@
 
 use std::fmt;
 
+use crate::{
+    compression::{OWN_LEVEL, Target, ZSTD_LEVEL},
+    record_batch::Compression,
+};
+
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -302,6 +307,12 @@ pub enum Durability {
 pub struct TopicConfig {
     /// `cleanup.policy`.
     pub cleanup_policy: CleanupPolicy,
+    /// `compression.gzip.level`.
+    pub compression_gzip_level: i32,
+    /// `compression.type`; `None`: `producer`.
+    pub compression_type: Option<Compression>,
+    /// `compression.zstd.level`.
+    pub compression_zstd_level: i32,
     /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
     /// `durability`.
@@ -352,6 +363,9 @@ impl Default for TopicConfig {
     fn default() -> TopicConfig {
         TopicConfig {
             cleanup_policy: CleanupPolicy { compact: false, delete: true },
+            compression_gzip_level: OWN_LEVEL,
+            compression_type: None,
+            compression_zstd_level: ZSTD_LEVEL,
             delete_retention_ms: 86_400_000,
             durability: Durability::Sync,
             file_delete_delay_ms: 60_000,
@@ -379,6 +393,19 @@ impl Default for TopicConfig {
 }
 
 impl TopicConfig {
+    /// What a batch is to become that was sent with this codec; `None`: it stays as it is.
+    #[must_use]
+    pub fn recompression(&self, sent: Compression) -> Option<Target> {
+        let codec = self.compression_type.filter(|codec| *codec != sent)?;
+        let own = Target::of(codec);
+        let level = match codec {
+            Compression::Gzip => self.compression_gzip_level,
+            Compression::Zstd => self.compression_zstd_level,
+            Compression::None | Compression::Snappy | Compression::Lz4 => own.level,
+        };
+        Some(Target { level, ..own })
+    }
+
     /// The defaults with these settings over them, later ones over earlier ones. What
     /// `internal.segment.bytes` says wins over `segment.bytes`, in whatever order they come.
     ///
@@ -412,6 +439,9 @@ impl TopicConfig {
                 self.cleanup_policy =
                     CleanupPolicy { compact: has("compact"), delete: has("delete") };
             }
+            "compression.gzip.level" => self.compression_gzip_level = int(value),
+            "compression.type" => self.compression_type = codec(value),
+            "compression.zstd.level" => self.compression_zstd_level = int(value),
             "delete.retention.ms" => self.delete_retention_ms = long(value),
             "durability" => {
                 self.durability = match value {
@@ -456,6 +486,18 @@ impl TopicConfig {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The codec of this name; `None`: the producer's.
+fn codec(name: &str) -> Option<Compression> {
+    match name {
+        "uncompressed" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        "snappy" => Some(Compression::Snappy),
+        "lz4" => Some(Compression::Lz4),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
     }
 }
 
@@ -507,6 +549,24 @@ mod tests {
         }
         let error = TopicConfig::default().set("no.such", "1").unwrap_err();
         assert_eq!(error, InvalidSetting::UnknownName("no.such".to_owned()));
+    }
+
+    #[test]
+    fn a_codec_of_the_topic_changes_what_was_sent_with_another() {
+        let config = |settings: &[(&'static str, &'static str)]| {
+            TopicConfig::from_settings(settings.iter().copied()).unwrap()
+        };
+        assert_eq!(config(&[]).recompression(Compression::Gzip), None);
+        let gzip = config(&[("compression.type", "gzip"), ("compression.gzip.level", "9")]);
+        assert_eq!(gzip.recompression(Compression::Gzip), None);
+        let target = Target { codec: Compression::Gzip, level: 9, plain_bytes: None };
+        assert_eq!(gzip.recompression(Compression::None), Some(target));
+        let plain = config(&[("compression.type", "uncompressed")]);
+        assert_eq!(plain.recompression(Compression::None), None);
+        let target = plain.recompression(Compression::Zstd);
+        assert_eq!(target.map(|target| target.codec), Some(Compression::None));
+        let zstd = config(&[("compression.zstd.level", "-5"), ("compression.type", "zstd")]);
+        assert_eq!(zstd.recompression(Compression::Lz4).map(|target| target.level), Some(-5));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct AppendOptions {
     pub now_ms: i64,
 }
 
-/// What a walk over the records of a compressed batch has found ([`RecordScan`]).
+/// What a walk over the records of a batch has found ([`RecordScan`]).
 pub type Survey = Result<RecordSummary, BatchError>;
 
 /// What became of an append.
@@ -93,8 +93,8 @@ impl Log {
         self.append_surveyed(bytes, options, None)
     }
 
-    /// [`Log::append`] of one batch whose records the caller has walked over, if it is compressed:
-    /// decompressing it takes longer than a shard's other work may wait.
+    /// [`Log::append`] of one batch whose records the caller has walked over: of a compressed one it
+    /// has to, since decompressing it takes longer than a shard's other work may wait.
     ///
     /// # Errors
     /// When it is refused; nothing has changed then.
@@ -390,8 +390,8 @@ fn check_batch(
         return Err(AppendError::InvalidRecord("a producer id without a sequence".to_owned()));
     }
     let summary = match (batch.compression(), survey) {
-        (Compression::None, _) => batch.summarize(Counts::Dense),
         (_, Some(survey)) => *survey,
+        (Compression::None, None) => batch.summarize(Counts::Dense),
         (_, None) => summarize_compressed(batch, decompressed_max(config)),
     };
     let summary = summary.map_err(refusal)?;

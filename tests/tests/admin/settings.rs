@@ -1,18 +1,25 @@
 //! DescribeConfigs, IncrementalAlterConfigs and AlterConfigs of brokers: told with their sources,
 //! altered at once, kept over a restart.
 
-use model::ErrorCode;
+use model::{
+    ErrorCode,
+    compression::compress,
+    record_batch::{Compression, RecordBatch, recompressed},
+};
 use tests::{
     broker_process::{BrokerProcess, End},
-    raw_client::{RawClient, batch, decoded},
+    raw_client::{RawClient, batch, decoded, produce_request},
 };
 use wire::{
+    Records,
     describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource},
     describe_configs_response::DescribeConfigsResponse,
     incremental_alter_configs_request::{
         AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
     },
     incremental_alter_configs_response::IncrementalAlterConfigsResponse,
+    produce_request::{PartitionProduceData, ProduceRequest},
+    produce_response::ProduceResponse,
 };
 
 const TOPIC: i8 = 2;
@@ -105,6 +112,49 @@ fn settings_of_brokers_act_at_once_and_are_kept() {
     let given = told("2000", &[("2000", 4), ("1048588", 5)]);
     assert_eq!(describe(&mut client, 4, (BROKER, "1"), "message.max.bytes"), given);
     assert_eq!(describe(&mut client, 4, (BROKER, ""), "message.max.bytes"), None);
+}
+
+#[test]
+fn a_request_that_grows_when_recompressed_is_taken_in_parts() {
+    // More than a request may hold of what was made for it, over the partitions of two shards.
+    let partitions = 24;
+    let settings = ["compression.type=uncompressed", "num.partitions=24"];
+    let broker = BrokerProcess::start("uring", &settings);
+    let mut client = RawClient::connect(broker.address());
+    client.create_topic("a");
+    let large = vec![7; 1_000_000];
+    let plain = batch(&[&large, b"end"]);
+    let plain = RecordBatch::first(&plain).unwrap();
+    let small = recompressed(&plain, Compression::Zstd, &zstd(plain.payload()));
+    let too_large = batch(&[&large, &large]);
+    let too_large = RecordBatch::first(&too_large).unwrap();
+    let too_large = recompressed(&too_large, Compression::Zstd, &zstd(too_large.payload()));
+    assert!(small.len() < 1000 && too_large.len() < 1000);
+    let refused = 11;
+    let mut request = produce_request("a", None);
+    request.topic_data[0].partition_data = (0..partitions)
+        .map(|index| {
+            let records = if index == refused { &too_large } else { &small };
+            PartitionProduceData { index, records: Some(Records::Borrowed(records)) }
+        })
+        .collect();
+    let answer = client.ask(9, &request);
+    let response: ProduceResponse<'_> = decoded::<ProduceRequest<'_>, _>(&answer, 9);
+    for one in &response.responses[0].partition_responses {
+        let too_large = (ErrorCode::MessageTooLarge.code(), -1);
+        let expected = if one.index == refused { too_large } else { (0, 0) };
+        assert_eq!((one.error_code, one.base_offset), expected, "{}", one.index);
+    }
+    assert_eq!(client.fetch_all("a").first(), Some(&(0, large)));
+    // Nobody knew zstd then (KIP-110).
+    let answer = client.ask(6, &produce_request("a", Some(&small)));
+    let response: ProduceResponse<'_> = decoded::<ProduceRequest<'_>, _>(&answer, 6);
+    let code = response.responses[0].partition_responses[0].error_code;
+    assert_eq!(code, ErrorCode::UnsupportedCompressionType.code());
+}
+
+fn zstd(plain: &[u8]) -> Vec<u8> {
+    compress(Compression::Zstd, plain)
 }
 
 #[test]

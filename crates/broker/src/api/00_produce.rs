@@ -6,7 +6,8 @@
 //! written where the topic has `durability=replicated`.
 //!
 //! Record bytes are slices of the receive buffer; the append copies them once, into the log's open
-//! chunk. Compressed batches are looked into before they are sent on (`record_survey`).
+//! chunk. Compressed batches are looked into before they are sent on (`record_survey`), and what is
+//! for a topic with a codec of its own is recompressed (`recompression`).
 
 use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
@@ -40,6 +41,11 @@ use crate::{
 
 /// From this version on topics are named by id.
 const TOPIC_ID_FROM_VERSION: i16 = 13;
+/// Before this version nobody knew zstd (KIP-110).
+const ZSTD_FROM_VERSION: i16 = 7;
+/// So much recompressed is held before it is sent to its shard: a request of small batches that
+/// are large when decompressed takes no more than that and one batch.
+const RECOMPRESSED_BYTES_MAX: usize = 8 << 20;
 
 /// How long and for what a produce is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,7 @@ pub(crate) struct Dispatched {
     runtime: Runtime,
     frame: Bytes,
     acks: Option<Acks>,
-    shards: SmallVec<[(ShardIndex, Answering<Vec<Produced>>); 2]>,
+    calls: Calls,
     /// For each partition of the request, in its order, where its answer comes from.
     places: Vec<Place>,
 }
@@ -63,7 +69,7 @@ pub(crate) struct Dispatched {
 enum Place {
     /// Refused before it got to a shard.
     Refused(ErrorCode),
-    /// The answer of a shard, by its place in `shards` and in that shard's answer.
+    /// The answer of a shard, by its number and the place in its answers.
     Shard { shard: usize, index: usize },
 }
 
@@ -72,7 +78,7 @@ struct Share {
     topic: TopicId,
     partition: PartitionId,
     records: Bytes,
-    /// What its records are, if they are compressed.
+    /// What its records are, if they are or were compressed.
     survey: Option<Survey>,
 }
 
@@ -122,6 +128,7 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
         _ => None,
     };
     let refusal = has_transactions(&request).then(|| transaction_refusal(&request));
+    let refuses_zstd = head.version < ZSTD_FROM_VERSION;
     let mut shares: SmallVec<[(ShardIndex, Vec<Share>); 2]> = SmallVec::new();
     let mut places = Vec::new();
     {
@@ -143,6 +150,9 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                     (_, None, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
                     _ if let Some(error) = refusal => Place::Refused(error),
                     (Err(error), _, _) => Place::Refused(error),
+                    (_, _, Some(records)) if refuses_zstd && is_zstd(records) => {
+                        Place::Refused(ErrorCode::UnsupportedCompressionType)
+                    }
                     (_, _, None) => Place::Refused(ErrorCode::InvalidRecord),
                     (Ok((topic, owner)), Some(_), Some(records)) => {
                         let records = wire::subslice(frame, records);
@@ -155,20 +165,69 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
         }
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let mut answering = SmallVec::new();
-    for share in shares.iter_mut().flat_map(|(_, shares)| shares) {
-        if is_compressed(&share.records) {
-            let name = shard.image.borrow().topic(share.topic).map(|topic| topic.name.clone());
-            let max = shard.decompressed_max(&name.unwrap_or_default());
-            share.survey = record_survey::survey(&shard.runtime, &share.records, max).await;
+    let calls = send_all(shard, shares, acks.unwrap_or(Acks::None), timeout).await;
+    let runtime = shard.runtime.clone();
+    Ok(Dispatched { runtime, frame: frame.clone(), acks, calls, places })
+}
+
+/// What was sent on, with the number of its shard; to one shard there can be several.
+type Calls = SmallVec<[(usize, Answering<Vec<Produced>>); 2]>;
+
+/// Sends every shard its shares, once they were looked into.
+async fn send_all(
+    shard: &Rc<Shard>,
+    shares: SmallVec<[(ShardIndex, Vec<Share>); 2]>,
+    acks: Acks,
+    timeout: Duration,
+) -> Calls {
+    let send = |owner, shares| shard.call(owner, ProduceShares { shares, acks, timeout });
+    let may_recompress = shard.own_codecs.are_any();
+    let mut calls = Calls::new();
+    for (index, (owner, mut shares)) in shares.into_iter().enumerate() {
+        if may_recompress {
+            let mut recompressed_bytes = 0;
+            let mut ready = Vec::with_capacity(shares.len());
+            for mut share in shares {
+                recompressed_bytes += recompress(shard, &mut share).await;
+                look_into(shard, &mut share).await;
+                ready.push(share);
+                if recompressed_bytes > RECOMPRESSED_BYTES_MAX {
+                    recompressed_bytes = 0;
+                    calls.push((index, send(owner, std::mem::take(&mut ready)).await));
+                }
+            }
+            shares = ready;
+        } else {
+            for share in &mut shares {
+                look_into(shard, share).await;
+            }
+        }
+        if !shares.is_empty() {
+            calls.push((index, send(owner, shares).await));
         }
     }
-    for (owner, shares) in shares {
-        let call = ProduceShares { shares, acks: acks.unwrap_or(Acks::None), timeout };
-        answering.push((owner, shard.call(owner, call).await));
+    calls
+}
+
+/// Gives a share the records that its topic wants; tells how many bytes were made for it.
+async fn recompress(shard: &Shard, share: &mut Share) -> usize {
+    let name = shard.image.borrow().topic(share.topic).map(|topic| topic.name.clone());
+    match shard.recompress(&name.unwrap_or_default(), &share.records).await {
+        None => 0,
+        Some((records, survey)) => {
+            *share = Share { records, survey: Some(survey), ..*share };
+            share.records.len()
+        }
     }
-    let runtime = shard.runtime.clone();
-    Ok(Dispatched { runtime, frame: frame.clone(), acks, shards: answering, places })
+}
+
+/// Finds out what the records of a share are, where nobody knows and the log cannot see it.
+async fn look_into(shard: &Shard, share: &mut Share) {
+    if share.survey.is_none() && is_compressed(&share.records) {
+        let name = shard.image.borrow().topic(share.topic).map(|topic| topic.name.clone());
+        let max = shard.decompressed_max(&name.unwrap_or_default());
+        share.survey = record_survey::survey(&shard.runtime, &share.records, max).await;
+    }
 }
 
 /// True if a batch of the request is part of a transaction.
@@ -204,9 +263,14 @@ fn add_share(
 impl Dispatched {
     /// Waits for the batches as `acks` asks and makes the answer; none for acks=0.
     pub(crate) async fn answer(self) -> Result<Option<Encoded>, Refusal> {
-        let mut produced = Vec::new();
-        for (_, answering) in self.shards {
-            produced.push(answering.answer().await);
+        let mut produced: Vec<Vec<Produced>> = Vec::new();
+        for (shard, answering) in self.calls {
+            let answer = answering.answer().await;
+            if shard == produced.len() {
+                produced.push(answer);
+            } else {
+                produced[shard].extend(answer);
+            }
         }
         if self.acks == Some(Acks::None) {
             let failed = produced.iter().flatten().any(|one| one.error != ErrorCode::None)
@@ -417,6 +481,10 @@ fn is_one_batch(records: &[u8]) -> bool {
 /// Whether there is something to look into before the append.
 fn is_compressed(records: &[u8]) -> bool {
     RecordBatch::first(records).is_ok_and(|batch| batch.compression() != Compression::None)
+}
+
+fn is_zstd(records: &[u8]) -> bool {
+    RecordBatch::first(records).is_ok_and(|batch| batch.compression() == Compression::Zstd)
 }
 
 /// Appends one partition's batch; `None` where there is no room for it yet.

@@ -66,6 +66,24 @@ fn what_is_compressed_comes_out_again_in_pieces_of_any_size() {
 }
 
 #[test]
+fn every_level_that_a_topic_can_have_gives_a_stream() {
+    let content = [noise(3000), vec![9; 30_000]].concat();
+    let plain_bytes = u64::try_from(content.len()).ok();
+    for (codec, levels) in [
+        (Compression::Gzip, [OWN_LEVEL, 1, 9]),
+        (Compression::Zstd, [-131_072, 0, 22]),
+        (Compression::Lz4, [1, 9, 17]),
+    ] {
+        for level in levels {
+            let mut compressor = Compressor::at_level(Target { codec, level, plain_bytes });
+            compressor.write(&content);
+            let compressed = compressor.finish();
+            assert!(decompress(codec, &compressed, content.len()).unwrap() == content, "{level}");
+        }
+    }
+}
+
+#[test]
 fn a_bomb_costs_no_more_than_the_limit() {
     let zeros = vec![0; 4 << 20];
     for codec in CODECS {

@@ -1,10 +1,14 @@
 //! What compaction makes of a batch: the same offsets, producer and sequences with fewer records,
-//! and a delete horizon where it has tombstones (KIP-534).
+//! and a delete horizon where it has tombstones (KIP-534). And what a topic with a codec of its own
+//! makes of one: the same records in that codec.
 //!
 //! BaseTimestamp stays what it was, so that kept records are copied as they are; only where a
 //! delete horizon takes its place are their timestamp deltas written anew.
 
-use super::{HEADER_BYTES, PREFIX_BYTES, Record, RecordBatch, TimestampType, attribute, position};
+use super::{
+    Compression, HEADER_BYTES, PREFIX_BYTES, Record, RecordBatch, TimestampType, attribute,
+    position,
+};
 use crate::TimestampMs;
 
 /// A batch that takes the place of another one.
@@ -78,6 +82,20 @@ impl<'a> Rewrite<'a> {
     }
 }
 
+/// The batch with the same records in another codec: `payload` is what that makes of them.
+///
+/// # Panics
+/// When it passes what its length field can name.
+#[must_use]
+pub fn recompressed(original: &RecordBatch<'_>, codec: Compression, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
+    bytes.extend_from_slice(&original.bytes()[..HEADER_BYTES]);
+    bytes.extend_from_slice(payload);
+    let attributes = original.attributes() & !attribute::COMPRESSION_MASK | codec.code();
+    put(&mut bytes, position::ATTRIBUTES, &attributes.to_be_bytes());
+    seal(bytes)
+}
+
 fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     bytes[at..at + field.len()].copy_from_slice(field);
 }
@@ -96,6 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         Offset, ProducerEpoch, ProducerId, Sequence,
+        compression::{compress, decompress},
         record_batch::{BatchOptions, Counts, NewRecord, RecordBatchBuilder, Records},
     };
 
@@ -163,6 +182,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_recompressed_batch_differs_in_its_codec_alone() {
+        let bytes = original(TimestampType::CreateTime);
+        let before = RecordBatch::first(&bytes).unwrap();
+        let payload = compress(Compression::Zstd, before.payload());
+        let new = recompressed(&before, Compression::Zstd, &payload);
+        let batch = RecordBatch::first(&new).unwrap();
+        batch.verify_crc().unwrap();
+        assert_eq!(batch.compression(), Compression::Zstd);
+        let plain = decompress(Compression::Zstd, batch.payload(), 10_000).unwrap();
+        assert_eq!(recompressed(&batch, Compression::None, &plain), bytes);
     }
 
     #[test]
