@@ -33,6 +33,7 @@ mod records;
 pub mod response;
 pub mod settings;
 mod timers;
+pub mod transactions;
 
 pub use actions::{Actions, Caller, Now, Record, Token, Write, WriteError, WriteId};
 pub use coordinator::GroupCoordinator;

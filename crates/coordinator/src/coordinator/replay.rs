@@ -36,6 +36,9 @@ pub enum LoadError {
     /// Its records are compressed; this broker writes them plain, as Apache Kafka does unless
     /// `offsets.topic.compression.codec` says otherwise.
     Compressed,
+    /// A transaction is in a state that this coordinator does not know: what it says cannot be left
+    /// out.
+    UnknownState(i8),
 }
 
 impl fmt::Display for LoadError {
@@ -43,6 +46,9 @@ impl fmt::Display for LoadError {
         match self {
             LoadError::Batch(error) => write!(formatter, "a batch cannot be read: {error}"),
             LoadError::Compressed => formatter.write_str("a batch of group records is compressed"),
+            LoadError::UnknownState(state) => {
+                write!(formatter, "a transaction is in the unknown state {state}")
+            }
         }
     }
 }

@@ -44,6 +44,16 @@ pub enum ApiKey {
     InitProducerId = 22,
     /// OffsetForLeaderEpoch, key 23.
     OffsetForLeaderEpoch = 23,
+    /// AddPartitionsToTxn, key 24.
+    AddPartitionsToTxn = 24,
+    /// AddOffsetsToTxn, key 25.
+    AddOffsetsToTxn = 25,
+    /// EndTxn, key 26.
+    EndTxn = 26,
+    /// WriteTxnMarkers, key 27.
+    WriteTxnMarkers = 27,
+    /// TxnOffsetCommit, key 28.
+    TxnOffsetCommit = 28,
     /// DescribeConfigs, key 32.
     DescribeConfigs = 32,
     /// AlterConfigs, key 33.
@@ -72,8 +82,14 @@ pub enum ApiKey {
     UpdateFeatures = 57,
     /// DescribeCluster, key 60.
     DescribeCluster = 60,
+    /// DescribeProducers, key 61.
+    DescribeProducers = 61,
     /// UnregisterBroker, key 64.
     UnregisterBroker = 64,
+    /// DescribeTransactions, key 65.
+    DescribeTransactions = 65,
+    /// ListTransactions, key 66.
+    ListTransactions = 66,
     /// GetTelemetrySubscriptions, key 71.
     GetTelemetrySubscriptions = 71,
     /// PushTelemetry, key 72.
@@ -107,6 +123,11 @@ impl TryFrom<i16> for ApiKey {
             21 => Ok(ApiKey::DeleteRecords),
             22 => Ok(ApiKey::InitProducerId),
             23 => Ok(ApiKey::OffsetForLeaderEpoch),
+            24 => Ok(ApiKey::AddPartitionsToTxn),
+            25 => Ok(ApiKey::AddOffsetsToTxn),
+            26 => Ok(ApiKey::EndTxn),
+            27 => Ok(ApiKey::WriteTxnMarkers),
+            28 => Ok(ApiKey::TxnOffsetCommit),
             32 => Ok(ApiKey::DescribeConfigs),
             33 => Ok(ApiKey::AlterConfigs),
             34 => Ok(ApiKey::AlterReplicaLogDirs),
@@ -121,7 +142,10 @@ impl TryFrom<i16> for ApiKey {
             55 => Ok(ApiKey::DescribeQuorum),
             57 => Ok(ApiKey::UpdateFeatures),
             60 => Ok(ApiKey::DescribeCluster),
+            61 => Ok(ApiKey::DescribeProducers),
             64 => Ok(ApiKey::UnregisterBroker),
+            65 => Ok(ApiKey::DescribeTransactions),
+            66 => Ok(ApiKey::ListTransactions),
             71 => Ok(ApiKey::GetTelemetrySubscriptions),
             72 => Ok(ApiKey::PushTelemetry),
             74 => Ok(ApiKey::ListConfigResources),
@@ -155,6 +179,11 @@ impl ApiKey {
             ApiKey::DeleteRecords => "DeleteRecords",
             ApiKey::InitProducerId => "InitProducerId",
             ApiKey::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
+            ApiKey::AddPartitionsToTxn => "AddPartitionsToTxn",
+            ApiKey::AddOffsetsToTxn => "AddOffsetsToTxn",
+            ApiKey::EndTxn => "EndTxn",
+            ApiKey::WriteTxnMarkers => "WriteTxnMarkers",
+            ApiKey::TxnOffsetCommit => "TxnOffsetCommit",
             ApiKey::DescribeConfigs => "DescribeConfigs",
             ApiKey::AlterConfigs => "AlterConfigs",
             ApiKey::AlterReplicaLogDirs => "AlterReplicaLogDirs",
@@ -169,7 +198,10 @@ impl ApiKey {
             ApiKey::DescribeQuorum => "DescribeQuorum",
             ApiKey::UpdateFeatures => "UpdateFeatures",
             ApiKey::DescribeCluster => "DescribeCluster",
+            ApiKey::DescribeProducers => "DescribeProducers",
             ApiKey::UnregisterBroker => "UnregisterBroker",
+            ApiKey::DescribeTransactions => "DescribeTransactions",
+            ApiKey::ListTransactions => "ListTransactions",
             ApiKey::GetTelemetrySubscriptions => "GetTelemetrySubscriptions",
             ApiKey::PushTelemetry => "PushTelemetry",
             ApiKey::ListConfigResources => "ListConfigResources",
@@ -179,7 +211,7 @@ impl ApiKey {
 }
 
 /// What the table knows of each API, by ascending key.
-pub const VERSIONS: &[ApiVersions; 38] = &[
+pub const VERSIONS: &[ApiVersions; 46] = &[
     ApiVersions {
         key: ApiKey::Produce,
         versions: Versions { min: 3, max: 13 },
@@ -295,6 +327,36 @@ pub const VERSIONS: &[ApiVersions; 38] = &[
         is_latest_unstable: false,
     },
     ApiVersions {
+        key: ApiKey::AddPartitionsToTxn,
+        versions: Versions { min: 0, max: 5 },
+        flexible_from: 3,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::AddOffsetsToTxn,
+        versions: Versions { min: 0, max: 4 },
+        flexible_from: 3,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::EndTxn,
+        versions: Versions { min: 0, max: 5 },
+        flexible_from: 3,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::WriteTxnMarkers,
+        versions: Versions { min: 1, max: 2 },
+        flexible_from: 1,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::TxnOffsetCommit,
+        versions: Versions { min: 0, max: 6 },
+        flexible_from: 3,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
         key: ApiKey::DescribeConfigs,
         versions: Versions { min: 1, max: 4 },
         flexible_from: 4,
@@ -379,8 +441,26 @@ pub const VERSIONS: &[ApiVersions; 38] = &[
         is_latest_unstable: false,
     },
     ApiVersions {
+        key: ApiKey::DescribeProducers,
+        versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
         key: ApiKey::UnregisterBroker,
         versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::DescribeTransactions,
+        versions: Versions { min: 0, max: 0 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::ListTransactions,
+        versions: Versions { min: 0, max: 2 },
         flexible_from: 0,
         is_latest_unstable: false,
     },
