@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, future::Future, rc::Rc, time::Duration};
 
-use runtime::{Errno, ShardIndex, TaskQueue, local::Notify};
+use runtime::{Errno, ShardIndex, local::Notify};
 use storage::{CheckpointNeed, LogDirectory, RecoveryPoint};
 
 use crate::{
@@ -17,8 +17,6 @@ use crate::{
 /// How long after an append the durable mark may stay behind it, where it is worth a round; less
 /// than Kafka's `log.flush.offset.checkpoint.interval.ms`, as recovery here reads what lies above.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
-/// An ended shard still sends its last answer.
-const LAST_ANSWER_TIME: Duration = Duration::from_millis(1);
 
 /// On shard 0: what the shards have asked for since the last round.
 #[derive(Default)]
@@ -164,11 +162,13 @@ impl Shard {
         Ok(points)
     }
 
-    /// Ends the other shards.
+    /// Tells the other shards to end. What they answer is not waited for: an ended shard sends
+    /// nothing more, and its answer may stand behind others.
     pub(crate) async fn end_other_shards(self: &Rc<Self>) {
         for shard in 1..self.runtime.shard_count() {
-            self.call(ShardIndex(shard), EndShard).await.answer().await;
+            drop(self.call(ShardIndex(shard), EndShard).await);
         }
+        self.runtime.until_sent().await;
     }
 }
 
@@ -246,12 +246,8 @@ impl Call for EndShard {
     type Answer = ();
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
-        let ending = Rc::clone(shard);
-        shard.runtime.spawn("end", TaskQueue::Foreground, async move {
-            ending.runtime.sleep(LAST_ANSWER_TIME).await;
-            ending.stopped.set(true);
-            ending.stopping.notify_all();
-        });
+        shard.stopped.set(true);
+        shard.stopping.notify_all();
         std::future::ready(())
     }
 }

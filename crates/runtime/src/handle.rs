@@ -232,6 +232,21 @@ impl Runtime {
         self.flush_outbox(to);
     }
 
+    /// Until every message sent so far is in the ring to its shard, where it outlives this one.
+    pub async fn until_sent(&self) {
+        poll_fn(|context| {
+            let mut outboxes = self.0.outboxes.borrow_mut();
+            match outboxes.iter_mut().find(|outbox| !outbox.waiting.is_empty()) {
+                None => Poll::Ready(()),
+                Some(outbox) => {
+                    outbox.senders.push(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+    }
+
     /// The next message for this shard, in order of arrival, with the shard that sent it (`None`:
     /// from outside the mesh). Meant for one task.
     pub async fn receive(&self) -> (Option<ShardIndex>, Message) {
