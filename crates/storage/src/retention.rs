@@ -93,7 +93,7 @@ impl Log {
     /// [`Log::remove_retained`].
     ///
     /// # Errors
-    /// The operating system's.
+    /// [`Error::Fenced`]: where the log starts could not be kept; and the operating system's.
     pub async fn delete_records(&self, offset: Offset) -> Result<Offset, Error> {
         // A log that a power cut shortens may not end before it starts.
         let shown = offset.min(self.high_watermark());
@@ -102,12 +102,20 @@ impl Log {
         }
         let log_start = {
             let mut state = self.0.state.borrow_mut();
+            if let Status::Fenced(reason) = state.status {
+                return Err(Error::Fenced(reason));
+            }
             let offset = offset.min(state.high_watermark()).min(state.durable_end);
             state.advance_log_start(offset);
             state.log_start
         };
         self.write_epochs().await?;
-        Ok(log_start)
+        // It may have been fenced meanwhile: then nothing was written, and a start would believe
+        // what the leader epochs begin with.
+        match self.fenced() {
+            Some(reason) => Err(Error::Fenced(reason)),
+            None => Ok(log_start),
+        }
     }
 
     /// Removes the segments that lie below the log start in full. To be called when the log start

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{ReadError, Retained, testing::Chance};
+use crate::{Error, ReadError, Retained, testing::Chance};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -200,6 +200,24 @@ fn deleted_records_stay_deleted_also_after_a_kill_and_at_the_end_of_the_log() {
             }
         }
     }
+}
+
+/// Its leader epochs are not written any more, and a start believes the lower of the two.
+#[test]
+fn a_fenced_log_does_not_say_that_records_are_deleted() {
+    let disk = SharedDisk::new(1);
+    let shared = disk.clone();
+    disk.run(move |runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        append_numbered(&opened.log, 50, NOW).await;
+        opened.log.delete_records(Offset(10)).await.unwrap();
+        shared.0.borrow_mut().fail_sync_in = Some(0);
+        let appended = opened.log.append(&numbered(50, NOW), &options(NOW)).unwrap();
+        opened.log.wait_durable(appended.end()).await.unwrap_err();
+        let refused = opened.log.delete_records(Offset(20)).await;
+        assert!(matches!(refused, Err(Error::Fenced(_))), "{refused:?}");
+        assert_eq!(opened.log.log_start_offset(), Offset(10));
+    });
 }
 
 /// The checkpoint file knows names alone; the partition of another topic that had this name before
