@@ -12,7 +12,8 @@
 //! from the disk at that moment, and a read that failed is made again by the reader itself.
 //!
 //! A shard keeps at most [`STRETCHES_MAX`] of them, [`HELD_BYTES_MAX`] of memory, none for longer
-//! than [`KEPT_FOR`].
+//! than [`KEPT_FOR`]. Where memory is scarce it [pauses](Storage::pause_read_ahead): what was read
+//! ahead is let go, and readers read by themselves.
 
 use std::{
     cell::{Cell, RefCell},
@@ -28,7 +29,7 @@ use runtime::{Errno, File, Instant, TaskQueue, local::Notify};
 use crate::{
     ReadError,
     read::COLD_READ_BYTES_MAX,
-    storage::StorageInner,
+    storage::{Storage, StorageInner},
     tail::{block_ceil, block_floor, length_of, position_of},
 };
 
@@ -43,6 +44,9 @@ const HELD_BYTES_MAX: usize = 32 << 20;
 const DEPTH: usize = 2;
 /// A reader that has not come back by then reads by itself.
 const KEPT_FOR: Duration = Duration::from_secs(5);
+/// How long a pause lasts unless it is asked for again: whoever finds memory scarce says so with
+/// each of its reads, some of which wait for their turn.
+const PAUSED_FOR: Duration = Duration::from_secs(1);
 
 /// The stretches of one shard, the least recently used first.
 pub(crate) struct ReadAhead {
@@ -51,6 +55,7 @@ pub(crate) struct ReadAhead {
     next_id: Cell<u64>,
     arrived: Notify,
     is_swept: Cell<bool>,
+    paused_until: Cell<Option<Instant>>,
     /// Reads that were served from here.
     #[cfg(test)]
     pub(crate) hits: Cell<u64>,
@@ -102,6 +107,7 @@ impl ReadAhead {
             next_id: Cell::new(0),
             arrived: Notify::new(),
             is_swept: Cell::new(false),
+            paused_until: Cell::new(None),
             #[cfg(test)]
             hits: Cell::new(0),
         }
@@ -144,6 +150,23 @@ impl ReadAhead {
         self.held_bytes.set(self.held_bytes.get() - held);
     }
 
+    fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.get().is_some_and(|until| now < until)
+    }
+
+    /// Lets go of all that is here. Readers are still known.
+    fn let_go(&self) {
+        if self.held_bytes.get() == 0 {
+            return;
+        }
+        for stretch in self.stretches.borrow_mut().iter_mut() {
+            if let Content::Here(_) = stretch.content {
+                self.forget(stretch);
+                stretch.content = Content::Expected;
+            }
+        }
+    }
+
     fn index_of(&self, file: &Rc<File>, from: Offset) -> Option<usize> {
         let stretches = self.stretches.borrow();
         stretches.iter().rposition(|known| {
@@ -167,6 +190,15 @@ impl ReadAhead {
             }
             is_kept
         });
+    }
+}
+
+impl Storage {
+    /// Memory is scarce: for a while nothing is read ahead, and what was is let go.
+    pub fn pause_read_ahead(&self) {
+        let ahead = &self.0.read_ahead;
+        ahead.paused_until.set(Some(self.0.runtime.now() + PAUSED_FOR));
+        ahead.let_go();
     }
 }
 
@@ -197,7 +229,7 @@ impl StorageInner {
         if place.position >= place.limit {
             return;
         }
-        if is_in_sequence {
+        if is_in_sequence && !ahead.is_paused(self.runtime.now()) {
             self.get_ahead(*place, rest, DEPTH);
         } else if ahead.index_of(place.file, place.from).is_none() {
             ahead.note(place, Content::Expected, self.runtime.now());
@@ -262,6 +294,7 @@ impl StorageInner {
         if let Some(stretch) = ahead.stretches.borrow_mut().iter_mut().find(|known| known.id == id)
         {
             stretch.since = self.runtime.now();
+            let read = read.filter(|_| !ahead.is_paused(stretch.since));
             let end = read.as_ref().and_then(|bytes| behind(bytes, place));
             if let (Some(bytes), Some((from, position))) = (read, end) {
                 let whole = bytes.slice(..length_of(position - place.position));

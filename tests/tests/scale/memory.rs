@@ -28,7 +28,7 @@ const CONNECTIONS: i64 = 100;
 const PIPELINED: usize = 10_000;
 /// How long a socket that takes nothing is given.
 const STUCK: Duration = Duration::from_millis(50);
-const RESIDENT_MAX: u64 = 400 * MIB;
+const RESIDENT_MAX: u64 = 256 * MIB;
 
 fn fill(client: &mut RawClient) {
     let topic = CreatableTopic {

@@ -104,7 +104,7 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
                 .respond(&FetchResponse { error_code: error.code(), ..Default::default() });
         }
     };
-    let limits = Limits::of(shard, &body, isolation);
+    let limits = Limits::of(shard, &body, isolation, &wanted);
     let (fetched, granted) = fetch_or_wait(shard, &wanted, by_id, &limits).await;
     request.connection.held.hold(granted);
     let included: Vec<usize> = (0..wanted.len())
@@ -140,31 +140,54 @@ fn has_news(wanted: &Wanted, fetched: &Fetched) -> bool {
         || fetched.log_start != wanted.told_log_start.get()
 }
 
+/// Whether owners read ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadAhead {
+    Usual,
+    Paused,
+}
+
 #[derive(Clone, Copy)]
 struct Limits {
     bytes_min: usize,
     bytes_max: usize,
+    /// What may come together: consumers ask for 50 MiB, and for 1 MiB of each of a few partitions.
+    gathered_max: usize,
     deadline: Instant,
     isolation: Isolation,
+    read_ahead: ReadAhead,
 }
 
 impl Limits {
-    fn of(shard: &Shard, request: &FetchRequest<'_>, isolation: Isolation) -> Limits {
+    fn of(
+        shard: &Shard,
+        request: &FetchRequest<'_>,
+        isolation: Isolation,
+        wanted: &[Wanted],
+    ) -> Limits {
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let bytes_max = size(request.max_bytes).min(shard.config.fetch_max_bytes);
+        let all = wanted.iter().map(|one| size(one.max_bytes)).fold(0, usize::saturating_add);
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
         Limits {
             bytes_min: size(request.min_bytes).min(bytes_max),
             bytes_max,
+            gathered_max: bytes_max.min(all),
             deadline: shard.runtime.now() + wait,
             isolation,
+            read_ahead: ReadAhead::Usual,
         }
     }
 
-    /// The same for an answer of no more than `bytes`.
-    fn at_most(&self, bytes: usize) -> Limits {
+    /// The same for an answer that was granted `bytes`. What is read ahead is a MiB: it would not
+    /// help one that gets less than it wants, and takes memory where there is little.
+    fn granted(&self, bytes: usize) -> Limits {
+        if bytes >= self.gathered_max {
+            return *self;
+        }
+        let read_ahead = if bytes < OWNER_BYTES_MIN { ReadAhead::Paused } else { ReadAhead::Usual };
         let (bytes_min, bytes_max) = (self.bytes_min.min(bytes.max(1)), self.bytes_max.min(bytes));
-        Limits { bytes_min, bytes_max, ..*self }
+        Limits { bytes_min, bytes_max, read_ahead, ..*self }
     }
 }
 
@@ -178,8 +201,8 @@ async fn fetch_or_wait(
     loop {
         // Given back while it waits: whoever has nothing to send holds nothing.
         let turn = shard.gather_turns.take(shard.answer_memory.is_scarce()).await;
-        let mut granted = shard.answer_memory.grant(wanted_limits.bytes_max);
-        let limits = &wanted_limits.at_most(granted.bytes());
+        let mut granted = shard.answer_memory.grant(wanted_limits.gathered_max);
+        let limits = &wanted_limits.granted(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
         let mut fetched = gather(shard, wanted.len(), &owners, limits).await;
         let bytes: usize = fetched.iter().map(|one| one.bytes).sum();
@@ -251,6 +274,7 @@ async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limit
             shares: shares.iter().map(|(_, share)| share.clone()).collect(),
             bytes_max,
             isolation: limits.isolation,
+            read_ahead: limits.read_ahead,
         };
         answering.push(shard.call(*owner, call).await);
     }
@@ -310,6 +334,7 @@ struct FetchShares {
     shares: Vec<Share>,
     bytes_max: usize,
     isolation: Isolation,
+    read_ahead: ReadAhead,
 }
 
 impl Call for FetchShares {
@@ -317,6 +342,9 @@ impl Call for FetchShares {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Vec<Fetched>> + 'static {
         let shard = Rc::clone(shard);
+        if self.read_ahead == ReadAhead::Paused {
+            shard.storage.pause_read_ahead();
+        }
         async move {
             let mut total = 0;
             let mut fetched = Vec::with_capacity(self.shares.len());

@@ -82,6 +82,26 @@ fn many_readers_share_a_bounded_memory_and_each_gets_its_own() {
 }
 
 #[test]
+fn a_pause_lets_go_of_what_was_read_ahead_and_ends_by_itself() {
+    disk_with_log().run(|runtime| async move {
+        let opened = open(&runtime, Rc::default(), StorageOptions::default()).await.unwrap();
+        let ahead = &opened.storage.0.read_ahead;
+        let at = read_some(&opened.log, Offset(0), 60_000, 4).await;
+        assert!(ahead.held_bytes() > 0);
+        opened.storage.pause_read_ahead();
+        // What was on its way has come by then, too.
+        let at = read_some(&opened.log, at, 60_000, 4).await;
+        assert_eq!(ahead.held_bytes(), 0);
+        let hits = ahead.hits.get();
+        let at = read_some(&opened.log, at, 60_000, 4).await;
+        assert_eq!((ahead.held_bytes(), ahead.hits.get()), (0, hits));
+        runtime.sleep(std::time::Duration::from_millis(1100)).await;
+        read_some(&opened.log, at, 60_000, 4).await;
+        assert!(ahead.held_bytes() > 0 && ahead.hits.get() > hits);
+    });
+}
+
+#[test]
 fn one_read_here_and_there_costs_no_memory() {
     disk_with_log().run(|runtime| async move {
         let opened = open(&runtime, Rc::default(), StorageOptions::default()).await.unwrap();
