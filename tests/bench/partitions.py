@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Many small producers over 1 to 1,000 active partitions: Odradek and Apache Kafka in turn, in one run.
+"""Many idle connections, then many small producers over 1 to 1,000 active partitions: Odradek and Apache Kafka in turn, in one run.
 
     cargo build --release -p server -p tests && python3 tests/bench/partitions.py --broker target/release/odradek
 
@@ -10,11 +10,12 @@ Options:
     --seconds N          of load for a case (default 6)
     --batch-bytes N      of each request (default 16384)
     --partitions LIST    (default 1,10,100,1000)
+    --connections LIST   idle ones, measured once, before the load (default 1000,9000)
     --only odradek|kafka one broker alone
     --cache DIR          where jars and the data are (default target/compat)
 
 64 producers, each with one request of one batch in flight, acks=all. Odradek answers when it is on disk, Apache Kafka when
-it is in the page cache. Ends with a table of medians (least to most) in Markdown.
+it is in the page cache. An idle connection has had answers to ApiVersions and Metadata. Ends with a table of medians (least to most) in Markdown.
 """
 
 import argparse
@@ -22,16 +23,22 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import common
+import idle_connections
 import peer
 from common import GIGABYTE, Failure
 from harness import install
 
 LOAD_TIMEOUT_S = 180
+# What a start leaves behind is done by then.
+SETTLE_S = 3
 FIGURES = [
     ("mb_per_s", "MB/s", 1), ("cpu_s_per_gb", "broker CPU-s/GB", 2), ("ack_p50_ms", "ack p50 ms", 2), ("ack_p99_ms", "ack p99 ms", 1),
 ]
+
+IDLE_FIGURES = [("kib", "KiB of memory each", 1), ("handles", "file handles each", 2)]
 
 
 def measure(arguments, server, partitions, topic):
@@ -54,11 +61,16 @@ def main():
     arguments.cache = arguments.cache.resolve()
     print(common.machine(), flush=True)
     folder = arguments.cache / "bench" / "partitions"
-    runs = []
+    runs, idle = [], []
+    connection_counts = [int(count) for count in arguments.connections.split(",")]
     counts = [int(count) for count in arguments.partitions.split(",")]
     try:
         with peer.running(arguments, folder) as servers:
             names = [server.name for server in servers]
+            time.sleep(SETTLE_S)
+            for count in connection_counts:
+                for server in servers:
+                    idle.append({"broker": server.name} | idle_connections.measure(server, count))
             for server in servers:
                 measure(arguments, server, 10, "warm")
             for number in range(arguments.rounds):
@@ -71,6 +83,7 @@ def main():
         print(f"FAIL {failure}")
         return 1
     _tell(runs, counts, names)
+    _tell_idle(idle, connection_counts, names)
     return 0
 
 
@@ -85,6 +98,14 @@ def _tell(runs, counts, names):
             print(f"| {count} | {unit} | {' | '.join(cells)} |")
 
 
+def _tell_idle(idle, counts, names):
+    print(f"\n| idle connections | figure | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
+    for count in counts:
+        for key, unit, digits in IDLE_FIGURES:
+            cells = [f"{run[key]:.{digits}f}" for name in names for run in idle if (run["broker"], run["connections"]) == (name, count)]
+            print(f"| {count} | {unit} | {' | '.join(cells)} |")
+
+
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", required=True)
@@ -93,6 +114,7 @@ def _arguments():
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--batch-bytes", type=int, default=16384)
     parser.add_argument("--partitions", default="1,10,100,1000")
+    parser.add_argument("--connections", default="1000,9000")
     parser.add_argument("--only", choices=["odradek", "kafka"])
     parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
     return parser.parse_args()
