@@ -240,6 +240,18 @@ SECTIONS = {
         client-metrics --bootstrap-server @ --list
         configs --bootstrap-server @ --describe --client-metrics none
     """,
+    "settings of groups": """
+        configs --bootstrap-server @ --describe --group g4
+        configs --bootstrap-server @ --describe --group g4 --all
+        configs --bootstrap-server @ --alter --group g4 --add-config consumer.session.timeout.ms=46000,share.isolation.level=read_committed
+        configs --bootstrap-server @ --describe --group g4
+        configs --bootstrap-server @ --describe --group g4 --all
+        configs --bootstrap-server @ --alter --group g4 --add-config nope=1
+        configs --bootstrap-server @ --alter --group g4 --delete-config share.isolation.level
+        configs --bootstrap-server @ --describe --entity-type groups --entity-name g4
+        configs --bootstrap-server @ --describe --entity-type groups
+        walk group-settings @ DATA
+    """,
     "the cluster": """
         cluster cluster-id --bootstrap-server @
         cluster list-endpoints --bootstrap-server @

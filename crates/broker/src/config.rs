@@ -163,6 +163,12 @@ pub fn listener(
 }
 
 impl BrokerConfig {
+    /// What was given of groups: it bounds what each group may have.
+    pub(crate) fn group_settings(&self) -> BTreeMap<String, String> {
+        let given = self.given.iter().filter(|(name, _)| name.starts_with("group."));
+        given.map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// The defaults of a broker at this address, in this directory.
     #[must_use]
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> BrokerConfig {

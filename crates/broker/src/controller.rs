@@ -93,7 +93,8 @@ impl Shard {
             if let Err(error) = self.commit(records).await {
                 // What was decided never happened: start again from what is committed.
                 let image = self.image.borrow().clone();
-                *host.controller.borrow_mut() = Controller::new(defaults(self), image);
+                *host.controller.borrow_mut() =
+                    Controller::new(defaults(self), image).with_given(self.config.group_settings());
                 return Err(error);
             }
         }

@@ -2,7 +2,7 @@
 //! without that.
 
 use cluster::{
-    MetadataImage, client_metrics,
+    MetadataImage, client_metrics, group_config,
     record::{ConfigResource, ResourceType},
 };
 use model::{
@@ -25,6 +25,8 @@ pub(crate) enum Source {
     Brokers,
     /// Set for a subscription to clients' metrics.
     ClientMetrics,
+    /// Set for a group.
+    Group,
     /// Given to this node at its start.
     Node,
     /// Kafka's own.
@@ -38,6 +40,7 @@ impl Source {
             Source::Broker => 2,
             Source::Brokers => 3,
             Source::ClientMetrics => 7,
+            Source::Group => 8,
             Source::Node => 4,
             Source::Default => 5,
         }
@@ -204,6 +207,42 @@ pub(crate) fn describe_client_metrics(shard: &Shard, name: &str) -> Vec<Describe
     described.collect()
 }
 
+/// The settings of a group, in the order of their names.
+pub(crate) fn describe_group(shard: &Shard, group: &str) -> Vec<Described> {
+    let resource = ConfigResource { resource_type: ResourceType::GROUP, name: group.to_owned() };
+    let image = shard.image.borrow();
+    let own: BTreeMap<&str, &str> = image.configs(&resource).collect();
+    describe_group_with(&Layers::new(&shard.config, &image), &own)
+}
+
+fn describe_group_with(layers: &Layers<'_>, own: &BTreeMap<&str, &str>) -> Vec<Described> {
+    let is_told =
+        |one: &&group_config::GroupSetting| !one.is_internal || own.contains_key(one.setting.name);
+    let described = group_config::SETTINGS.iter().filter(is_told).map(|one| {
+        let setting = one.setting;
+        let own = own.get(setting.name).map(|value| (*value).to_owned());
+        let mut synonyms: Vec<Synonym> =
+            own.into_iter().map(|value| (setting.name.to_owned(), value, Source::Group)).collect();
+        let of_broker = layers.synonyms(setting.server_name);
+        if of_broker.is_empty() {
+            let name =
+                if setting.server_name.is_empty() { setting.name } else { setting.server_name };
+            synonyms.push((name.to_owned(), setting.default.to_owned(), Source::Default));
+        }
+        synonyms.extend(of_broker);
+        Described {
+            name: setting.name.to_owned(),
+            value: synonyms.first().map(|(_, value, _)| value.clone()),
+            synonyms,
+            type_code: type_code(setting.kind),
+            is_read_only: false,
+            is_sensitive: false,
+            documentation: setting.kind.to_string(),
+        }
+    });
+    described.collect()
+}
+
 fn type_code(kind: Kind) -> i8 {
     match kind {
         Kind::Boolean => 1,
@@ -333,6 +372,33 @@ mod tests {
         assert_eq!(shown(&find(&[], "segment.ms").unwrap()).1, []);
         assert_eq!(find(&[], "internal.segment.bytes"), None);
         assert!(find(&[("internal.segment.bytes", "65536")], "internal.segment.bytes").is_some());
+    }
+
+    #[test]
+    fn a_group_has_its_own_settings_over_the_brokers() {
+        let config = config(&[("group.consumer.heartbeat.interval.ms", "6000")]);
+        let image = image(&[]);
+        let layers = Layers::new(&config, &image);
+        let own =
+            [("share.isolation.level", "read_committed"), ("streams.num.warmup.replicas", "3")];
+        let all = describe_group_with(&layers, &own.into_iter().collect());
+        assert!(all.is_sorted_by(|one, other| one.name < other.name));
+        let find = |name: &str| all.iter().find(|one| one.name == name).map(shown);
+        let expected = [("share.isolation.level", "read_committed", 8)];
+        let default = [("share.isolation.level", "read_uncommitted", 5)];
+        let both = [expected, default].concat();
+        assert_eq!(find("share.isolation.level"), Some((Some("read_committed"), both)));
+        let given = [
+            ("group.consumer.heartbeat.interval.ms", "6000", 4),
+            ("group.consumer.heartbeat.interval.ms", "5000", 5),
+        ];
+        assert_eq!(find("consumer.heartbeat.interval.ms"), Some((Some("6000"), given.to_vec())));
+        let warmup = [
+            ("streams.num.warmup.replicas", "3", 8),
+            ("group.streams.num.warmup.replicas", "2", 5),
+        ];
+        assert_eq!(find("streams.num.warmup.replicas"), Some((Some("3"), warmup.to_vec())));
+        assert_eq!(find("streams.acceptable.recovery.lag"), None, "told where it is set");
     }
 
     #[test]

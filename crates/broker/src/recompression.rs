@@ -13,7 +13,7 @@ use cluster::{
     record::{ConfigResource, ResourceType},
 };
 use model::{
-    collections::HashSet,
+    collections::BTreeSet,
     compression::{Compressor, Decompressor, Target},
     record_batch::{BatchError, Counts, HEADER_BYTES, RecordBatch, recompressed},
     topic_config::TopicConfig,
@@ -40,7 +40,7 @@ pub(crate) struct OwnCodecs {
     /// Whether topics that do not say have one.
     by_default: Cell<bool>,
     /// The topics that say otherwise than that.
-    others: RefCell<HashSet<String>>,
+    others: RefCell<BTreeSet<String>>,
 }
 
 impl OwnCodecs {

@@ -25,6 +25,7 @@ pub use lifecycle::{
 };
 pub use topics::{CreatedTopic, NewPartitions, NewTopic, PARTITIONS_PER_REQUEST_MAX, TopicName};
 
+use crate::group_config::Given;
 use crate::image::Broker;
 use crate::record::{LeaderRecoveryState, MetadataRecord, PartitionRecord};
 use crate::{Error, MetadataImage};
@@ -65,6 +66,7 @@ pub enum Intent {
 #[derive(Debug)]
 pub struct Controller {
     defaults: Defaults,
+    given: Given,
     image: MetadataImage,
 }
 
@@ -72,7 +74,13 @@ impl Controller {
     /// A controller that goes on from an image.
     #[must_use]
     pub fn new(defaults: Defaults, image: MetadataImage) -> Controller {
-        Controller { defaults, image }
+        Controller { defaults, given: Given::new(), image }
+    }
+
+    /// The same, where the broker was given these settings at its start: they bound groups'.
+    #[must_use]
+    pub fn with_given(self, given: Given) -> Controller {
+        Controller { given, ..self }
     }
 
     /// The metadata with everything that was decided, committed or not.

@@ -8,6 +8,7 @@ pub mod client_metrics;
 pub mod controller;
 pub mod error;
 pub mod feature;
+pub mod group_config;
 pub mod image;
 pub mod json;
 pub mod quorum;

@@ -227,6 +227,12 @@ impl Kind {
     }
 }
 
+/// What is wrong with a value of this kind, in Kafka's words; `None`: nothing.
+#[must_use]
+pub fn refusal(kind: &Kind, value: &str) -> Option<String> {
+    kind.refusal(value)
+}
+
 fn out_of_bounds<T: PartialOrd + fmt::Display>(
     number: Option<T>,
     kind: &str,

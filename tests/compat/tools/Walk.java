@@ -18,6 +18,7 @@ import org.apache.kafka.clients.admin.CreatePartitionsOptions;
 import org.apache.kafka.clients.admin.CreateTopicsOptions;
 import org.apache.kafka.clients.admin.CreateTopicsResult;
 import org.apache.kafka.clients.admin.DescribeClusterOptions;
+import org.apache.kafka.clients.admin.DescribeConfigsOptions;
 import org.apache.kafka.clients.admin.DescribeConsumerGroupsOptions;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.FeatureUpdate;
@@ -67,6 +68,7 @@ final class Walk {
                 case "topics" -> walk.topics();
                 case "settings" -> walk.settings();
                 case "groups" -> walk.groups();
+                case "group-settings" -> walk.groupSettings();
                 case "cluster" -> walk.cluster();
                 default -> throw new IllegalArgumentException(arguments[0]);
             }
@@ -213,6 +215,38 @@ final class Walk {
         print("list topics and brokers", () -> admin.listConfigResources(
             Set.of(ConfigResource.Type.BROKER, ConfigResource.Type.BROKER_LOGGER),
             new org.apache.kafka.clients.admin.ListConfigResourcesOptions()).all());
+    }
+
+    private void groupSettings() {
+        ConfigResource group = new ConfigResource(ConfigResource.Type.GROUP, "walked-group");
+        ConfigResource none = new ConfigResource(ConfigResource.Type.GROUP, "");
+        String[] asked = {
+            "nope=1", "consumer.session.timeout.ms=1", "consumer.session.timeout.ms=x", "consumer.session.timeout.ms=45001",
+            "consumer.heartbeat.interval.ms=60000", "consumer.heartbeat.interval.ms=0", "consumer.assignment.interval.ms=15001",
+            "consumer.assignor.offload.enable=maybe", "share.auto.offset.reset=x", "share.auto.offset.reset=by_duration:PT1H",
+            "share.auto.offset.reset=by_duration:-PT1H", "share.isolation.level=READ_COMMITTED", "share.delivery.count.limit=11",
+            "share.record.lock.duration.ms=14999", "share.partition.max.record.locks=99", "share.partition.max.record.locks=4001",
+            "share.session.timeout.ms=44999", "streams.heartbeat.interval.ms=15001", "streams.num.standby.replicas=3",
+            "streams.initial.rebalance.delay.ms=-1", "streams.rack.aware.assignment.tags=a,b", "streams.rack.aware.assignment.tags=a,a",
+            "streams.num.warmup.replicas=21", "streams.num.warmup.replicas=3", "streams.acceptable.recovery.lag=-1",
+            "streams.assignor.name=x", "streams.assignor.name=sticky", "streams.task.offset.interval.ms=14999",
+            "errors.deadletterqueue.topic.name=__x", "errors.deadletterqueue.topic.name=dlq.x", "share.renew.acknowledge.enable=x",
+        };
+        for (String one : asked) {
+            String[] parts = one.split("=", 2);
+            print("set " + one, () -> alter(group, parts[0], parts[1], AlterConfigOp.OpType.SET));
+        }
+        print("add to a list", () -> alter(group, "streams.rack.aware.assignment.tags", "c", AlterConfigOp.OpType.APPEND));
+        print("take back what is not there", () -> alter(group, "nope", "", AlterConfigOp.OpType.DELETE));
+        print("of no group", () -> alter(none, "consumer.session.timeout.ms", "46000", AlterConfigOp.OpType.SET));
+        print("describe no group's", () -> entries(none));
+        print("all of them", () -> admin.describeConfigs(List.of(group), new DescribeConfigsOptions().includeSynonyms(true)).all()
+            .get().get(group).entries().stream()
+            .map(entry -> entry.name() + "=" + entry.value() + " " + entry.source() + " " + entry.type() + " " + entry.synonyms())
+            .sorted().toList());
+        print("list groups", () -> admin.listConfigResources(
+            Set.of(ConfigResource.Type.GROUP), new org.apache.kafka.clients.admin.ListConfigResourcesOptions()).all().get()
+            .stream().map(ConfigResource::toString).sorted().toList());
     }
 
     private Object alter(ConfigResource resource, String name, String value, AlterConfigOp.OpType type) {

@@ -1,5 +1,5 @@
-//! DescribeConfigs, versions 1 to 4: the settings of topics, of this broker, of subscriptions to
-//! clients' metrics, and what was set for all brokers.
+//! DescribeConfigs, versions 1 to 4: the settings of topics, of this broker, of groups, of
+//! subscriptions to clients' metrics, and what was set for all brokers.
 
 use model::{ErrorCode, NodeId};
 use wire::{
@@ -13,8 +13,8 @@ use wire::{
 use super::{Answer, Request};
 use crate::{
     described_settings::{
-        Described, Layers, Source, describe_all_nodes, describe_client_metrics, describe_node,
-        describe_topic,
+        Described, Layers, Source, describe_all_nodes, describe_client_metrics, describe_group,
+        describe_node, describe_topic,
     },
     shard::Shard,
 };
@@ -22,6 +22,7 @@ use crate::{
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 /// The settings of a resource, or why there are none.
 type Outcome = Result<Vec<Described>, (ErrorCode, String)>;
@@ -89,6 +90,10 @@ fn describe(shard: &Shard, resource: &DescribeConfigsResource<'_>) -> Outcome {
         CLIENT_METRICS if resource.resource_name.is_empty() => {
             return invalid("Client metrics subscription name must not be empty".to_owned());
         }
+        GROUP if resource.resource_name.is_empty() => {
+            return invalid("Group name must not be empty".to_owned());
+        }
+        GROUP => describe_group(shard, resource.resource_name),
         CLIENT_METRICS => describe_client_metrics(shard, resource.resource_name),
         other => return invalid(format!("resources of type {other} have no settings here")),
     };

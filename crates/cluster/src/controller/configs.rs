@@ -1,4 +1,4 @@
-//! Settings of topics and brokers: altered one by one (IncrementalAlterConfigs) or as a whole (AlterConfigs).
+//! Settings of topics, brokers, groups and subscriptions to clients' metrics: altered one by one (IncrementalAlterConfigs) or as a whole (AlterConfigs).
 
 use model::NodeId;
 use model::collections::BTreeMap;
@@ -7,7 +7,7 @@ use model::topic_config::{self, Kind, TopicConfig};
 
 use super::{Controller, Decision, Intent};
 use crate::record::{ConfigResource, MetadataRecord, ResourceType};
-use crate::{Error, client_metrics};
+use crate::{Error, client_metrics, group_config};
 
 /// What is done to one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,7 @@ impl Controller {
         match scope {
             Scope::Topic => check_settings(&after)?,
             Scope::Brokers | Scope::Broker => check_server_settings(scope, &records)?,
+            Scope::Group => group_config::check(&after, &self.given)?,
             Scope::ClientMetrics => {
                 for (name, value) in &after {
                     client_metrics::check(name, value)?;
@@ -130,6 +131,10 @@ impl Controller {
                 Err(Error::InvalidRequest("Subscription name can't be empty".to_owned()))
             }
             ResourceType::CLIENT_METRICS => Ok(Scope::ClientMetrics),
+            ResourceType::GROUP if name.is_empty() => {
+                Err(Error::InvalidRequest("Default group resources are not allowed.".to_owned()))
+            }
+            ResourceType::GROUP => Ok(Scope::Group),
             ResourceType(other) => Err(Error::InvalidRequest(format!(
                 "the settings of resources of type {other} cannot be altered here"
             ))),
@@ -148,6 +153,8 @@ enum Scope {
     Broker,
     /// A subscription to clients' metrics.
     ClientMetrics,
+    /// A group.
+    Group,
 }
 
 impl Scope {
@@ -163,6 +170,8 @@ impl Scope {
             Scope::ClientMetrics => {
                 client_metrics::find(name).map(|setting| (setting.kind, setting.default))
             }
+            // As in Apache Kafka, no list of a group's can be added to.
+            Scope::Group => group_config::find(name).map(|one| (Kind::Text, one.setting.default)),
             Scope::Brokers | Scope::Broker => {
                 let setting = server_setting(name)?;
                 Ok((setting.kind, setting.default.unwrap_or_default()))

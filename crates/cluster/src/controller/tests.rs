@@ -387,7 +387,7 @@ fn settings_of_brokers_are_altered_for_one_or_all() {
         assert_eq!(fixture.image.configs(resource).count(), usize::from(is_set), "{change:?}");
     }
     let mut fixture = Fixture::new();
-    let resource = ConfigResource { resource_type: ResourceType(32), name: "group".to_owned() };
+    let resource = ConfigResource { resource_type: ResourceType(64), name: "other".to_owned() };
     let change = ConfigChange { resource, operations: Vec::new() };
     let decision = fixture.controller.alter_configs(&[change], AlterMode::Full, Intent::Apply);
     assert_eq!(kind(&decision.answer[0].1), "request");
