@@ -1,4 +1,5 @@
-//! DescribeLogDirs, versions 1 to 5: the one log directory and how large the logs in it are.
+//! DescribeLogDirs, versions 1 to 5: the one log directory, how large the logs in it are, and how
+//! large the file system that it lies on.
 
 use std::{future::Future, rc::Rc};
 
@@ -17,7 +18,7 @@ use wire::{
 use super::{Answer, Request};
 use crate::{peers::Call, shard::Shard};
 
-/// The size of the file system is not told.
+/// Where the file system does not say.
 const UNKNOWN_BYTES: i64 = -1;
 
 pub(super) async fn answer(request: &Request<'_>) -> Answer {
@@ -52,13 +53,18 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
                 .collect(),
         })
         .collect();
+    let space = request.shard.runtime.space(&request.shard.config.data_dir).await;
+    let (total_bytes, usable_bytes) = space.map_or((UNKNOWN_BYTES, UNKNOWN_BYTES), |space| {
+        let bytes = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        (bytes(space.total_bytes), bytes(space.free_bytes))
+    });
     let directory = request.shard.config.data_dir.display().to_string();
     let result = DescribeLogDirsResult {
         error_code: ErrorCode::None.code(),
         log_dir: &directory,
         topics,
-        total_bytes: UNKNOWN_BYTES,
-        usable_bytes: UNKNOWN_BYTES,
+        total_bytes,
+        usable_bytes,
         is_cordoned: false,
     };
     request.respond(&DescribeLogDirsResponse { results: vec![result], ..Default::default() })
