@@ -41,6 +41,13 @@ CLIENTS_UNDER_TEST = (
         "java", ("jars", "java"), ALL_CODECS, EVERYTHING,
         lambda tools: tools.java("-cp", f"{tools.java_classes}:{tools.jars}/*", "Client", heap_mb=128),
     ),
+    # The same program, compiled against the last client of Kafka 3.
+    Client(
+        "java-3", ("java3",), ALL_CODECS, EVERYTHING,
+        lambda tools: tools.java(
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{tools.java3_classes}:{tools.jars3}/*", "Client", heap_mb=128,
+        ),
+    ),
     Client("franz-go", ("go",), ALL_CODECS, EVERYTHING, lambda tools: [tools.franz]),
     Client(
         "kafkajs", ("node",), GZIP_ONLY, EVERYTHING - {"null headers"},

@@ -53,6 +53,14 @@ class Tools:
         return self.cache / "java" / "classes"
 
     @property
+    def jars3(self):
+        return self.cache / "java3" / "lib"
+
+    @property
+    def java3_classes(self):
+        return self.cache / "java3" / "classes"
+
+    @property
     def tool_classes(self):
         return self.cache / "tools" / "classes"
 
@@ -70,7 +78,7 @@ def install(cache, parts):
     tools = Tools(cache)
     with _locked(cache / ".lock"):
         # The Java client is compiled against the jars, so these two are one thread.
-        chains = [[p for p in chain if p in parts] for chain in (["python"], ["node"], ["go"], ["jars", "java", "tools"], ["kcat"])]
+        chains = [[p for p in chain if p in parts] for chain in (["python"], ["node"], ["go"], ["jars", "java", "tools"], ["java3"], ["kcat"])]
         failures = []
 
         def run_chain(chain):
@@ -177,6 +185,20 @@ def _install_java(tools):
         stamp()
 
 
+def _install_java3(tools):
+    _need("mvn", "it fetches the Java client of Kafka 3")
+    _need("javac", "it builds the Java client")
+    pom, source = CLIENTS / "java3" / "pom.xml", CLIENTS / "java" / "Client.java"
+    stamp = _fresh(tools.jars3.parent, [pom, source])
+    if stamp:
+        _run("mvn dependency:copy-dependencies", [
+            "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies",
+            "-DincludeScope=runtime", f"-DoutputDirectory={tools.jars3}",
+        ])
+        _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars3}/*", "-d", tools.java3_classes, source])
+        stamp()
+
+
 def _install_tools(tools):
     _need("javac", "it builds the driver of Apache Kafka's tools")
     sources = sorted((COMPAT / "tools").glob("*.java"))
@@ -202,6 +224,7 @@ PARTS = {
     "go": _install_go,
     "jars": _install_jars,
     "java": _install_java,
+    "java3": _install_java3,
     "tools": _install_tools,
     "kcat": _install_kcat,
 }
