@@ -45,6 +45,15 @@ class Tools:
         return self.cache / "franz" / "client"
 
     @property
+    def franz_tests(self):
+        return self.cache / "franz-tests" / "kgo.test"
+
+    @property
+    def franz_sources(self):
+        """The folder of franz-go's package kgo in Go's module cache."""
+        return pathlib.Path((self.franz_tests.parent / "sources").read_text(encoding="utf-8"))
+
+    @property
     def jars(self):
         return self.cache / "jars" / "lib"
 
@@ -78,7 +87,8 @@ def install(cache, parts):
     tools = Tools(cache)
     with _locked(cache / ".lock"):
         # The Java client is compiled against the jars, so these two are one thread.
-        chains = [[p for p in chain if p in parts] for chain in (["python"], ["node"], ["go"], ["jars", "java", "tools"], ["java3"], ["kcat"])]
+        orders = (["python"], ["node"], ["go", "franz-tests"], ["jars", "java", "tools"], ["java3"], ["kcat"])
+        chains = [[part for part in order if part in parts] for order in orders]
         failures = []
 
         def run_chain(chain):
@@ -117,6 +127,7 @@ def _run(what, command, **options):
     )
     if done.returncode != 0:
         raise Failure(f"{what} failed ({done.returncode}): {' '.join(done.stdout.strip().splitlines()[-8:])}")
+    return done.stdout
 
 
 def _fresh(folder, inputs, extra=""):
@@ -158,8 +169,23 @@ def _install_go(tools):
     source = CLIENTS / "franz"
     stamp = _fresh(tools.franz.parent, sorted(source.iterdir()))
     if stamp:
-        environment = dict(os.environ, GOTOOLCHAIN="local", GOFLAGS="-mod=readonly -buildvcs=false", GOWORK="off")
-        _run("go build", ["go", "build", "-o", tools.franz, "."], cwd=source, env=environment)
+        _run("go build", ["go", "build", "-o", tools.franz, "."], cwd=source, env=_go_environment())
+        stamp()
+
+
+def _go_environment():
+    return dict(os.environ, GOTOOLCHAIN="local", GOFLAGS="-mod=readonly -buildvcs=false", GOWORK="off")
+
+
+def _install_franz_tests(tools):
+    """The tests of the franz-go that the client under test uses: its go.mod pins them."""
+    _need("go", "it builds franz-go's tests")
+    source, package = CLIENTS / "franz", "github.com/twmb/franz-go/pkg/kgo"
+    stamp = _fresh(tools.franz_tests.parent, [source / "go.mod", source / "go.sum"])
+    if stamp:
+        _run("go test -c", ["go", "test", "-c", "-o", tools.franz_tests, package], cwd=source, env=_go_environment())
+        folder = _run("go list", ["go", "list", "-f", "{{.Dir}}", package], cwd=source, env=_go_environment())
+        (tools.franz_tests.parent / "sources").write_text(folder.strip(), encoding="utf-8")
         stamp()
 
 
@@ -222,6 +248,7 @@ PARTS = {
     "python": _install_python,
     "node": _install_node,
     "go": _install_go,
+    "franz-tests": _install_franz_tests,
     "jars": _install_jars,
     "java": _install_java,
     "java3": _install_java3,

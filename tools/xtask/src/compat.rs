@@ -1,5 +1,6 @@
 //! `cargo xtask compat`: Apache Kafka's own tools against Odradek and Apache Kafka side by side. What
-//! they print has to be the same; tests/compat/tools.py compares it.
+//! they print has to be the same; tests/compat/tools.py compares it. With `--franz-go` franz-go's own
+//! tests, against one and then the other; tests/compat/franz_go.py has those that are left out.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,9 @@ pub(crate) struct Options {
     /// Only this section of the table (may be given more than once)
     #[arg(long, value_name = "NAME")]
     section: Vec<String>,
+    /// Not the tools but franz-go's own tests: minutes for each of the two brokers
+    #[arg(long, conflicts_with = "section")]
+    franz_go: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -31,10 +35,10 @@ enum Driver {
     Sync,
 }
 
-/// Builds the broker and runs the table.
+/// Builds the broker and runs the table, or franz-go's tests.
 ///
 /// # Errors
-/// When something is missing or does not build, or a difference has no reason.
+/// When something is missing or does not build, or a difference has no reason or a test fails.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     needs::ensure(NEEDS)?;
     let binary = match &options.binary {
@@ -50,10 +54,23 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
         Driver::Uring => "uring",
         Driver::Sync => "sync",
     };
+    if options.franz_go {
+        return franz_go(root, &binary, driver);
+    }
     let mut test = Command::new("python3");
     test.arg("tests/compat/tools.py").arg("--broker").arg(binary).args(["--driver", driver]);
     for section in &options.section {
         test.args(["--section", section]);
     }
     finish(test.current_dir(root), "the comparison")
+}
+
+fn franz_go(root: &Path, binary: &Path, driver: &str) -> Result<(), String> {
+    let test = |broker: &Path| {
+        let mut test = Command::new("python3");
+        test.arg("tests/compat/franz_go.py").arg("--broker").arg(broker).args(["--driver", driver]);
+        finish(test.current_dir(root), "franz-go's tests")
+    };
+    test(binary)?;
+    test(Path::new("kafka"))
 }
