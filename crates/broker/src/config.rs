@@ -16,6 +16,8 @@ use std::{
 use model::topic_config;
 use storage::CommitStrategy;
 
+use crate::connection_limits::{self, ConnectionLimits};
+
 /// Where a broker listens when nobody says: this machine only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1";
 /// Kafka's port.
@@ -61,6 +63,8 @@ pub struct BrokerConfig {
     pub socket_request_max_bytes: usize,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: u64,
+    /// How many connections there may be.
+    pub connection_limits: ConnectionLimits,
     /// `max.incremental.fetch.session.cache.slots`.
     pub max_incremental_fetch_session_cache_slots: usize,
     /// `fetch.max.bytes`.
@@ -224,6 +228,7 @@ impl BrokerConfig {
             )?,
             socket_request_max_bytes: reader.int("socket.request.max.bytes", 1, 104_857_600)?,
             connections_max_idle_ms: reader.time_or_never("connections.max.idle.ms", 600_000)?,
+            connection_limits: limits_of_connections(reader)?,
             max_incremental_fetch_session_cache_slots: reader.int(
                 "max.incremental.fetch.session.cache.slots",
                 0,
@@ -357,6 +362,16 @@ fn commit_strategy(reader: &Reader<'_>) -> Result<CommitStrategy, ConfigError> {
         Some("per-file") => Ok(CommitStrategy::PerFile),
         Some(_) => Err(reader.refuse(NAME, "auto or per-file")),
     }
+}
+
+fn limits_of_connections(reader: &Reader<'_>) -> Result<ConnectionLimits, ConfigError> {
+    let mut limits = ConnectionLimits::default();
+    for name in connection_limits::SETTINGS {
+        if let Some(value) = reader.text(name) {
+            limits.set(name, value).map_err(|expected| reader.refuse(name, expected))?;
+        }
+    }
+    Ok(limits)
 }
 
 /// `node.id`, or `broker.id`, as it was called before KRaft.
@@ -613,6 +628,7 @@ mod tests {
             ("connections.max.idle.ms", "9223372036854775807", |c| {
                 c.connections_max_idle_ms == 3_153_600_000_000
             }),
+            ("max.connections", "9", |c| c.connection_limits.connections == 9),
             ("cluster.id", "5L6g3nShT-eMCtK--X86sw", |c| {
                 c.cluster_id.as_deref() == Some("5L6g3nShT-eMCtK--X86sw")
             }),

@@ -13,7 +13,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::{Future, poll_fn},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -79,21 +79,25 @@ impl Shard {
         let stream = Stream::attach(&self.runtime, handle);
         let shard = Rc::clone(self);
         self.runtime.spawn("connection", TaskQueue::Foreground, async move {
+            let address = stream.peer().ip();
             serve(&shard, Rc::new(stream)).await;
-            let ended = ConnectionEnded(shard.runtime.shard());
+            let ended = ConnectionEnded { shard: shard.runtime.shard(), address };
             shard.call(CONTROLLER_SHARD, ended).await.answer().await;
         });
     }
 }
 
 /// Tells the shard that deals connections that one of another's is gone.
-struct ConnectionEnded(ShardIndex);
+struct ConnectionEnded {
+    shard: ShardIndex,
+    address: IpAddr,
+}
 
 impl Call for ConnectionEnded {
     type Answer = ();
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
-        shard.ended_connections.borrow_mut()[usize::from(self.0.0)] += 1;
+        shard.connections.ended(self.shard, self.address);
         shard.connection_ended.notify_all();
         std::future::ready(())
     }

@@ -17,6 +17,7 @@ mod backlog;
 mod claim;
 pub mod config;
 mod connection;
+pub mod connection_limits;
 mod controller;
 mod described_settings;
 mod error;

@@ -23,6 +23,7 @@ use crate::{
     backlog::{Backlog, WaitingBytes},
     config::BrokerConfig,
     connection::Connection,
+    connection_limits::{self, ConnectionCounts, ConnectionLimits},
     controller::ControllerHost,
     gather_turns::GatherTurns,
     groups::Groups,
@@ -73,9 +74,9 @@ pub(crate) struct Shard {
     pub(crate) own_codecs: OwnCodecs,
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) gather_turns: Rc<GatherTurns>,
-    /// On shard 0: how many connections that each shard was dealt have ended.
-    pub(crate) ended_connections: RefCell<Vec<u64>>,
-    /// Told with each of them, and when a stop is asked for.
+    /// On shard 0: the connections of all shards.
+    pub(crate) connections: ConnectionCounts,
+    /// Told when one of them has ended, and when a stop is asked for.
     pub(crate) connection_ended: Notify,
     /// The controller, on shard 0.
     pub(crate) controller: OnceCell<ControllerHost>,
@@ -106,7 +107,7 @@ impl Shard {
             own_codecs: OwnCodecs::default(),
             answer_memory: AnswerMemory::new(shard_count),
             gather_turns: Rc::default(),
-            ended_connections: RefCell::new(vec![0; usize::from(shard_count)]),
+            connections: ConnectionCounts::new(shard_count),
             connection_ended: Notify::new(),
             controller: OnceCell::new(),
             stopped: Cell::new(false),
@@ -130,10 +131,21 @@ impl Shard {
         self.identity.get().expect("set before anything is served")
     }
 
-    /// On shard 0: how many connections are open of those that each shard was dealt.
-    pub(crate) fn open_connections(&self, dealt: &[u64]) -> usize {
-        let ended: u64 = self.ended_connections.borrow().iter().sum();
-        usize::try_from(dealt.iter().sum::<u64>() - ended).unwrap_or(usize::MAX)
+    /// How many connections there may be: as set for this broker, over what is set for all
+    /// brokers, over what the node was started with.
+    pub(crate) fn connection_limits(&self) -> ConnectionLimits {
+        let mut limits = self.config.connection_limits.clone();
+        let image = self.image.borrow();
+        for resource in [ConfigResource::all_brokers(), ConfigResource::broker(self.node())] {
+            for (name, value) in image.configs(&resource) {
+                if connection_limits::SETTINGS.contains(&name)
+                    && let Err(expected) = limits.set(name, value)
+                {
+                    tracing::debug!(name, value, expected, "setting not understood");
+                }
+            }
+        }
+        limits
     }
 
     pub(crate) fn node(&self) -> NodeId {

@@ -6,7 +6,6 @@
 //! socket listens last, when everything can be served.
 
 use std::{
-    cell::RefCell,
     future::Future,
     net::SocketAddr,
     path::PathBuf,
@@ -28,7 +27,7 @@ use model::{
     LeaderEpoch, Offset, PartitionId, TimestampMs, TopicPartition, Uuid, collections::BTreeMap,
     topic_config::TopicConfig,
 };
-use runtime::{Listener, Runtime, ShardIndex, TaskQueue};
+use runtime::{Instant, Listener, Runtime, TaskQueue};
 use storage::{
     LogDirectory, OpenMode, PartitionDirectory, RecordedPartitions, RecoveryReport, RecoveryStart,
     ScrubOptions, Storage, StorageOptions,
@@ -38,6 +37,7 @@ use crate::{
     Error,
     claim::{self, Claim},
     config::BrokerConfig,
+    connection_limits::Pace,
     controller::{self, ControllerHost},
     follow::delta_of_everything,
     handle_shares::HandleShares,
@@ -417,36 +417,29 @@ impl Call for Begin {
 
 /// Takes connections and deals each to the shard that has the fewest. There it stays.
 async fn accept(shard: Rc<Shard>, listener: Listener) {
-    let counts: RefCell<Vec<u64>> = RefCell::new(vec![0; usize::from(shard.runtime.shard_count())]);
-    let max =
+    let handles =
         HandleShares::of(shard.config.handles_max, shard.runtime.shard_count()).connections_max;
+    let mut pace = Pace::default();
     let mut told = None;
-    loop {
-        let has_room = || shard.open_connections(&counts.borrow()) < max;
-        if !has_room() {
-            let now = shard.runtime.now();
-            if told.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
-                told = Some(now);
-                tracing::warn!(max, "no handles for more connections: they wait for others to end");
-            }
-            let ended = &shard.connection_ended;
-            ended.wait_until(|| has_room() || shard.stop_asked.get()).await;
-        }
-        let accepted = {
-            let stopping = shard.stopping.wait_until(|| shard.stop_asked.get());
-            crate::connection::first_of(listener.accept(), stopping).await
-        };
+    while may_accept(&shard, handles, pace, &mut told).await.is_some() {
+        let Some(accepted) = unless_stopping(&shard, listener.accept()).await else { return };
         let stream = match accepted {
-            None => return,
-            Some(Ok(stream)) => stream,
-            Some(Err(error)) => {
+            Ok(stream) => stream,
+            Err(error) => {
                 // Out of file handles, or a client that was gone at once.
                 tracing::warn!(%error, "no connection accepted");
                 shard.runtime.sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let to = fewest_connections(&shard, &counts);
+        let limits = shard.connection_limits();
+        pace.came(shard.runtime.now(), limits.creation_rate);
+        let address = stream.peer().ip();
+        if shard.connections.of_address(address) >= limits.of_address(address) {
+            tracing::debug!(peer = %stream.peer(), "closed: its address has too many connections");
+            continue;
+        }
+        let to = shard.connections.deal(address);
         if to == shard.runtime.shard() {
             shard.take_connection(stream.detach());
         } else {
@@ -456,20 +449,47 @@ async fn accept(shard: Rc<Shard>, listener: Listener) {
     }
 }
 
+/// Waits until a further connection is allowed; `None` when a stop is asked for.
+async fn may_accept(
+    shard: &Rc<Shard>,
+    handles: usize,
+    pace: Pace,
+    told: &mut Option<Instant>,
+) -> Option<()> {
+    loop {
+        let limits = shard.connection_limits();
+        let max = handles.min(limits.connections);
+        let wait = pace.wait(shard.runtime.now());
+        if shard.connections.total() >= max {
+            let now = shard.runtime.now();
+            if told.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+                *told = Some(now);
+                tracing::warn!(max, "too many connections: further ones wait for others to end");
+            }
+            // The limit may be altered meanwhile.
+            let ended = shard.connection_ended.wait_until(|| shard.connections.total() < max);
+            let looked_again = shard.runtime.now() + LIMITS_PAUSE;
+            let ended = shard.runtime.deadline(looked_again, ended);
+            let _either = unless_stopping(shard, ended).await?;
+        } else if limits.creation_rate == 0 || wait > Duration::ZERO {
+            let wait = if wait > Duration::ZERO { wait.min(LIMITS_PAUSE) } else { LIMITS_PAUSE };
+            unless_stopping(shard, shard.runtime.sleep(wait)).await?;
+        } else {
+            return Some(());
+        }
+    }
+}
+
+async fn unless_stopping<T>(shard: &Rc<Shard>, future: impl Future<Output = T>) -> Option<T> {
+    let stopping = shard.stopping.wait_until(|| shard.stop_asked.get());
+    crate::connection::first_of(future, stopping).await
+}
+
 /// How often it is said that connections wait.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long nothing is accepted after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// The shard with the fewest connections. What the others have is known from what was dealt to
-/// them and what they told of ends.
-fn fewest_connections(shard: &Rc<Shard>, dealt: &RefCell<Vec<u64>>) -> ShardIndex {
-    let ended = shard.ended_connections.borrow();
-    let mut dealt = dealt.borrow_mut();
-    let index = (0..dealt.len())
-        .min_by_key(|index| dealt[*index] - ended[*index])
-        .expect("there is a shard");
-    dealt[index] += 1;
-    ShardIndex(u16::try_from(index).expect("made from a u16"))
-}
+/// How long connections wait at most until limits are looked at again.
+const LIMITS_PAUSE: Duration = Duration::from_secs(1);
