@@ -4,7 +4,10 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use model::{ErrorCode, TopicId};
+use model::{
+    ErrorCode, TopicId,
+    collections::{BTreeMap, BTreeSet},
+};
 use wire::fetch_request::FetchRequest;
 
 /// The session epoch of a fetch outside of any session, which closes the one it names.
@@ -13,6 +16,9 @@ const FINAL_EPOCH: i32 = -1;
 const INITIAL_EPOCH: i32 = 0;
 /// Sessions of one connection: a client has one for each broker.
 const SESSIONS_OF_A_CONNECTION_MAX: usize = 4;
+/// Partitions of a session that take one slot: one of more takes several, so that the slots bound
+/// the memory (some 100 bytes a partition), whatever clients ask for. Apache Kafka counts sessions.
+const PARTITIONS_A_SLOT: usize = 1000;
 
 /// One partition that is fetched.
 #[derive(Clone, Debug)]
@@ -31,9 +37,12 @@ pub(crate) struct Wanted {
     pub(crate) told_log_start: Cell<i64>,
 }
 
+/// What names a partition in a request.
+type PartitionKey<'a> = (&'a str, TopicId, i32);
+
 impl Wanted {
-    fn is(&self, name: &str, id: TopicId, partition: i32) -> bool {
-        self.partition == partition && self.id == id && &*self.name == name
+    fn key(&self) -> PartitionKey<'_> {
+        (&self.name, self.id, self.partition)
     }
 }
 
@@ -43,6 +52,8 @@ struct Session {
     epoch: i32,
     by_id: bool,
     wanted: Vec<Wanted>,
+    /// Those that it takes.
+    slots: usize,
 }
 
 /// The sessions of one connection.
@@ -68,6 +79,26 @@ pub(crate) struct Slots {
     pub(crate) max: usize,
 }
 
+impl Slots {
+    /// What a session of so many partitions takes.
+    fn of(partitions: usize) -> usize {
+        partitions.div_ceil(PARTITIONS_A_SLOT).max(1)
+    }
+
+    /// Takes so many more; false where there are not as many left.
+    fn take(&self, count: usize) -> bool {
+        let has_room = self.used.get() + count <= self.max;
+        if has_room {
+            self.used.set(self.used.get() + count);
+        }
+        has_room
+    }
+
+    fn give_back(&self, count: usize) {
+        self.used.set(self.used.get() - count);
+    }
+}
+
 impl FetchSessions {
     /// Finds, opens, changes or closes the session that a fetch names. `new_id` is a random
     /// positive number.
@@ -84,13 +115,15 @@ impl FetchSessions {
                 self.close(id, slots);
             }
             let wanted = wanted_of(request);
-            let room =
-                slots.used.get() < slots.max && self.sessions.len() < SESSIONS_OF_A_CONNECTION_MAX;
-            let opens = epoch == INITIAL_EPOCH && room && !wanted.is_empty();
+            let taken = Slots::of(wanted.len());
+            let opens = epoch == INITIAL_EPOCH
+                && !wanted.is_empty()
+                && self.sessions.len() < SESSIONS_OF_A_CONNECTION_MAX
+                && slots.take(taken);
             let session = if opens { new_id } else { 0 };
             if opens {
-                slots.used.set(slots.used.get() + 1);
-                self.sessions.push(Session { id: new_id, epoch: 1, by_id, wanted: wanted.clone() });
+                let wanted = wanted.clone();
+                self.sessions.push(Session { id: new_id, epoch: 1, by_id, wanted, slots: taken });
             }
             return Plan::Full { session, wanted };
         }
@@ -105,6 +138,14 @@ impl FetchSessions {
         }
         session.epoch = if epoch == i32::MAX { 1 } else { epoch + 1 };
         session.change(request);
+        let needed = Slots::of(session.wanted.len());
+        if needed > session.slots && !slots.take(needed - session.slots) {
+            // The client starts again with a full fetch, which gets no session.
+            self.close(id, slots);
+            return Plan::Refused(ErrorCode::FetchSessionIdNotFound);
+        }
+        slots.give_back(session.slots.saturating_sub(needed));
+        session.slots = needed;
         Plan::Incremental { session: id, wanted: session.wanted.clone() }
     }
 
@@ -118,10 +159,14 @@ impl FetchSessions {
             session.wanted[*index].told_high_watermark.set(*high_watermark);
             session.wanted[*index].told_log_start.set(*log_start);
         }
+        let mut is_sent = vec![false; session.wanted.len()];
+        for index in sent {
+            is_sent[*index] = true;
+        }
         let mut first = Vec::with_capacity(session.wanted.len());
         let mut last = Vec::new();
-        for (index, wanted) in session.wanted.drain(..).enumerate() {
-            if sent.contains(&index) { last.push(wanted) } else { first.push(wanted) }
+        for (wanted, is_sent) in session.wanted.drain(..).zip(is_sent) {
+            if is_sent { last.push(wanted) } else { first.push(wanted) }
         }
         first.append(&mut last);
         session.wanted = first;
@@ -129,40 +174,56 @@ impl FetchSessions {
 
     /// Gives up all sessions: the connection ends.
     pub(crate) fn close_all(&mut self, slots: &Slots) {
-        slots.used.set(slots.used.get() - self.sessions.len());
-        self.sessions.clear();
+        for session in self.sessions.drain(..) {
+            slots.give_back(session.slots);
+        }
     }
 
     fn close(&mut self, id: i32, slots: &Slots) {
         if let Some(index) = self.sessions.iter().position(|session| session.id == id) {
-            self.sessions.remove(index);
-            slots.used.set(slots.used.get() - 1);
+            slots.give_back(self.sessions.remove(index).slots);
         }
     }
 }
 
 impl Session {
+    /// Costs as much as the request and the session are long, not their product: both are up to a
+    /// few hundred thousand partitions. Not by hash: clients choose the names.
     fn change(&mut self, request: &FetchRequest<'_>) {
-        for new in wanted_of(request) {
-            let known =
-                self.wanted.iter_mut().find(|wanted| wanted.is(&new.name, new.id, new.partition));
-            match known {
-                Some(wanted) => {
-                    wanted.offset = new.offset;
-                    wanted.max_bytes = new.max_bytes;
-                    wanted.leader_epoch = new.leader_epoch;
-                    wanted.last_fetched_epoch = new.last_fetched_epoch;
-                }
-                None => self.wanted.push(new),
-            }
+        let new = wanted_of(request);
+        if !new.is_empty() {
+            self.add(new);
         }
-        for topic in &request.forgotten_topics_data {
-            self.wanted.retain(|wanted| {
-                !topic
-                    .partitions
-                    .iter()
-                    .any(|partition| wanted.is(topic.topic, topic.topic_id, *partition))
-            });
+        let forgotten: BTreeSet<PartitionKey<'_>> = request
+            .forgotten_topics_data
+            .iter()
+            .flat_map(|topic| {
+                let key = |partition: &i32| (topic.topic, topic.topic_id, *partition);
+                topic.partitions.iter().map(key)
+            })
+            .collect();
+        if !forgotten.is_empty() {
+            self.wanted.retain(|wanted| !forgotten.contains(&wanted.key()));
+        }
+    }
+
+    fn add(&mut self, new: Vec<Wanted>) {
+        let mut places: BTreeMap<(Rc<str>, TopicId, i32), usize> = BTreeMap::new();
+        for (index, wanted) in self.wanted.iter().enumerate() {
+            places.insert((Rc::clone(&wanted.name), wanted.id, wanted.partition), index);
+        }
+        for new in new {
+            let key = (Rc::clone(&new.name), new.id, new.partition);
+            if let Some(index) = places.get(&key) {
+                let wanted = &mut self.wanted[*index];
+                wanted.offset = new.offset;
+                wanted.max_bytes = new.max_bytes;
+                wanted.leader_epoch = new.leader_epoch;
+                wanted.last_fetched_epoch = new.last_fetched_epoch;
+            } else {
+                places.insert(key, self.wanted.len());
+                self.wanted.push(new);
+            }
         }
     }
 }
@@ -261,6 +322,24 @@ mod tests {
         // Closed by its last fetch.
         let last = sessions.plan(&request(77, -1, &[0], &[]), false, &slots, 80);
         assert!(matches!(last, Plan::Full { session: 0, .. }));
+        assert_eq!(slots.used.get(), 0);
+    }
+
+    #[test]
+    fn a_large_session_takes_several_slots() {
+        let slots = Slots { used: Cell::new(0), max: 300 };
+        let mut sessions = FetchSessions::default();
+        let many: Vec<i32> = (0..150_000).collect();
+        sessions.plan(&request(0, 0, &many, &[]), false, &slots, 77);
+        assert_eq!(slots.used.get(), 150);
+        let more: Vec<i32> = (75_000..225_000).collect();
+        let plan = sessions.plan(&request(77, 1, &more, &many[..75_000]), false, &slots, 78);
+        assert_eq!(partitions(&plan).len(), 150_000);
+        assert_eq!(slots.used.get(), 150);
+        // One that grows beyond what is left is given up.
+        let others: Vec<i32> = (1_000_000..1_200_000).collect();
+        let plan = sessions.plan(&request(77, 2, &others, &[]), false, &slots, 78);
+        assert!(matches!(plan, Plan::Refused(ErrorCode::FetchSessionIdNotFound)));
         assert_eq!(slots.used.get(), 0);
     }
 }
