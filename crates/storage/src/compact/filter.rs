@@ -20,10 +20,13 @@ use super::{
     transactions::Judgement,
 };
 
-/// What a batch may have when decompressed, however small it is.
-const DECOMPRESSED_BYTES_MIN: usize = 32 << 20;
+/// What a batch may have when decompressed, however small it is: producers bound their batches
+/// before they compress them, by 1 MiB (Java's `max.request.size`, librdkafka's `batch.size`).
+const DECOMPRESSED_BYTES_MIN: usize = 16 << 20;
 /// Else so many times its size: what a topic with large batches may need.
 const DECOMPRESSED_RATIO: usize = 4;
+/// What is taken at first.
+const DECOMPRESSED_BYTES_FIRST: usize = 4 << 20;
 /// One step of reading: within a slice with every codec.
 const READ_STEP_BYTES: usize = 64 << 10;
 /// One step of writing: gzip is slow.
@@ -83,19 +86,40 @@ impl Filter {
 
     async fn decompress(&mut self, batch: &RecordBatch<'_>, pace: &mut Pace) -> Option<()> {
         self.decompressed.clear();
-        // A batch's memory is not kept for those that are small.
-        self.decompressed.shrink_to(DECOMPRESSED_BYTES_MIN / 8);
+        // What a usual batch may take is kept for the whole round: given back and taken again for
+        // each look at each batch, it would be there twice until the allocator lets go of it.
+        self.decompressed.shrink_to(DECOMPRESSED_BYTES_MIN + READ_STEP_BYTES);
         if batch.record_count() == 0 {
             return Some(());
         }
         let max = decompressed_max(batch.size());
         let mut reader = Decompressor::new(batch.compression(), batch.payload(), max).ok()?;
-        while reader.read(&mut self.decompressed, READ_STEP_BYTES).ok()? > 0 {
+        loop {
+            self.make_room(max);
+            if reader.read(&mut self.decompressed, READ_STEP_BYTES).ok()? == 0 {
+                break;
+            }
             if pace.spend(SLICE_WORK / 2) {
                 pace.rest().await;
             }
         }
         Some(())
+    }
+
+    /// Room for the next step. Beyond what is taken at first, all the room that there may be is taken at once:
+    /// it becomes memory as it is filled, where a vector that doubles would have its old and its
+    /// new bytes, three times as much as there may be.
+    fn make_room(&mut self, max: usize) {
+        let filled = self.decompressed.len();
+        if self.decompressed.capacity() - filled >= READ_STEP_BYTES {
+            return;
+        }
+        let capacity = if filled < DECOMPRESSED_BYTES_FIRST - READ_STEP_BYTES {
+            DECOMPRESSED_BYTES_FIRST
+        } else {
+            max + READ_STEP_BYTES
+        };
+        self.decompressed.reserve_exact(capacity.saturating_sub(filled).max(READ_STEP_BYTES));
     }
 
     /// Judges a batch. Where it `may_vanish`, nothing but its records is needed of it.
