@@ -129,11 +129,13 @@ impl BrokerProcess {
     /// When it is gone.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(path).expect("the broker runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).expect("it has memory");
-        kib.parse::<u64>().expect("a number") * 1024
+        resident_bytes(self.child.id()).expect("the broker runs")
+    }
+
+    /// Looks at its resident memory from another thread; 0 when it is gone.
+    pub fn resident_bytes_reader(&self) -> impl Fn() -> u64 + Send + 'static {
+        let id = self.child.id();
+        move || resident_bytes(id).unwrap_or(0)
     }
 
     /// How many sockets it has open.
@@ -201,6 +203,12 @@ impl Drop for BrokerProcess {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+fn resident_bytes(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Starts the process and waits for its ready line: where it listens, and after what time.
