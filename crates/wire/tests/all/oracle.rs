@@ -69,7 +69,11 @@ const ORACLES: &[Oracle] = oracles! {
     UnregisterBrokerResponse GetTelemetrySubscriptionsRequest GetTelemetrySubscriptionsResponse
     PushTelemetryRequest PushTelemetryResponse ListConfigResourcesRequest
     ListConfigResourcesResponse DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse
-    RequestHeader ResponseHeader ConsumerProtocolSubscription ConsumerProtocolAssignment EndTxnMarker
+    AddPartitionsToTxnRequest AddPartitionsToTxnResponse AddOffsetsToTxnRequest
+    AddOffsetsToTxnResponse EndTxnRequest EndTxnResponse WriteTxnMarkersRequest
+    WriteTxnMarkersResponse TxnOffsetCommitRequest TxnOffsetCommitResponse DescribeProducersRequest
+    DescribeProducersResponse DescribeTransactionsRequest DescribeTransactionsResponse
+    ListTransactionsRequest ListTransactionsResponse RequestHeader ResponseHeader ConsumerProtocolSubscription ConsumerProtocolAssignment EndTxnMarker
     LeaderChangeMessage SnapshotHeaderRecord SnapshotFooterRecord KRaftVersionRecord VotersRecord
 };
 
@@ -86,6 +90,10 @@ const UNKNOWN_TO_THE_ORACLE: &[(&str, i16)] = &[
     ("DeleteGroupsResponse", 3),
     ("DescribeLogDirsRequest", 5),
     ("DescribeLogDirsResponse", 5),
+    ("WriteTxnMarkersRequest", 2),
+    ("WriteTxnMarkersResponse", 2),
+    ("TxnOffsetCommitRequest", 6),
+    ("TxnOffsetCommitResponse", 6),
 ];
 
 #[test]
