@@ -3,6 +3,7 @@
 
 mod cluster;
 mod groups;
+mod producers;
 mod settings;
 mod topics;
 

@@ -17,6 +17,7 @@ use wire::{
     describe_cluster_request::DescribeClusterRequest,
     describe_groups_request::DescribeGroupsRequest,
     describe_log_dirs_request::{DescribableLogDirTopic, DescribeLogDirsRequest},
+    describe_producers_request::{self, DescribeProducersRequest},
     describe_quorum_request::{self, DescribeQuorumRequest},
     describe_topic_partitions_request::{Cursor, DescribeTopicPartitionsRequest, TopicRequest},
     elect_leaders_request::{ElectLeadersRequest, TopicPartitions},
@@ -33,6 +34,21 @@ use wire::{
 };
 
 use super::samples::{GROUP, TOPIC, discard};
+
+fn describe_quorum(version: i16) -> Vec<u8> {
+    let partition = describe_quorum_request::PartitionData { partition_index: 0 };
+    let topic = describe_quorum_request::TopicData {
+        topic_name: "__cluster_metadata",
+        partitions: vec![partition],
+    };
+    framed(version, &DescribeQuorumRequest { topics: vec![topic] })
+}
+
+fn describe_producers(version: i16) -> Vec<u8> {
+    let (name, partition_indexes) = (TOPIC, vec![0]);
+    let topic = describe_producers_request::TopicRequest { name, partition_indexes };
+    framed(version, &DescribeProducersRequest { topics: vec![topic] })
+}
 
 /// A usual request.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is offered without a sample fails")]
@@ -74,14 +90,8 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Vec<u8> {
             let topics = Some(vec![topic]);
             framed(version, &ListPartitionReassignmentsRequest { topics, ..Default::default() })
         }
-        ApiKey::DescribeQuorum => {
-            let partition = describe_quorum_request::PartitionData { partition_index: 0 };
-            let topic = describe_quorum_request::TopicData {
-                topic_name: "__cluster_metadata",
-                partitions: vec![partition],
-            };
-            framed(version, &DescribeQuorumRequest { topics: vec![topic] })
-        }
+        ApiKey::DescribeQuorum => describe_quorum(version),
+        ApiKey::DescribeProducers => describe_producers(version),
         ApiKey::UpdateFeatures => {
             // What cannot be had: a test that sends it changes nothing.
             let update = FeatureUpdateKey {
@@ -154,6 +164,7 @@ pub(super) fn decode(key: ApiKey, body: Reader<'_>, version: i16) -> wire::Resul
             discard::<ListPartitionReassignmentsRequest<'_>>(body, version)
         }
         ApiKey::DescribeQuorum => discard::<DescribeQuorumRequest<'_>>(body, version),
+        ApiKey::DescribeProducers => discard::<DescribeProducersRequest<'_>>(body, version),
         ApiKey::UpdateFeatures => discard::<UpdateFeaturesRequest<'_>>(body, version),
         ApiKey::DescribeCluster => discard::<DescribeClusterRequest>(body, version),
         ApiKey::UnregisterBroker => discard::<UnregisterBrokerRequest>(body, version),

@@ -28,6 +28,8 @@ mod describe_configs;
 mod describe_groups;
 #[path = "35_describe_log_dirs.rs"]
 mod describe_log_dirs;
+#[path = "61_describe_producers.rs"]
+mod describe_producers;
 #[path = "55_describe_quorum.rs"]
 mod describe_quorum;
 #[path = "75_describe_topic_partitions.rs"]
@@ -144,6 +146,7 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::DescribeQuorum, 0, 2),
     offered(ApiKey::UpdateFeatures, 0, 2),
     offered(ApiKey::DescribeCluster, 0, 2),
+    offered(ApiKey::DescribeProducers, 0, 0),
     offered(ApiKey::UnregisterBroker, 0, 0),
     offered(ApiKey::ListConfigResources, 0, 1),
     offered(ApiKey::DescribeTopicPartitions, 0, 0),
@@ -259,6 +262,7 @@ fn handler(key: ApiKey) -> Option<Handler> {
         ApiKey::DescribeQuorum => |request| Box::pin(describe_quorum::answer(request)),
         ApiKey::UpdateFeatures => |request| Box::pin(update_features::answer(request)),
         ApiKey::DescribeCluster => |request| Box::pin(ready(describe_cluster::answer(request))),
+        ApiKey::DescribeProducers => |request| Box::pin(describe_producers::answer(request)),
         ApiKey::UnregisterBroker => |request| Box::pin(ready(unregister_broker::answer(request))),
         ApiKey::ListConfigResources => {
             |request| Box::pin(ready(list_config_resources::answer(request)))
