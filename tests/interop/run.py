@@ -30,6 +30,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "compat"))
 
 # The harness is beside this folder, so its path has to be known first.
+import consumer_groups  # noqa: E402
 import damages  # noqa: E402
 import kafka_log  # noqa: E402
 import refusals  # noqa: E402
@@ -41,6 +42,7 @@ CLIENT_TIMEOUT_S = 240
 PROGRAMS = {
     "transactions_client": ("transact", "transact-more", "transactions", "transactions-add", "transactions-end"),
     "leftovers_client": ("leave", "left"),
+    "consumer_groups_client": ("begin", "resume"),
     "damages_client": ("cases", "outcomes", "append", "mended"),
 }
 
@@ -60,6 +62,7 @@ def main():
     if arguments.broker != "kafka":
         takeover.run(arguments, tools, folder, results, run_client)
         refusals.run(arguments, tools, folder, results)
+        consumer_groups.run(arguments, tools, folder, results, run_client)
         damages.run(arguments, tools, folder, results, run_client)
     return results.close()
 

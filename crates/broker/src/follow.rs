@@ -62,6 +62,9 @@ impl Shard {
         if !removed.is_empty() {
             self.forget_offsets_of(&removed);
         }
+        if !delta.partitions.is_empty() || !delta.topics_removed.is_empty() {
+            self.tell_groups_of_topics();
+        }
         let node = self.node();
         let mut missing: Vec<(TopicPartition, String)> = Vec::new();
         {

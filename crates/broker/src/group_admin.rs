@@ -5,7 +5,7 @@ use std::{future::Future, rc::Rc};
 
 use coordinator::{
     Response,
-    coordinator::{GroupDescription, GroupFilter, GroupListing},
+    coordinator::{ConsumerGroupDescription, GroupDescription, GroupFilter, GroupListing},
 };
 use model::{
     ErrorCode, TopicPartition,
@@ -43,6 +43,30 @@ impl Shard {
         let mut answering = Vec::with_capacity(shares.len());
         for (owner, share) in shares {
             answering.push(self.call(owner, DescribeGroups { share }).await);
+        }
+        let mut described = BTreeMap::new();
+        for answer in answering {
+            let groups = answer.answer().await.into_iter();
+            described.extend(groups.map(|group| (group.group_id.clone(), group)));
+        }
+        described
+    }
+
+    /// Describes consumer groups, each once.
+    pub(crate) async fn describe_consumer_groups(
+        self: &Rc<Self>,
+        groups: &[&str],
+    ) -> BTreeMap<String, ConsumerGroupDescription> {
+        let failed = |id: &str, error| ConsumerGroupDescription::failed(id, error, None);
+        let shares = match self.shares_of(groups).await {
+            Ok(shares) => shares,
+            Err(error) => {
+                return groups.iter().map(|id| ((*id).to_owned(), failed(id, error))).collect();
+            }
+        };
+        let mut answering = Vec::with_capacity(shares.len());
+        for (owner, share) in shares {
+            answering.push(self.call(owner, DescribeConsumerGroups { share }).await);
         }
         let mut described = BTreeMap::new();
         for answer in answering {
@@ -119,6 +143,26 @@ impl Call for DescribeGroups {
             described.extend(groups.iter().map(|id| match &hosted {
                 Some(hosted) => hosted.describe(id),
                 None => GroupDescription::failed(id, ErrorCode::NotCoordinator),
+            }));
+        }
+        std::future::ready(described)
+    }
+}
+
+struct DescribeConsumerGroups {
+    share: Share,
+}
+
+impl Call for DescribeConsumerGroups {
+    type Answer = Vec<ConsumerGroupDescription>;
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
+        let mut described = Vec::new();
+        for (partition, groups) in &self.share {
+            let hosted = shard.groups.find(*partition);
+            described.extend(groups.iter().map(|id| match &hosted {
+                Some(hosted) => hosted.describe_consumer(id),
+                None => ConsumerGroupDescription::failed(id, ErrorCode::NotCoordinator, None),
             }));
         }
         std::future::ready(described)

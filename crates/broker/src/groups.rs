@@ -12,10 +12,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use cluster::MetadataImage;
+use cluster::{MetadataImage, feature};
 use coordinator::{
     Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, WriteError, WriteId,
-    coordinator::{GroupDescription, GroupFilter, GroupListing, KnownTopic},
+    coordinator::{
+        ConsumerGroupDescription, GroupDescription, GroupFilter, GroupListing, KnownTopic,
+    },
     offset_fetch::{FetchedGroup, GroupQuery},
 };
 use model::{
@@ -32,6 +34,7 @@ use wire::{api::ApiKey, frame};
 
 use crate::{
     connection::first_of,
+    group_topics::GroupTopics,
     peers::Call,
     shard::{Partition, Shard},
     topic_settings::CONSUMER_OFFSETS,
@@ -51,6 +54,7 @@ pub(crate) struct Groups {
 /// The coordinator of one partition, with what it waits for and who waits for it.
 pub(crate) struct Hosted {
     coordinator: RefCell<GroupCoordinator>,
+    topics: Rc<GroupTopics>,
     partition: Rc<Partition>,
     waiting: RefCell<BTreeMap<Token, Sender<Response>>>,
     next_token: Cell<u64>,
@@ -75,7 +79,8 @@ impl Groups {
     pub(crate) fn partition_removed(&self, id: TopicPartition) {
         if let Some(hosted) = self.hosted.borrow_mut().remove(&id) {
             hosted.is_over.set(true);
-            let empty = GroupCoordinator::new(Settings::default());
+            let topics = hosted.topics.clone();
+            let empty = GroupCoordinator::new(Settings::default(), topics);
             let actions = hosted.coordinator.replace(empty).unload();
             hosted.carry_out_answers(actions);
             hosted.changed.notify_all();
@@ -104,6 +109,7 @@ impl Shard {
             offset_metadata_max: config.offset_metadata_max_bytes,
             offsets_retention_ms: minutes.saturating_mul(60_000),
             retention_check_interval_ms: RETENTION_CHECK_INTERVAL_MS,
+            consumer: config.group_consumer.clone(),
         }
     }
 
@@ -116,13 +122,15 @@ impl Shard {
         id: TopicPartition,
         partition: Rc<Partition>,
     ) -> Result<(), String> {
-        let mut coordinator = GroupCoordinator::new(self.group_settings());
+        let topics = GroupTopics::of(self);
+        let mut coordinator = GroupCoordinator::new(self.group_settings(), topics.clone());
         load(&mut coordinator, &partition.log)
             .await
             .map_err(|error| format!("{}: {error}", partition.name()))?;
         let actions = coordinator.loaded(self.now_of_groups());
         let hosted = Rc::new(Hosted {
             coordinator: RefCell::new(coordinator),
+            topics,
             partition,
             waiting: RefCell::default(),
             next_token: Cell::new(0),
@@ -141,6 +149,18 @@ impl Shard {
             hosted.finish_writes(&shard).await;
         });
         Ok(())
+    }
+
+    /// Whether the directory has KIP-848's groups: `group.version` says so.
+    pub(crate) fn has_consumer_groups(&self) -> bool {
+        self.image.borrow().feature(feature::GROUP_VERSION) > 0
+    }
+
+    /// Topics came, went or grew: consumer groups look at theirs again.
+    pub(crate) fn tell_groups_of_topics(&self) {
+        for hosted in self.groups.hosted.borrow().values() {
+            hosted.coordinator.borrow_mut().topics_changed();
+        }
     }
 
     /// Topics are gone, and with them the offsets that groups have in them.
@@ -258,6 +278,11 @@ impl Hosted {
     /// A group with its members.
     pub(crate) fn describe(&self, group: &str) -> GroupDescription {
         self.coordinator.borrow().describe_group(group)
+    }
+
+    /// A consumer group with its members.
+    pub(crate) fn describe_consumer(&self, group: &str) -> ConsumerGroupDescription {
+        self.coordinator.borrow().describe_consumer_group(group)
     }
 
     /// Lets the coordinator decide something that nobody asks for as a member.
@@ -441,6 +466,9 @@ impl GroupRequest {
             ApiKey::SyncGroup => coordinator.sync(&caller, decoded!(), now),
             ApiKey::Heartbeat => coordinator.heartbeat(&caller, decoded!(), now),
             ApiKey::LeaveGroup => coordinator.leave(&caller, decoded!(), now),
+            ApiKey::ConsumerGroupHeartbeat => {
+                coordinator.consumer_heartbeat(&caller, decoded!(), now)
+            }
             ApiKey::OffsetCommit => coordinator.commit_offsets(&caller, decoded!(), &resolve, now),
             ApiKey::OffsetDelete => coordinator.delete_offsets(&caller, decoded!(), &resolve, now),
             other => unreachable!("{other:?} is no request of a group"),

@@ -26,6 +26,7 @@ mod follow;
 mod frame_reader;
 mod gather_turns;
 mod group_admin;
+mod group_topics;
 mod groups;
 mod handle_shares;
 mod metadata_log;

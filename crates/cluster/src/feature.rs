@@ -3,7 +3,7 @@
 //! A stock Apache Kafka 4.4 finalizes six: `metadata.version` 33, `eligible.leader.replicas.version`
 //! 1, `group.version` 1, `share.version` 2, `streams.version` 1 and `transaction.version` 2. Clients
 //! read the finalized levels as promises (KIP-848 groups, transactions of KIP-890), so only what
-//! this node does is finalized: the metadata's own version. A directory that Apache Kafka wrote
+//! this node does is finalized: the metadata's own version and that of groups. A directory that Apache Kafka wrote
 //! keeps its levels in its log; what is told to clients is [`finalized`], never more than supported.
 
 use crate::MetadataImage;
@@ -14,6 +14,11 @@ pub const METADATA_VERSION: &str = "metadata.version";
 /// The feature that says how the quorum keeps its voters; its level is in control records.
 pub const KRAFT_VERSION: &str = "kraft.version";
 
+/// The feature that says whether groups may speak KIP-848's protocol.
+pub const GROUP_VERSION: &str = "group.version";
+
+/// The level of `group.version` with KIP-848's groups, and the one of a new directory.
+pub const GROUP_VERSION_MAX: i16 = 1;
 /// 4.0-IV1: the first level whose partition records are version 2. Older ones are not written.
 pub const METADATA_VERSION_MIN: i16 = 23;
 /// 4.3-IV0: brokers register with version 4, and log directories can be cordoned.
@@ -24,7 +29,8 @@ pub const METADATA_VERSION_MAX: i16 = 33;
 pub const KRAFT_VERSION_LEVEL: i16 = 1;
 
 /// What this node supports, by name.
-pub const SUPPORTED: [(&str, i16, i16); 2] = [
+pub const SUPPORTED: [(&str, i16, i16); 3] = [
+    (GROUP_VERSION, 0, GROUP_VERSION_MAX),
     (KRAFT_VERSION, 0, KRAFT_VERSION_LEVEL),
     (METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_MAX),
 ];

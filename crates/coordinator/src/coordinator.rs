@@ -1,6 +1,7 @@
 //! The groups of one partition of `__consumer_offsets`.
 
 mod admin;
+mod consumer;
 mod join;
 mod membership;
 mod offsets;
@@ -13,16 +14,19 @@ use model::collections::BTreeMap;
 use model::{ErrorCode, ProducerId};
 
 pub use admin::{GroupDescription, GroupFilter, GroupListing, MemberDescription};
+pub use consumer::{ConsumerGroupDescription, describe_response};
 pub use offsets::{KnownTopic, Resolve};
 pub use replay::{LoadError, Replayed};
 
 use crate::actions::{Actions, Now, Record, Token, Write, WriteError, WriteId};
+use crate::consumer::Event;
 use crate::group::{Group, State};
 use crate::offsets::CommittedOffset;
 use crate::records::STRING_BYTES_MAX;
-use crate::response::{Join, OffsetCommit, OffsetDelete, Response, Sync};
-use crate::settings::Settings;
+use crate::response::{ConsumerHeartbeat, Join, OffsetCommit, OffsetDelete, Response, Sync};
+use crate::settings::{ConsumerSettings, Settings};
 use crate::timers::{Timer, Timers};
+use crate::topics::Topics;
 
 /// The coordinator of the groups of one partition.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub struct GroupCoordinator {
     groups: BTreeMap<Rc<str>, Group>,
     /// Offsets of transactions that have not ended, while the partition is loaded.
     pending: BTreeMap<ProducerId, replay::PendingOffsets>,
+    topics: Rc<dyn Topics>,
     engine: Engine,
 }
 
@@ -56,6 +61,8 @@ pub enum Effect {
         /// What each member gets.
         assignments: BTreeMap<String, Bytes>,
     },
+    /// What changed in a consumer group holds.
+    Consumer(consumer::ConsumerWrite),
     /// A static member's new id holds.
     ReplaceStatic(join::StaticReplacement),
     /// Offsets become visible.
@@ -123,6 +130,17 @@ impl Turn<'_> {
         self.engine.timers.set(timer, deadline_ms);
     }
 
+    /// The settings of one consumer group. Where groups get settings of their own, this is the
+    /// place that knows them.
+    pub fn consumer_settings(&self, _group_id: &str) -> ConsumerSettings {
+        self.engine.settings.consumer.clone()
+    }
+
+    /// Whether a timer is set.
+    pub fn has_timer(&self, timer: &Timer) -> bool {
+        self.engine.timers.is_set(timer)
+    }
+
     /// Takes a timer back.
     pub fn cancel_timer(&mut self, timer: &Timer) {
         self.engine.timers.cancel(timer);
@@ -134,10 +152,10 @@ impl GroupCoordinator {
     /// batches next, then
     /// [`loaded`](Self::loaded).
     #[must_use]
-    pub fn new(settings: Settings) -> GroupCoordinator {
+    pub fn new(settings: Settings, topics: Rc<dyn Topics>) -> GroupCoordinator {
         let (timers, effects) = (Timers::default(), BTreeMap::new());
         let engine = Engine { settings, timers, effects, next_write: 0 };
-        GroupCoordinator { groups: BTreeMap::new(), pending: BTreeMap::new(), engine }
+        GroupCoordinator { groups: BTreeMap::new(), pending: BTreeMap::new(), topics, engine }
     }
 
     /// When [`on_time`](Self::on_time) is to be called next, by the monotonic clock.
@@ -158,9 +176,15 @@ impl GroupCoordinator {
         while let Some(timer) = self.engine.timers.pop_due(now.monotonic_ms) {
             let due = match timer {
                 Timer::Retention => self.expire_offsets(now),
+                Timer::Session(group, member) if self.is_consumer_group(&group) => {
+                    self.consumer_event(&group, Event::SessionOver(member), now)
+                }
                 Timer::Session(group, member) => self.in_group(&group, now, |group, turn| {
                     group.on_session_deadline(&member, turn);
                 }),
+                Timer::Rebalance(group, member) => {
+                    self.consumer_event(&group, Event::RebalanceOver(member), now)
+                }
                 Timer::Join(group) => self.in_group(&group, now, Group::on_join_deadline),
                 Timer::Sync(group) => self.in_group(&group, now, Group::on_sync_deadline),
             };
@@ -194,6 +218,7 @@ impl GroupCoordinator {
                     }
                 })
             }
+            Effect::Consumer(write) => self.consumer_write_done(write, result, now),
             Effect::ReplaceStatic(replacement) => {
                 self.in_group(&replacement.group.clone(), now, |group, turn| {
                     replacement.done(group, result, turn);
@@ -226,11 +251,19 @@ impl GroupCoordinator {
                     actions.responses.push((token, Response::Sync(Sync::failed(error))));
                 }
             }
+            let waiting = group.consumer.iter().flat_map(|group| group.waiting_tokens());
+            actions.responses.extend(waiting.map(|token| {
+                (token, Response::ConsumerHeartbeat(ConsumerHeartbeat::failed(error, None)))
+            }));
         }
         for effect in self.engine.effects.into_values() {
             actions.responses.extend(effect.failed(error));
         }
         actions
+    }
+
+    fn is_consumer_group(&self, id: &str) -> bool {
+        self.groups.get(id).is_some_and(|group| group.consumer.is_some())
     }
 
     fn turn(&mut self, now: Now) -> Turn<'_> {
@@ -261,6 +294,9 @@ impl Effect {
         match self {
             // Those who wait for these are members, who are told as such.
             Effect::None | Effect::Assign { .. } | Effect::ReplaceStatic(_) => None,
+            Effect::Consumer(write) => write.answer.map(|(token, _)| {
+                (token, Response::ConsumerHeartbeat(ConsumerHeartbeat::failed(error, None)))
+            }),
             Effect::CommitOffsets { token, mut response, .. } => {
                 offsets::fail_commit(&mut response, error);
                 Some((token, Response::OffsetCommit(response)))

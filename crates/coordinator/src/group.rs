@@ -24,8 +24,10 @@ use model::{ErrorCode, TimestampMs};
 use wire::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use wire::{Decode as _, Reader};
 
-use crate::actions::Token;
+use crate::actions::{Record, Token};
+use crate::consumer::ConsumerGroup;
 use crate::offsets::Offsets;
+use crate::records;
 use crate::response::{Join, JoinMember};
 
 /// The protocol type of consumers: the only one whose metadata is looked into.
@@ -133,6 +135,8 @@ pub struct Group {
     pub subscribed_topics: Option<BTreeSet<String>>,
     /// What was committed.
     pub offsets: Offsets,
+    /// The group of the newer protocol that this is; then nothing of the classic one counts.
+    pub consumer: Option<ConsumerGroup>,
 }
 
 /// How the first rebalance of an empty group is put off while members arrive.
@@ -162,6 +166,7 @@ impl Group {
             assigning: None,
             subscribed_topics: None,
             offsets: Offsets::default(),
+            consumer: None,
         }
     }
 
@@ -170,7 +175,34 @@ impl Group {
         self.state == State::Empty
             && self.protocol_type.is_none()
             && self.pending_members.is_empty()
+            && self.consumer.is_none()
             && self.offsets.is_empty()
+    }
+
+    /// Where it stands, as ListGroups names it.
+    pub fn state_name(&self) -> &'static str {
+        match &self.consumer {
+            Some(consumer) if self.state != State::Dead => consumer.state().name(),
+            Some(_) | None => self.state.name(),
+        }
+    }
+
+    /// Whether it has no members and none is on its way.
+    pub fn is_deserted(&self) -> bool {
+        let consumer = self.consumer.as_ref();
+        self.state == State::Empty
+            && self.pending_members.is_empty()
+            && consumer.is_none_or(|group| group.members().is_empty() && !group.is_busy)
+    }
+
+    /// The records after which nothing of it is left but its offsets.
+    pub fn tombstones(&self) -> Vec<Record> {
+        match &self.consumer {
+            None => vec![records::group_tombstone(&self.id)],
+            Some(consumer) => {
+                consumer.tombstones().iter().map(|one| one.to_record(&self.id)).collect()
+            }
+        }
     }
 
     /// Whether this member assigns.
@@ -228,6 +260,9 @@ impl Group {
 
     /// Whether offsets of a topic are in use by members.
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        if let Some(consumer) = &self.consumer {
+            return consumer.is_subscribed_to(topic);
+        }
         match &self.subscribed_topics {
             Some(topics) => topics.contains(topic),
             None => self.is_of_consumers(),

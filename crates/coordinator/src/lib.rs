@@ -24,6 +24,7 @@
 //! What is never written (who waits in a rebalance, deadlines) lives in memory alone, as there.
 
 pub mod actions;
+pub mod consumer;
 pub mod coordinator;
 mod group;
 pub mod offset_fetch;
@@ -33,10 +34,12 @@ mod records;
 pub mod response;
 pub mod settings;
 mod timers;
+pub mod topics;
 pub mod transactions;
 
 pub use actions::{Actions, Caller, Now, Record, Token, Write, WriteError, WriteId};
 pub use coordinator::GroupCoordinator;
 pub use partition::partition_of;
 pub use response::Response;
-pub use settings::Settings;
+pub use settings::{ConsumerSettings, Settings};
+pub use topics::{TopicShape, Topics};

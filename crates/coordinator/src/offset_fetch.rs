@@ -25,6 +25,10 @@ const NO_OFFSET: i64 = -1;
 pub struct GroupQuery {
     /// The group.
     pub group_id: String,
+    /// The member of a consumer group that asks; `None` where nobody says.
+    pub member_id: Option<String>,
+    /// The epoch that it is at; -1 where nobody says.
+    pub member_epoch: i32,
     /// The topics; `None`: all that have offsets.
     pub topics: Option<Vec<TopicQuery>>,
 }
@@ -112,10 +116,13 @@ pub fn queries(
             let query = topics.iter();
             query.map(|one| topic(one.name, TopicId::ZERO, &one.partition_indexes)).collect()
         });
-        return vec![GroupQuery { group_id: request.group_id.to_owned(), topics }];
+        let (group_id, member_id) = (request.group_id.to_owned(), None);
+        return vec![GroupQuery { group_id, member_id, member_epoch: -1, topics }];
     }
     let group = |group: &wire::offset_fetch_request::OffsetFetchRequestGroup<'_>| GroupQuery {
         group_id: group.group_id.to_owned(),
+        member_id: group.member_id.map(str::to_owned),
+        member_epoch: group.member_epoch,
         topics: group.topics.as_ref().map(|topics| {
             let query = topics.iter();
             query.map(|one| topic(one.name, one.topic_id, &one.partition_indexes)).collect()
@@ -175,6 +182,11 @@ impl GroupQuery {
             error,
             topics: self.topics.iter().flatten().map(topic).collect(),
         }
+    }
+
+    /// The answer to one who may not ask.
+    pub(crate) fn refused(&self, error: ErrorCode) -> FetchedGroup {
+        FetchedGroup { group_id: self.group_id.clone(), error, topics: Vec::new() }
     }
 
     /// The answer from a group's offsets, or from a group that is not there.

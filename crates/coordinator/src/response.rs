@@ -4,6 +4,9 @@
 
 use bytes::Bytes;
 use model::{ErrorCode, TopicId};
+use wire::consumer_group_heartbeat_response::{
+    Assignment, ConsumerGroupHeartbeatResponse, TopicPartitions,
+};
 use wire::delete_groups_response::{DeletableGroupResult, DeleteGroupsResponse};
 use wire::heartbeat_response::HeartbeatResponse;
 use wire::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
@@ -35,6 +38,8 @@ pub enum Response {
     Heartbeat(ErrorCode),
     /// To LeaveGroup.
     Leave(Leave),
+    /// To ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(ConsumerHeartbeat),
     /// To OffsetCommit.
     OffsetCommit(OffsetCommit),
     /// To OffsetDelete.
@@ -133,6 +138,60 @@ impl Sync {
     #[must_use]
     pub fn failed(error: ErrorCode) -> Sync {
         Sync { error, protocol_type: None, protocol: None, assignment: Bytes::new() }
+    }
+}
+
+/// Partitions by topic.
+pub type ConsumerAssignment = Vec<(TopicId, Vec<i32>)>;
+
+/// To ConsumerGroupHeartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerHeartbeat {
+    /// Whether it failed.
+    pub error: ErrorCode,
+    /// What there is to say about that.
+    pub error_message: Option<String>,
+    /// Who the member is.
+    pub member_id: Option<String>,
+    /// The epoch that it is at now.
+    pub member_epoch: i32,
+    /// When it is to come again.
+    pub heartbeat_interval_ms: i32,
+    /// What it may read, where that is news.
+    pub assignment: Option<ConsumerAssignment>,
+}
+
+impl ConsumerHeartbeat {
+    /// A refusal.
+    #[must_use]
+    pub fn failed(error: ErrorCode, error_message: Option<String>) -> ConsumerHeartbeat {
+        ConsumerHeartbeat {
+            error,
+            error_message,
+            member_id: None,
+            member_epoch: 0,
+            heartbeat_interval_ms: 0,
+            assignment: None,
+        }
+    }
+
+    fn to_wire(&self) -> ConsumerGroupHeartbeatResponse<'_> {
+        let topics = |assignment: &ConsumerAssignment| {
+            let topics = assignment.iter().map(|(topic_id, partitions)| TopicPartitions {
+                topic_id: *topic_id,
+                partitions: partitions.clone(),
+            });
+            Assignment { topic_partitions: topics.collect() }
+        };
+        ConsumerGroupHeartbeatResponse {
+            throttle_time_ms: 0,
+            error_code: self.error.code(),
+            error_message: self.error_message.as_deref(),
+            member_id: self.member_id.as_deref(),
+            member_epoch: self.member_epoch,
+            heartbeat_interval_ms: self.heartbeat_interval_ms,
+            assignment: self.assignment.as_ref().map(topics),
+        }
     }
 }
 
@@ -265,6 +324,9 @@ impl Response {
             Response::Heartbeat(error) => {
                 let response = HeartbeatResponse { throttle_time_ms: 0, error_code: error.code() };
                 frame::encode_response(correlation_id, version, &response)
+            }
+            Response::ConsumerHeartbeat(heartbeat) => {
+                frame::encode_response(correlation_id, version, &heartbeat.to_wire())
             }
             Response::Leave(leave) => {
                 frame::encode_response(correlation_id, version, &leave.to_wire(version))

@@ -1,5 +1,7 @@
 //! What the operator can set, with Apache Kafka's names and defaults.
 
+use crate::consumer::assignor::Assignor;
+
 /// The settings of a group coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -18,6 +20,8 @@ pub struct Settings {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`.
     pub retention_check_interval_ms: u64,
+    /// Those of consumer groups.
+    pub consumer: ConsumerSettings,
 }
 
 impl Default for Settings {
@@ -30,6 +34,44 @@ impl Default for Settings {
             offset_metadata_max: 4096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             retention_check_interval_ms: 600_000,
+            consumer: ConsumerSettings::default(),
+        }
+    }
+}
+
+/// The settings of consumer groups (KIP-848), `group.consumer.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerSettings {
+    /// `heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: i32,
+    /// `session.timeout.ms`.
+    pub session_timeout_ms: u64,
+    /// `max.size`.
+    pub size_max: usize,
+    /// `assignors`, the default first; never empty.
+    pub assignors: Vec<Assignor>,
+    /// `assignment.interval.ms`: how soon after one assignment the next may be made.
+    pub assignment_interval_ms: i64,
+    /// `regex.refresh.interval.ms`.
+    pub regex_refresh_interval_ms: i64,
+}
+
+impl ConsumerSettings {
+    /// The assignor of groups whose members prefer none.
+    pub(crate) fn default_assignor(&self) -> Assignor {
+        self.assignors.first().copied().unwrap_or(Assignor::Uniform)
+    }
+}
+
+impl Default for ConsumerSettings {
+    fn default() -> ConsumerSettings {
+        ConsumerSettings {
+            heartbeat_interval_ms: 5_000,
+            session_timeout_ms: 45_000,
+            size_max: 2_147_483_647,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            assignment_interval_ms: 1_000,
+            regex_refresh_interval_ms: 600_000,
         }
     }
 }

@@ -13,6 +13,8 @@ pub enum Timer {
     Join(Rc<str>),
     /// The time to sync is over.
     Sync(Rc<str>),
+    /// A member of a consumer group was to give partitions up by now.
+    Rebalance(Rc<str>, Rc<str>),
     /// Old offsets are to be looked for.
     Retention,
 }
@@ -37,6 +39,11 @@ impl Timers {
         if let Some((timer, deadline_ms)) = self.deadlines.remove_entry(timer) {
             self.queue.remove(&(deadline_ms, timer));
         }
+    }
+
+    /// Whether a timer is set.
+    pub fn is_set(&self, timer: &Timer) -> bool {
+        self.deadlines.contains_key(timer)
     }
 
     /// The earliest deadline.

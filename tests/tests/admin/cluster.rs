@@ -230,7 +230,8 @@ fn features_and_brokers_stay_as_they_are() {
         ("metadata.version", 33, OK),
         ("metadata.version", 32, ErrorCode::InvalidUpdateVersion.code()),
         ("metadata.version", 34, ErrorCode::InvalidUpdateVersion.code()),
-        ("group.version", 1, ErrorCode::InvalidUpdateVersion.code()),
+        ("group.version", 1, OK),
+        ("group.version", 2, ErrorCode::InvalidUpdateVersion.code()),
     ];
     for version in 0..=2 {
         for (feature, max_version_level, error) in cases {

@@ -10,6 +10,10 @@ mod alter_replica_log_dirs;
 mod api_versions;
 mod authorized_operations;
 mod config_resources;
+#[path = "69_consumer_group_describe.rs"]
+mod consumer_group_describe;
+#[path = "68_consumer_group_heartbeat.rs"]
+mod consumer_group_heartbeat;
 #[path = "37_create_partitions.rs"]
 mod create_partitions;
 #[path = "19_create_topics.rs"]
@@ -148,6 +152,8 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::DescribeCluster, 0, 2),
     offered(ApiKey::DescribeProducers, 0, 0),
     offered(ApiKey::UnregisterBroker, 0, 0),
+    offered(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    offered(ApiKey::ConsumerGroupDescribe, 0, 1),
     offered(ApiKey::ListConfigResources, 0, 1),
     offered(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
@@ -264,6 +270,12 @@ fn handler(key: ApiKey) -> Option<Handler> {
         ApiKey::DescribeCluster => |request| Box::pin(ready(describe_cluster::answer(request))),
         ApiKey::DescribeProducers => |request| Box::pin(describe_producers::answer(request)),
         ApiKey::UnregisterBroker => |request| Box::pin(ready(unregister_broker::answer(request))),
+        ApiKey::ConsumerGroupHeartbeat => {
+            |request| Box::pin(consumer_group_heartbeat::answer(request))
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            |request| Box::pin(consumer_group_describe::answer(request))
+        }
         ApiKey::ListConfigResources => {
             |request| Box::pin(ready(list_config_resources::answer(request)))
         }

@@ -1,4 +1,5 @@
-//! Levels of features: raised where this node supports the new one, never lowered.
+//! Levels of features: raised where this node supports the new one; that of the metadata is never
+//! lowered.
 //!
 //! A request changes all of its features or none. Lowering `metadata.version` would need records
 //! that the lower level knows to be written anew, which Apache Kafka does not do either.
@@ -76,8 +77,9 @@ impl Controller {
             return invalid(&format!("Local controller {node} only supports versions {min}-{max}"));
         }
         let is_metadata = name == feature::METADATA_VERSION;
+        let is_quorum = name == feature::KRAFT_VERSION;
         let present =
-            if is_metadata { self.image.feature(name) } else { feature::KRAFT_VERSION_LEVEL };
+            if is_quorum { feature::KRAFT_VERSION_LEVEL } else { self.image.feature(name) };
         if *level >= present {
             let feature_level = *level;
             let record = MetadataRecord::FeatureLevel { name: name.clone(), feature_level };
@@ -96,6 +98,10 @@ impl Controller {
                 "Unsupported metadata.version downgrade from {present} to {level}. Unsafe metadata \
                  downgrade is not supported in this version."
             )),
+            Direction::SafeDown | Direction::UnsafeDown if !is_quorum => {
+                let feature_level = *level;
+                Ok(Some(MetadataRecord::FeatureLevel { name: name.clone(), feature_level }))
+            }
             Direction::SafeDown | Direction::UnsafeDown => {
                 invalid("Can't downgrade the version of this feature.")
             }
@@ -142,7 +148,10 @@ mod tests {
             (metadata, 29, Direction::UnsafeDown, Err("downgrade is not supported")),
             (feature::KRAFT_VERSION, 1, up, Ok(0)),
             (feature::KRAFT_VERSION, 0, safe, Err("Can't downgrade")),
-            ("group.version", 1, up, Err("does not support this feature")),
+            (feature::GROUP_VERSION, 1, up, Ok(1)),
+            (feature::GROUP_VERSION, 0, safe, Ok(0)),
+            (feature::GROUP_VERSION, 2, up, Err("only supports versions 0-1")),
+            ("share.version", 1, up, Err("does not support this feature")),
         ];
         for (name, level, direction, expected) in cases {
             let mut controller = controller(30);

@@ -19,10 +19,14 @@ pub const PRODUCER_ID_BLOCK_COUNT: i64 = 1000;
 /// features that this node has.
 #[must_use]
 pub fn bootstrap_snapshot() -> Vec<MetadataRecord> {
-    vec![MetadataRecord::FeatureLevel {
-        name: feature::METADATA_VERSION.to_owned(),
-        feature_level: feature::METADATA_VERSION_MAX,
-    }]
+    let level = |name: &str, feature_level| {
+        let name = name.to_owned();
+        MetadataRecord::FeatureLevel { name, feature_level }
+    };
+    vec![
+        level(feature::METADATA_VERSION, feature::METADATA_VERSION_MAX),
+        level(feature::GROUP_VERSION, feature::GROUP_VERSION_MAX),
+    ]
 }
 
 /// The first data records of a new log, behind the control records of its first epoch: the same

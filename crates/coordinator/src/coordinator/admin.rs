@@ -14,8 +14,9 @@ use crate::group::{Group, State};
 use crate::records;
 use crate::response::Response;
 
-/// The only type of group that there is so far, as ListGroups names it.
-const GROUP_TYPE: &str = "classic";
+/// The types of groups, as ListGroups names them.
+const CLASSIC: &str = "classic";
+const CONSUMER: &str = "consumer";
 /// The first version of DescribeGroups with an error for groups that are not there.
 const NOT_FOUND_FROM: i16 = 6;
 
@@ -37,6 +38,8 @@ pub struct GroupListing {
     pub protocol_type: String,
     /// Where it stands.
     pub state: &'static str,
+    /// Which protocol its members speak.
+    pub group_type: &'static str,
 }
 
 impl GroupListing {
@@ -47,7 +50,7 @@ impl GroupListing {
             group_id: &self.group_id,
             protocol_type: &self.protocol_type,
             group_state: self.state,
-            group_type: GROUP_TYPE,
+            group_type: self.group_type,
         }
     }
 }
@@ -137,16 +140,20 @@ impl GroupCoordinator {
         let passes = |filter: &[String], value: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
         };
-        if !passes(&filter.types, GROUP_TYPE) {
-            return Vec::new();
-        }
+        let type_of = |group: &Group| if group.consumer.is_some() { CONSUMER } else { CLASSIC };
         let groups = self.groups.values();
-        let listed = groups.filter(|group| passes(&filter.states, group.state.name()));
+        let listed = groups.filter(|group| {
+            passes(&filter.types, type_of(group)) && passes(&filter.states, group.state_name())
+        });
         listed
             .map(|group| GroupListing {
                 group_id: group.id.as_ref().to_owned(),
-                protocol_type: group.protocol_type.clone().unwrap_or_default(),
-                state: group.state.name(),
+                protocol_type: match &group.consumer {
+                    Some(_) => CONSUMER.to_owned(),
+                    None => group.protocol_type.clone().unwrap_or_default(),
+                },
+                state: group.state_name(),
+                group_type: type_of(group),
             })
             .collect()
     }
@@ -155,9 +162,12 @@ impl GroupCoordinator {
     #[must_use]
     pub fn describe_group(&self, group_id: &str) -> GroupDescription {
         match self.groups.get(group_id) {
-            Some(group) => describe(group),
-            None => GroupDescription {
-                error_message: Some(format!("Group {group_id} not found.")),
+            Some(group) if group.consumer.is_none() => describe(group),
+            found => GroupDescription {
+                error_message: Some(match found {
+                    Some(_) => format!("Group {group_id} is not a classic group."),
+                    None => format!("Group {group_id} not found."),
+                }),
                 state: State::Dead.name(),
                 ..GroupDescription::failed(group_id, ErrorCode::GroupIdNotFound)
             },
@@ -182,12 +192,15 @@ impl GroupCoordinator {
                     State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
                         ErrorCode::NonEmptyGroup
                     }
+                    State::Empty if !group.is_deserted() && group.consumer.is_some() => {
+                        ErrorCode::NonEmptyGroup
+                    }
                     State::Empty => {
                         let entries = group.offsets.entries();
                         records.extend(entries.map(|(topic, partition, _)| {
                             records::offset_tombstone(group_id, topic, partition)
                         }));
-                        records.push(records::group_tombstone(group_id));
+                        records.extend(group.tombstones());
                         group.enter(State::Dead, now.wall);
                         groups.push(group.id.clone());
                         ErrorCode::None

@@ -89,6 +89,16 @@ fn join_group(
     if group.state == State::Dead {
         return refuse(ErrorCode::CoordinatorNotAvailable, member_id);
     }
+    if let Some(consumer) = &group.consumer {
+        if !group.is_deserted() {
+            return refuse(ErrorCode::InconsistentGroupProtocol, member_id);
+        }
+        // Without members it becomes a classic group; its offsets stay.
+        let records = consumer.tombstones();
+        let records = records.iter().map(|change| change.to_record(&group.id)).collect();
+        group.consumer = None;
+        turn.write(records, Effect::None);
+    }
     if !group.has_room_for(member_id, turn.settings().group_size_max) {
         group.take_out(member_id, turn);
         group.maybe_complete_join(turn);

@@ -8,6 +8,7 @@ use wire::offset_delete_request::OffsetDeleteRequest;
 
 use super::{Effect, GroupCoordinator, Turn, is_storable};
 use crate::actions::{Actions, Caller, Now, Record, Token, WriteError};
+use crate::consumer::ConsumerGroup;
 use crate::group::{Group, State};
 use crate::offset_fetch::{FetchedGroup, GroupQuery};
 use crate::offsets::CommittedOffset;
@@ -17,6 +18,8 @@ use crate::timers::Timer;
 
 /// The first version that tells an unknown group apart from a wrong generation.
 const GROUP_ID_NOT_FOUND_FROM: i16 = 9;
+/// The first version of OffsetCommit that members of consumer groups may use.
+pub(super) const MEMBER_EPOCH_FROM: i16 = 9;
 
 /// A topic as the broker's metadata knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +70,12 @@ impl GroupCoordinator {
             topics.push(CommittedTopic { name, topic_id, partitions });
         }
         let mut response = OffsetCommit { topics };
-        if let Err(error) = self.check_commit(caller.version, request) {
+        let mut partitions =
+            request.topics.iter().zip(&response.topics).flat_map(|(topic, known)| {
+                topic.partitions.iter().map(|one| (known.topic_id, one.partition_index))
+            });
+        let checked = self.check_commit(caller.version, request, &mut partitions);
+        if let Err(error) = checked {
             fail_commit(&mut response, error);
             let responses = vec![(caller.token, Response::OffsetCommit(response))];
             return Actions { responses, writes: Vec::new() };
@@ -85,6 +93,7 @@ impl GroupCoordinator {
         &self,
         version: i16,
         request: &OffsetCommitRequest<'_>,
+        partitions: &mut dyn Iterator<Item = (TopicId, i32)>,
     ) -> Result<(), ErrorCode> {
         if !is_storable(request.group_id) {
             return Err(ErrorCode::InvalidGroupId);
@@ -100,6 +109,12 @@ impl GroupCoordinator {
         };
         if group.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if let Some(consumer) = &group.consumer {
+            let member_id = request.member_id;
+            return GroupCoordinator::check_consumer_commit(
+                consumer, version, member_id, generation, partitions,
+            );
         }
         if generation < 0 && group.state == State::Empty {
             return Ok(());
@@ -150,6 +165,10 @@ impl GroupCoordinator {
     #[must_use]
     pub fn fetch_offsets(&self, query: &GroupQuery) -> FetchedGroup {
         let group = self.groups.get(query.group_id.as_str());
+        let consumer = group.and_then(|group| group.consumer.as_ref());
+        if let Some(error) = consumer.and_then(|consumer| check_fetch(consumer, query)) {
+            return query.refused(error);
+        }
         query.answer(group.map(|group| &group.offsets))
     }
 
@@ -174,7 +193,7 @@ impl GroupCoordinator {
             let mut offsets = Vec::new();
             for topic in &request.topics {
                 let known = resolve(topic.name, TopicId::ZERO);
-                let is_used = group.state != State::Empty && group.is_subscribed_to(topic.name);
+                let is_used = !group.is_deserted() && group.is_subscribed_to(topic.name);
                 let check = |partition: i32| {
                     let found = known.as_ref().map(|known| known.check_partition(partition));
                     let error = found.unwrap_or_else(|error| *error);
@@ -260,9 +279,9 @@ impl GroupCoordinator {
         for group in self.groups.values_mut() {
             let old = expired(group, now.wall, retention_ms);
             let is_all = old.len() == group.offsets.entries().count();
-            if is_all && group.state == State::Empty && group.pending_members.is_empty() {
+            if is_all && group.is_deserted() {
                 group_records.extend(old.iter().map(tombstone));
-                group_records.push(records::group_tombstone(&group.id));
+                group_records.extend(group.tombstones());
                 group.enter(State::Dead, now.wall);
                 groups.push(group.id.clone());
             } else {
@@ -284,6 +303,21 @@ type OffsetKey = (Rc<str>, String, i32);
 
 fn tombstone((group, topic, partition): &OffsetKey) -> Record {
     records::offset_tombstone(group, topic, *partition)
+}
+
+/// What a member of a consumer group is told that may not see its offsets.
+fn check_fetch(consumer: &ConsumerGroup, query: &GroupQuery) -> Option<ErrorCode> {
+    let Some(member_id) = &query.member_id else {
+        return (query.member_epoch >= 0).then_some(ErrorCode::UnknownMemberId);
+    };
+    let Some(member) = consumer.members().get(member_id.as_str()) else {
+        return Some(ErrorCode::UnknownMemberId);
+    };
+    let stale = match &member.classic {
+        Some(_) => ErrorCode::IllegalGeneration,
+        None => ErrorCode::StaleMemberEpoch,
+    };
+    (consumer.current_of(member_id).epoch != query.member_epoch).then_some(stale)
 }
 
 /// Puts an error where there is none yet.
@@ -364,7 +398,7 @@ fn delete(offsets: Vec<OffsetKey>, answer: Option<(Token, OffsetDelete)>, turn: 
 /// last member left; while members are there, only topics outside their subscription age.
 fn expired(group: &Group, now: TimestampMs, retention_ms: i64) -> Vec<OffsetKey> {
     let empty_since = match group.state {
-        _ if group.protocol_type.is_none() => None,
+        _ if group.consumer.is_some() || group.protocol_type.is_none() => None,
         State::Empty => group.state_timestamp,
         State::Stable if group.is_of_consumers() && group.subscribed_topics.is_some() => None,
         State::Stable | State::PreparingRebalance | State::CompletingRebalance | State::Dead => {
@@ -372,7 +406,8 @@ fn expired(group: &Group, now: TimestampMs, retention_ms: i64) -> Vec<OffsetKey>
         }
     };
     let is_expired = |(topic, partition, offset): &(&str, i32, &CommittedOffset)| {
-        let is_used = group.protocol_type.is_some() && group.is_subscribed_to(topic);
+        let has_members = group.protocol_type.is_some() || group.consumer.is_some();
+        let is_used = has_members && group.is_subscribed_to(topic);
         let since = empty_since.unwrap_or(offset.commit_timestamp);
         !is_used
             && !group.offsets.is_in_flight(topic, *partition)

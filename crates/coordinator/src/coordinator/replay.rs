@@ -13,8 +13,9 @@ use wire::coordinator_record::decode_consumer_offsets_record;
 use wire::group_metadata_value::{GroupMetadataValue, MemberMetadata};
 use wire::offset_commit_value::OffsetCommitValue;
 
-use super::{GroupCoordinator, is_storable};
+use super::{GroupCoordinator, Turn, is_storable};
 use crate::actions::{Actions, Now};
+use crate::consumer::{Change, ConsumerGroup, MemberState, change_of};
 use crate::group::{Group, Member, State};
 use crate::offsets::{CommittedOffset, Offsets};
 use crate::timers::Timer;
@@ -24,7 +25,7 @@ use crate::timers::Timer;
 pub enum Replayed {
     /// It changed groups or offsets.
     Applied,
-    /// It is of a kind that this coordinator does not act on: groups of the newer protocols.
+    /// It is of a kind that this coordinator does not act on: share and streams groups.
     Skipped,
 }
 
@@ -107,6 +108,8 @@ impl GroupCoordinator {
             self.replay_offset(key.group, key.topic, key.partition, value.as_ref());
         } else if let ConsumerOffsetsRecord::GroupMetadata(key, value) = record {
             self.replay_group(key.group, value.as_ref())?;
+        } else if let Some((group_id, change)) = change_of(&record) {
+            self.replay_change(group_id, change);
         } else {
             return Ok(Replayed::Skipped);
         }
@@ -127,6 +130,7 @@ impl GroupCoordinator {
                 for member_id in group.members.keys() {
                     group.restart_session(member_id, turn);
                 }
+                resume_consumers(group, turn);
                 if group.members.len() > size_max {
                     group.prepare_rebalance(turn);
                 }
@@ -135,6 +139,23 @@ impl GroupCoordinator {
             actions.writes.extend(of_group.writes);
         }
         actions
+    }
+
+    /// Takes in what a record says of a consumer group. A tombstone makes none.
+    fn replay_change(&mut self, group_id: &str, change: Change) {
+        if !self.groups.contains_key(group_id) && !change.is_tombstone() {
+            let id: Rc<str> = group_id.into();
+            self.groups.insert(id.clone(), Group::new(id, TimestampMs::default()));
+        }
+        let Some(group) = self.groups.get_mut(group_id) else { return };
+        if change == Change::Epoch(None) {
+            group.consumer = None;
+        } else if group.consumer.is_some() || !change.is_tombstone() {
+            group.consumer.get_or_insert_with(ConsumerGroup::new).apply(change);
+        }
+        if group.is_vacant() {
+            self.groups.remove(group_id);
+        }
     }
 
     /// Holds an offset back until its transaction ends.
@@ -209,6 +230,10 @@ impl GroupCoordinator {
         value: Option<&GroupMetadataValue<'_>>,
     ) -> wire::Result<()> {
         let Some(value) = value else {
+            // It may have become a consumer group before its tombstone.
+            if self.is_consumer_group(group_id) {
+                return Ok(());
+            }
             // The tombstones of its offsets come first; what is left is a group of offsets alone.
             if let Some(group) = self.groups.remove(group_id)
                 && !group.offsets.is_empty()
@@ -239,6 +264,21 @@ impl GroupCoordinator {
         let id: Rc<str> = group_id.into();
         self.groups.insert(id.clone(), group_of(id, value, offsets));
         Ok(())
+    }
+}
+
+/// The members of a consumer group have their time anew, too.
+fn resume_consumers(group: &mut Group, turn: &mut Turn<'_>) {
+    let settings = turn.consumer_settings(&group.id);
+    let Some(consumer) = &mut group.consumer else { return };
+    consumer.complete_members();
+    for (id, member) in consumer.members() {
+        let session = Timer::Session(group.id.clone(), id.clone());
+        turn.set_timer(session, settings.session_timeout_ms);
+        if consumer.current_of(id).state == MemberState::UnrevokedPartitions {
+            let timeout_ms = u64::try_from(member.rebalance_timeout_ms).unwrap_or(0);
+            turn.set_timer(Timer::Rebalance(group.id.clone(), id.clone()), timeout_ms);
+        }
     }
 }
 

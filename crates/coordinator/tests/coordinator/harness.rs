@@ -1,12 +1,15 @@
 //! A coordinator with its log, its clock and its clients, for tests.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use coordinator::coordinator::KnownTopic;
 use coordinator::offset_fetch::{GroupQuery, TopicQuery};
 use coordinator::response::{Join, Leave, OffsetCommit, Sync};
 use coordinator::{
-    Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, Write, WriteError,
+    Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, TopicShape, Topics, Write,
+    WriteError,
 };
 use model::{ErrorCode, TimestampMs, TopicId, Uuid};
 use wire::heartbeat_request::HeartbeatRequest;
@@ -32,11 +35,56 @@ pub fn resolve(name: &str, topic_id: TopicId) -> Result<KnownTopic, ErrorCode> {
     }
 }
 
+/// Topics by name: what consumer groups see.
+#[derive(Debug, Default)]
+pub struct TestTopics {
+    pub by_name: RefCell<BTreeMap<String, (TopicShape, Vec<String>)>>,
+}
+
+impl TestTopics {
+    /// Makes a topic, or makes one larger.
+    pub fn set(&self, name: &str, partition_count: i32) -> TopicId {
+        let mut bytes = [0; 16];
+        for (place, byte) in bytes.iter_mut().zip(name.bytes()) {
+            *place = byte;
+        }
+        let shape = TopicShape { id: Uuid(bytes), partition_count };
+        self.by_name.borrow_mut().insert(name.to_owned(), (shape, Vec::new()));
+        shape.id
+    }
+}
+
+impl Topics for TestTopics {
+    fn by_name(&self, name: &str) -> Option<TopicShape> {
+        self.by_name.borrow().get(name).map(|(shape, _)| *shape)
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<String> {
+        let topics = self.by_name.borrow();
+        topics.iter().find(|(_, (shape, _))| shape.id == id).map(|(name, _)| name.clone())
+    }
+
+    fn racks(&self, id: TopicId, _partition: i32) -> Vec<String> {
+        let topics = self.by_name.borrow();
+        let found = topics.values().find(|(shape, _)| shape.id == id);
+        found.map(|(_, racks)| racks.clone()).unwrap_or_default()
+    }
+
+    fn matching(&self, passes: &dyn Fn(&str) -> bool) -> Vec<String> {
+        self.by_name.borrow().keys().filter(|name| passes(name)).cloned().collect()
+    }
+
+    fn version(&self) -> i64 {
+        0
+    }
+}
+
 pub type LogRecord = (Vec<u8>, Option<Vec<u8>>);
 
 pub struct Harness {
     pub coordinator: GroupCoordinator,
     pub settings: Settings,
+    pub topics: Rc<TestTopics>,
     pub now_ms: u64,
     pub log: Vec<LogRecord>,
     pub writes: VecDeque<Write>,
@@ -73,12 +121,14 @@ impl Default for Joining<'_> {
 
 impl Harness {
     pub fn new(settings: Settings) -> Harness {
-        let mut coordinator = GroupCoordinator::new(settings.clone());
+        let topics = Rc::new(TestTopics::default());
+        let mut coordinator = GroupCoordinator::new(settings.clone(), topics.clone());
         let now = Now { wall: TimestampMs(EPOCH_MS), monotonic_ms: 0 };
         assert_eq!(coordinator.loaded(now), Actions::default());
         Harness {
             coordinator,
             settings,
+            topics,
             now_ms: 0,
             log: Vec::new(),
             writes: VecDeque::new(),
@@ -155,7 +205,7 @@ impl Harness {
 
     /// A coordinator that knows nothing but the log.
     pub fn replayed(&self) -> GroupCoordinator {
-        let mut coordinator = GroupCoordinator::new(self.settings.clone());
+        let mut coordinator = GroupCoordinator::new(self.settings.clone(), self.topics.clone());
         for (key, value) in &self.log {
             let replayed = coordinator.replay(key, value.as_deref());
             assert_eq!(replayed, Ok(coordinator::coordinator::Replayed::Applied));
@@ -334,6 +384,8 @@ impl Harness {
 pub fn offset_in(coordinator: &GroupCoordinator, group: &str, partition: i32) -> i64 {
     let query = GroupQuery {
         group_id: group.to_owned(),
+        member_id: None,
+        member_epoch: -1,
         topics: Some(vec![TopicQuery {
             name: TOPIC.to_owned(),
             topic_id: TOPIC_ID,

@@ -1,5 +1,6 @@
 //! The coordinator as the broker drives it.
 
+mod consumers;
 mod groups;
 mod harness;
 mod offsets;

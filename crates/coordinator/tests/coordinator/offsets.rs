@@ -1,5 +1,7 @@
 //! Offsets: who may commit them, when they are seen, and when they go.
 
+use std::rc::Rc;
+
 use coordinator::coordinator::GroupFilter;
 use coordinator::offset_fetch::{self, GroupQuery};
 use coordinator::{Actions, GroupCoordinator, Response, Settings, WriteError};
@@ -19,7 +21,9 @@ use wire::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 
-use crate::harness::{Harness, Joining, LogRecord, TOPIC, TOPIC_ID, offset_in, resolve};
+use crate::harness::{
+    Harness, Joining, LogRecord, TOPIC, TOPIC_ID, TestTopics, offset_in, resolve,
+};
 
 const G: &str = "group";
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -173,8 +177,8 @@ fn records_are_apache_kafkas() {
 fn foreign_records_are_skipped_and_broken_ones_refused() {
     let mut harness = harness();
     let coordinator = &mut harness.coordinator;
-    let consumer_group_metadata = (&b"\0\x03\0\x01g"[..], &b"\0\0\0\0\0\x01\0"[..]);
-    let replayed = coordinator.replay(consumer_group_metadata.0, Some(consumer_group_metadata.1));
+    let share_group_metadata = b"\0\x0b\0\x01g";
+    let replayed = coordinator.replay(share_group_metadata, None);
     assert_eq!(replayed, Ok(coordinator::coordinator::Replayed::Skipped));
     let replayed = coordinator.replay(b"\x7f\0", None);
     assert_eq!(replayed, Ok(coordinator::coordinator::Replayed::Skipped));
@@ -223,7 +227,8 @@ fn offsets_of_transactions_hold_when_their_end_says_so() {
         (vec![pending(1, &six), plain(&five), commits(1)], 5),
     ];
     for (number, (batches, expected)) in cases.iter().enumerate() {
-        let mut coordinator = GroupCoordinator::new(Settings::default());
+        let mut coordinator =
+            GroupCoordinator::new(Settings::default(), Rc::new(TestTopics::default()));
         for bytes in batches {
             let batch = RecordBatch::first(bytes).expect("a batch");
             assert_eq!(coordinator.replay_batch(&batch), Ok(Vec::new()));
@@ -309,6 +314,8 @@ fn the_offset_of_a_deleted_topic_is_none_of_its_namesake() {
     harness.commit(G, SIMPLE, &[(0, 5)]);
     harness.flush();
     let query = |topic_id| GroupQuery {
+        member_id: None,
+        member_epoch: -1,
         group_id: G.to_owned(),
         topics: Some(vec![offset_fetch::TopicQuery {
             name: TOPIC.to_owned(),

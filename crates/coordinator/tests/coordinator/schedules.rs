@@ -269,6 +269,7 @@ impl World {
                 | Response::Leave(_)
                 | Response::OffsetCommit(_)
                 | Response::OffsetDelete(_)
+                | Response::ConsumerHeartbeat(_)
                 | Response::DeleteGroups(_) => {}
             }
         }

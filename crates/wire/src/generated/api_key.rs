@@ -90,6 +90,10 @@ pub enum ApiKey {
     DescribeTransactions = 65,
     /// ListTransactions, key 66.
     ListTransactions = 66,
+    /// ConsumerGroupHeartbeat, key 68.
+    ConsumerGroupHeartbeat = 68,
+    /// ConsumerGroupDescribe, key 69.
+    ConsumerGroupDescribe = 69,
     /// GetTelemetrySubscriptions, key 71.
     GetTelemetrySubscriptions = 71,
     /// PushTelemetry, key 72.
@@ -146,6 +150,8 @@ impl TryFrom<i16> for ApiKey {
             64 => Ok(ApiKey::UnregisterBroker),
             65 => Ok(ApiKey::DescribeTransactions),
             66 => Ok(ApiKey::ListTransactions),
+            68 => Ok(ApiKey::ConsumerGroupHeartbeat),
+            69 => Ok(ApiKey::ConsumerGroupDescribe),
             71 => Ok(ApiKey::GetTelemetrySubscriptions),
             72 => Ok(ApiKey::PushTelemetry),
             74 => Ok(ApiKey::ListConfigResources),
@@ -202,6 +208,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => "UnregisterBroker",
             ApiKey::DescribeTransactions => "DescribeTransactions",
             ApiKey::ListTransactions => "ListTransactions",
+            ApiKey::ConsumerGroupHeartbeat => "ConsumerGroupHeartbeat",
+            ApiKey::ConsumerGroupDescribe => "ConsumerGroupDescribe",
             ApiKey::GetTelemetrySubscriptions => "GetTelemetrySubscriptions",
             ApiKey::PushTelemetry => "PushTelemetry",
             ApiKey::ListConfigResources => "ListConfigResources",
@@ -211,7 +219,7 @@ impl ApiKey {
 }
 
 /// What the table knows of each API, by ascending key.
-pub const VERSIONS: &[ApiVersions; 46] = &[
+pub const VERSIONS: &[ApiVersions; 48] = &[
     ApiVersions {
         key: ApiKey::Produce,
         versions: Versions { min: 3, max: 13 },
@@ -461,6 +469,18 @@ pub const VERSIONS: &[ApiVersions; 46] = &[
     ApiVersions {
         key: ApiKey::ListTransactions,
         versions: Versions { min: 0, max: 2 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::ConsumerGroupHeartbeat,
+        versions: Versions { min: 0, max: 1 },
+        flexible_from: 0,
+        is_latest_unstable: false,
+    },
+    ApiVersions {
+        key: ApiKey::ConsumerGroupDescribe,
+        versions: Versions { min: 0, max: 1 },
         flexible_from: 0,
         is_latest_unstable: false,
     },

@@ -1,0 +1,62 @@
+//! The topics that consumer groups subscribe to, out of a shard's metadata.
+
+use std::{
+    fmt,
+    rc::{Rc, Weak},
+};
+
+use coordinator::{TopicShape, Topics};
+use model::{PartitionId, TopicId};
+
+use crate::shard::Shard;
+
+/// A shard's metadata; of a shard that is gone, none.
+pub(crate) struct GroupTopics(Weak<Shard>);
+
+impl GroupTopics {
+    /// The metadata of this shard. A coordinator, which the shard owns, holds on to it weakly.
+    pub(crate) fn of(shard: &Rc<Shard>) -> Rc<GroupTopics> {
+        Rc::new(GroupTopics(Rc::downgrade(shard)))
+    }
+}
+
+impl fmt::Debug for GroupTopics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("GroupTopics")
+    }
+}
+
+impl Topics for GroupTopics {
+    fn by_name(&self, name: &str) -> Option<TopicShape> {
+        let shard = self.0.upgrade()?;
+        let image = shard.image.borrow();
+        let topic = image.topic_by_name(name)?;
+        let partition_count = i32::try_from(topic.partitions.len()).ok()?;
+        Some(TopicShape { id: topic.id, partition_count })
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<String> {
+        let shard = self.0.upgrade()?;
+        let image = shard.image.borrow();
+        image.topic(id).map(|topic| topic.name.clone())
+    }
+
+    fn racks(&self, id: TopicId, partition: i32) -> Vec<String> {
+        let Some(shard) = self.0.upgrade() else { return Vec::new() };
+        let image = shard.image.borrow();
+        let partition = image.topic(id).and_then(|one| one.partitions.get(&PartitionId(partition)));
+        let replicas = partition.iter().flat_map(|partition| &partition.replicas);
+        replicas.filter_map(|node| image.brokers().get(node)?.rack.clone()).collect()
+    }
+
+    fn matching(&self, passes: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let Some(shard) = self.0.upgrade() else { return Vec::new() };
+        let image = shard.image.borrow();
+        let names = image.topics().map(|topic| topic.name.as_str());
+        names.filter(|name| passes(name)).map(str::to_owned).collect()
+    }
+
+    fn version(&self) -> i64 {
+        self.0.upgrade().map_or(0, |shard| shard.image.borrow().next_offset().0 - 1)
+    }
+}
