@@ -6,6 +6,8 @@
 //! asks for what this broker cannot be (a second log directory, an encrypted listener, a voter
 //! among others) is refused.
 
+mod consumer_groups;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -13,7 +15,7 @@ use std::{
     path::PathBuf,
 };
 
-use coordinator::{ConsumerSettings, consumer::assignor::Assignor};
+use coordinator::ConsumerSettings;
 use model::topic_config;
 use storage::CommitStrategy;
 
@@ -259,7 +261,7 @@ impl BrokerConfig {
                 1_800_000,
             )?,
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
-            group_consumer: consumer_settings(reader)?,
+            group_consumer: consumer_groups::settings(reader)?,
             metadata_snapshot_bytes: snapshot_bytes(reader)?,
             metadata_snapshot_interval_ms: snapshot_interval(reader)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,
@@ -422,62 +424,6 @@ fn cluster_id(reader: &Reader<'_>) -> Result<Option<String>, ConfigError> {
         return Err(reader.refuse("cluster.id", "at most 64 letters, digits, -, _ and ."));
     }
     Ok(Some(id.to_owned()))
-}
-
-/// The settings of consumer groups, checked as Apache Kafka checks them at its start.
-fn consumer_settings(reader: &Reader<'_>) -> Result<ConsumerSettings, ConfigError> {
-    const ASSIGNORS: &str = "group.consumer.assignors";
-    let names = reader.text(ASSIGNORS).unwrap_or("uniform,range");
-    let mut assignors = Vec::new();
-    for name in names.split(',').map(str::trim) {
-        let known = Assignor::named(name).filter(|known| !assignors.contains(known));
-        assignors.push(known.ok_or_else(|| reader.refuse(ASSIGNORS, "uniform, range or both"))?);
-    }
-    let between = |name: &str, min: (&str, i64), max: (&str, i64), default: i64| {
-        let least: i64 = reader.int(min.0, 0, min.1)?;
-        let most: i64 = reader.int(max.0, 0, max.1)?;
-        let value: i64 = reader.int(name, 0, default)?;
-        if (least..=most).contains(&value) {
-            Ok(value)
-        } else {
-            Err(reader
-                .refuse(name, &format!("a number from {least} ({}) to {most} ({})", min.0, max.0)))
-        }
-    };
-    let session_timeout_ms = between(
-        "group.consumer.session.timeout.ms",
-        ("group.consumer.min.session.timeout.ms", 45_000),
-        ("group.consumer.max.session.timeout.ms", 60_000),
-        45_000,
-    )?;
-    let heartbeat_interval_ms = between(
-        "group.consumer.heartbeat.interval.ms",
-        ("group.consumer.min.heartbeat.interval.ms", 5_000),
-        ("group.consumer.max.heartbeat.interval.ms", 15_000),
-        5_000,
-    )?;
-    let assignment_interval_ms = between(
-        "group.consumer.assignment.interval.ms",
-        ("group.consumer.min.assignment.interval.ms", 0),
-        ("group.consumer.max.assignment.interval.ms", 15_000),
-        1_000,
-    )?;
-    if heartbeat_interval_ms >= session_timeout_ms {
-        let expected = "less than group.consumer.session.timeout.ms";
-        return Err(reader.refuse("group.consumer.heartbeat.interval.ms", expected));
-    }
-    Ok(ConsumerSettings {
-        heartbeat_interval_ms: i32::try_from(heartbeat_interval_ms).unwrap_or(i32::MAX),
-        session_timeout_ms: u64::try_from(session_timeout_ms).unwrap_or(0),
-        size_max: reader.int("group.consumer.max.size", 1, INT_MAX)?,
-        assignors,
-        assignment_interval_ms,
-        regex_refresh_interval_ms: reader.int(
-            "group.consumer.regex.refresh.interval.ms",
-            10_000,
-            600_000,
-        )?,
-    })
 }
 
 fn snapshot_bytes(reader: &Reader<'_>) -> Result<u64, ConfigError> {
