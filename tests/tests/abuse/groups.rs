@@ -1,6 +1,9 @@
 //! Groups without end, members without end, what members may not do to each other.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use model::ErrorCode;
 use tests::{
@@ -8,6 +11,8 @@ use tests::{
     raw_client::{RawClient, Received, decoded, framed},
 };
 use wire::{
+    describe_groups_request::DescribeGroupsRequest,
+    describe_groups_response::DescribeGroupsResponse,
     heartbeat_request::HeartbeatRequest,
     heartbeat_response::HeartbeatResponse,
     join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
@@ -68,6 +73,13 @@ fn committing<'a>(group: &'a str, metadata: &'a str) -> OffsetCommitRequest<'a> 
 fn committed(answer: &[u8]) -> i16 {
     let response: OffsetCommitResponse<'_> = decoded::<OffsetCommitRequest<'_>, _>(answer, 8);
     response.topics[0].partitions[0].error_code
+}
+
+fn members_of(client: &mut RawClient, group: &str) -> usize {
+    let request = DescribeGroupsRequest { groups: vec![group], ..Default::default() };
+    let answer = client.ask(4, &request);
+    let response: DescribeGroupsResponse<'_> = decoded::<DescribeGroupsRequest<'_>, _>(&answer, 4);
+    response.groups[0].members.len()
 }
 
 /// A broker that has a coordinator for every group.
@@ -149,6 +161,12 @@ fn members_have_a_bound() {
             assert_eq!(error, ErrorCode::MemberIdRequired.code());
             member.send(&framed(5, &joining("full", &id, None))).unwrap();
             members.push(member);
+        }
+        // Their requests are on connections of their own: nobody else may overtake them.
+        let deadline = Instant::now() + PATIENCE;
+        while members_of(&mut client, "full") < members.len() {
+            assert!(Instant::now() < deadline, "{driver}: the members do not join");
+            thread::sleep(Duration::from_millis(5));
         }
         let full = joined(&client.ask(5, &joining("full", "", None)));
         if full.0 == ErrorCode::MemberIdRequired.code() {

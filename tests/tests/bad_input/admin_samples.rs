@@ -1,5 +1,6 @@
 //! Requests of administrators as [`samples`](super::samples) has those of clients.
 
+use model::Uuid;
 use tests::raw_client::framed;
 use wire::{
     Reader,
@@ -10,6 +11,8 @@ use wire::{
         AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
     },
     api::ApiKey,
+    consumer_group_describe_request::ConsumerGroupDescribeRequest,
+    consumer_group_heartbeat_request::{self, ConsumerGroupHeartbeatRequest},
     create_partitions_request::{
         CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
     },
@@ -50,6 +53,22 @@ fn describe_producers(version: i16) -> Vec<u8> {
     framed(version, &DescribeProducersRequest { topics: vec![topic] })
 }
 
+fn consumer_group_heartbeat(version: i16) -> Vec<u8> {
+    let topic_id = Uuid([7; 16]);
+    let owned = consumer_group_heartbeat_request::TopicPartitions { topic_id, partitions: vec![0] };
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: "consumers",
+        member_id: "member",
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_names: Some(vec![TOPIC]),
+        subscribed_topic_regex: (version > 0).then_some("some.*"),
+        server_assignor: Some("uniform"),
+        topic_partitions: Some(vec![owned]),
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
 /// A usual request.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what is offered without a sample fails")]
 pub(super) fn sample(key: ApiKey, version: i16) -> Vec<u8> {
@@ -63,6 +82,11 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Vec<u8> {
             framed(version, &DeleteGroupsRequest { groups_names: vec![GROUP, "another"] })
         }
         ApiKey::OffsetDelete => offset_delete(version),
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat(version),
+        ApiKey::ConsumerGroupDescribe => {
+            let group_ids = vec![GROUP, "another"];
+            framed(version, &ConsumerGroupDescribeRequest { group_ids, ..Default::default() })
+        }
         ApiKey::AlterReplicaLogDirs => {
             let topic = AlterReplicaLogDirTopic { name: TOPIC, partitions: vec![0] };
             let dir = AlterReplicaLogDir { path: "/data", topics: vec![topic] };
@@ -153,6 +177,10 @@ pub(super) fn decode(key: ApiKey, body: Reader<'_>, version: i16) -> wire::Resul
         ApiKey::ListGroups => discard::<ListGroupsRequest<'_>>(body, version),
         ApiKey::DeleteGroups => discard::<DeleteGroupsRequest<'_>>(body, version),
         ApiKey::OffsetDelete => discard::<OffsetDeleteRequest<'_>>(body, version),
+        ApiKey::ConsumerGroupHeartbeat => {
+            discard::<ConsumerGroupHeartbeatRequest<'_>>(body, version)
+        }
+        ApiKey::ConsumerGroupDescribe => discard::<ConsumerGroupDescribeRequest<'_>>(body, version),
         ApiKey::AlterReplicaLogDirs => discard::<AlterReplicaLogDirsRequest<'_>>(body, version),
         ApiKey::DescribeLogDirs => discard::<DescribeLogDirsRequest<'_>>(body, version),
         ApiKey::CreatePartitions => discard::<CreatePartitionsRequest<'_>>(body, version),
