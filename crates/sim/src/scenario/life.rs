@@ -1,0 +1,116 @@
+//! A life of the broker: what its disk does meanwhile, and how it ends.
+
+use std::{rc::Rc, time::Duration};
+
+use super::{
+    LOOK_INTERVAL, PATIENCE, Scenario,
+    plan::{End, EndPlan, When},
+    trouble::{Trouble, TroublePlan, Until},
+};
+use crate::{Crash, DiskFaults, Trigger};
+
+/// Batches that have to be acknowledged after a fault has ceased that needs no restart.
+const HEALED_BATCHES: u64 = 10;
+/// How long a crash waits for its moment.
+const MOMENT_TIME: Duration = Duration::from_millis(500);
+
+impl Scenario {
+    /// Lets the broker live until its planned end. False if it came to another.
+    pub(super) fn live_until(&mut self, end: &EndPlan) -> bool {
+        let lived = match end.when {
+            When::AfterStart { us } => self.wait(Duration::from_micros(us)),
+            When::AtMoment { acked_batches, moment, countdown, delay_ns } => {
+                if !self.wait_for_batches(acked_batches, "too few batches")
+                    || !self.make_trouble(end.trouble)
+                {
+                    return false;
+                }
+                let node = self.broker.node();
+                self.simulation.arm(Trigger { node, moment, countdown, delay_ns });
+                self.wait(MOMENT_TIME)
+            }
+        };
+        self.end_trouble();
+        if lived && !self.simulation.is_running(self.broker.node()) {
+            let gave_up = self.broker.has_given_up();
+            self.ends.given_up += u64::from(gave_up);
+            if !gave_up {
+                self.complain("the broker ended by itself".to_owned());
+            }
+            return gave_up;
+        }
+        match end.end {
+            _ if !lived => false,
+            End::Crash(crash) => {
+                self.crash(crash);
+                true
+            }
+            End::CleanStop => self.stop_cleanly(),
+        }
+    }
+
+    /// Lets the disk fail, and lets what heals by itself heal if the plan says so. False if
+    /// something went wrong meanwhile.
+    fn make_trouble(&mut self, plan: Option<TroublePlan>) -> bool {
+        let Some(plan) = plan else { return true };
+        let node = self.broker.node();
+        self.simulation.set_faults(node, plan.faults());
+        if plan.trouble == Trouble::NoSpace {
+            self.simulation.set_free_space(node, Some(plan.free_bytes));
+        }
+        // One that cannot read or write what it needs to start does not start.
+        self.broker.set_may_give_up(!plan.trouble.heals() || !self.broker.is_ready());
+        if !self.wait(Duration::from_micros(plan.window_us)) {
+            return false;
+        }
+        if plan.until == Until::TheEnd || !self.simulation.is_running(node) {
+            return true;
+        }
+        self.end_trouble();
+        let acked_batches = self.history.borrow().counts.acked_batches + HEALED_BATCHES;
+        let (broker, history) = (self.broker.clone(), Rc::clone(&self.history));
+        let busy = Rc::clone(&self.busy);
+        let is_healed = move || {
+            let acked_now = history.borrow().counts.acked_batches;
+            broker.has_given_up() || acked_now >= acked_batches || busy.get() == 0
+        };
+        !plan.trouble.heals() || self.wait_for(is_healed, "not healed")
+    }
+
+    fn end_trouble(&mut self) {
+        self.simulation.set_faults(self.broker.node(), DiskFaults::default());
+        self.simulation.set_free_space(self.broker.node(), None);
+    }
+
+    pub(super) fn crash(&mut self, crash: Crash) {
+        self.ends.crashes_in_recovery += u64::from(!self.broker.is_ready());
+        match crash {
+            Crash::Kill => self.ends.kills += 1,
+            Crash::PowerCut => self.ends.power_cuts += 1,
+        }
+        self.simulation.crash(self.broker.node(), crash);
+    }
+
+    pub(super) fn stop_cleanly(&mut self) -> bool {
+        let deadline = self.simulation.now() + PATIENCE;
+        let broker = self.broker.node();
+        while !self.broker.is_ready() && self.simulation.now() < deadline {
+            if !self.wait(LOOK_INTERVAL) {
+                return false;
+            }
+        }
+        self.broker.stop(&mut self.simulation);
+        while self.simulation.is_running(broker) {
+            if self.simulation.now() >= deadline {
+                self.complain("no clean stop in time".to_owned());
+                return false;
+            }
+            if !self.wait(LOOK_INTERVAL) {
+                return false;
+            }
+        }
+        self.ends.clean_stops += 1;
+        self.history.borrow_mut().counts.clean_stops += 1;
+        true
+    }
+}

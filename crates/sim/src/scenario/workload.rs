@@ -1,0 +1,79 @@
+//! The clients of a run: who is started, on a machine of their own that never fails.
+
+use std::{cell::Cell, path::Path, rc::Rc};
+
+use runtime::{Runtime, TaskQueue};
+
+use super::{
+    LOOK_INTERVAL, Scenario,
+    clients::{Producer, Workload},
+    plan::Plan,
+};
+use crate::Rng;
+
+impl Scenario {
+    pub(super) fn start_clients(&mut self) {
+        let node = self.simulation.add_node(Path::new("/tmp"));
+        let quotas = self.plan.producers.len() + 1;
+        self.busy.set(u64::try_from(quotas).expect("few clients"));
+        let (address, plan, rng) = (self.broker.address(), self.plan.clone(), self.rng.fork());
+        let (history, stop) = (Rc::clone(&self.history), Rc::clone(&self.stop));
+        let (check, busy) = (Rc::clone(&self.check), Rc::clone(&self.busy));
+        let marks = self.broker.marks();
+        self.simulation.start(node, 1, move |runtime: &Runtime| {
+            let workload = Workload {
+                runtime: runtime.clone(),
+                address,
+                history: Rc::clone(&history),
+                stop: Rc::clone(&stop),
+                busy: Rc::clone(&busy),
+                marks,
+                last_progress: Rc::new(Cell::new((0, runtime.now()))),
+            };
+            let clients = run_clients(workload, plan.clone(), rng.clone(), Rc::clone(&check));
+            runtime.spawn("clients", TaskQueue::Foreground, clients);
+        });
+    }
+}
+
+/// All clients of a run: first the topics are created, then everybody starts.
+async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cell<bool>>) {
+    let client = workload.client("setup");
+    for topic in &plan.topics {
+        Box::pin(workload.create(&client, topic)).await;
+    }
+    drop(client);
+    let runtime = workload.runtime.clone();
+    let spawn = |name, task| runtime.spawn(name, TaskQueue::Foreground, task);
+    for (index, producer) in plan.producers.iter().enumerate() {
+        let producer = Producer::new(workload.clone(), producer.clone(), index, rng.fork());
+        spawn("producer", boxed(producer.run()));
+    }
+    for topic in &plan.topics {
+        for partition in 0..topic.partition_count {
+            let reader = workload.clone().follow((topic.name.to_owned(), partition));
+            spawn("reader", boxed(reader));
+        }
+    }
+    if plan.damage.is_some() {
+        let partitions = plan.topics.iter().flat_map(|topic| {
+            (0..topic.partition_count).map(|partition| (topic.name.to_owned(), partition))
+        });
+        spawn("rereader", boxed(workload.clone().reread(partitions.collect())));
+    }
+    for index in 0..plan.group_members {
+        let topics = plan.topics.iter().map(|topic| topic.name.to_owned()).collect();
+        spawn("member", boxed(workload.clone().be_member(index, topics, rng.fork())));
+    }
+    spawn("topics", boxed(workload.clone().churn_topics(plan.churned_topics, rng.fork())));
+    while !check.get() {
+        runtime.sleep(LOOK_INTERVAL).await;
+    }
+    Box::pin(workload.check_everything(&plan)).await;
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+fn boxed(task: impl Future<Output = ()> + 'static) -> Task {
+    Box::pin(task)
+}
