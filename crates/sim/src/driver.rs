@@ -44,7 +44,7 @@ impl Driver for SimDriver {
     fn wall_clock_ms(&self) -> i64 {
         let mut world = self.world.borrow_mut();
         let now = world.clock(self.key);
-        world.wall_clock_ms(now.0)
+        world.wall_clock_ms(self.key.node, now.0)
     }
 
     fn random(&mut self) -> u64 {

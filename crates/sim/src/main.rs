@@ -183,6 +183,13 @@ impl Summary {
         sum.counts.damaged_reads += counts.damaged_reads;
         sum.counts.damaged_ends += counts.damaged_ends;
         sum.counts.losses_accepted += counts.losses_accepted;
+        sum.counts.deletions += counts.deletions;
+        sum.counts.logs_retained += counts.logs_retained;
+        sum.counts.records_compacted += counts.records_compacted;
+        sum.counts.records_taken += counts.records_taken;
+        sum.counts.settings_altered += counts.settings_altered;
+        sum.counts.clock_jumps += counts.clock_jumps;
+        sum.counts.recreations += counts.recreations;
         sum.tally.add(&outcome.tally);
         sum.struck.add(&outcome.struck);
         sum.ends.refused_starts += outcome.ends.refused_starts;
@@ -226,7 +233,7 @@ impl Summary {
     }
 
     /// The same of what few seeds do.
-    fn rare_aims(&self) -> [(&'static str, u64); 13] {
+    fn rare_aims(&self) -> [(&'static str, u64); 20] {
         let Outcome { counts, tally, ends, struck, .. } = &self.sum;
         [
             ("reads failed", tally.read_errors),
@@ -242,6 +249,13 @@ impl Summary {
             ("logs whose end was damaged", counts.damaged_ends),
             ("losses accepted", counts.losses_accepted),
             ("starts refused for damaged metadata", ends.refused_starts),
+            ("deletions of records acknowledged", counts.deletions),
+            ("logs that retention shortened", counts.logs_retained),
+            ("records that compaction took", counts.records_compacted),
+            ("records held back that a power cut took", counts.records_taken),
+            ("settings altered", counts.settings_altered),
+            ("jumps of the wall clock", counts.clock_jumps),
+            ("topics made again under load", counts.recreations),
         ]
     }
 }

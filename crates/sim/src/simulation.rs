@@ -186,6 +186,11 @@ impl Simulation {
         self.world.borrow_mut().disk(node).set_free_space(bytes);
     }
 
+    /// Sets a node's wall clock so far ahead of what is right, or behind it.
+    pub fn set_wall_clock(&mut self, node: u16, off_ms: i64) {
+        self.world.borrow_mut().set_wall_clock(node, off_ms);
+    }
+
     /// Looks at a node's disk, or strikes it.
     pub(crate) fn with_disk<R>(&mut self, node: u16, act: impl FnOnce(&mut Disk) -> R) -> R {
         act(self.world.borrow_mut().disk(node))

@@ -43,6 +43,8 @@ impl ShardKey {
 
 struct Node {
     life: u32,
+    /// By how much its wall clock is wrong.
+    wall_clock_off_ms: i64,
     alive: bool,
     disk: Disk,
     shards: Vec<Shard>,
@@ -99,7 +101,8 @@ impl World {
         let node = u16::try_from(self.nodes.len()).expect("few nodes");
         let disk = Disk::new(u64::from(node) + 1, self.settings.disk, self.rng.fork());
         let (shards, links) = (Vec::new(), BTreeMap::new());
-        self.nodes.push(Node { life: 0, alive: false, disk, shards, links });
+        let wall_clock_off_ms = 0;
+        self.nodes.push(Node { life: 0, wall_clock_off_ms, alive: false, disk, shards, links });
         node
     }
 
@@ -145,7 +148,7 @@ impl World {
     /// Ends a node's life.
     pub(crate) fn crash(&mut self, node: u16, crash: Crash) {
         let now = self.schedule.now;
-        let wall_clock_ms = self.wall_clock_ms(now);
+        let wall_clock_ms = self.wall_clock_ms(node, now);
         let node_state = self.node(node);
         assert!(node_state.alive, "node {node} does not run");
         node_state.alive = false;
@@ -211,8 +214,18 @@ impl World {
         }
     }
 
-    pub(crate) fn wall_clock_ms(&self, at: u64) -> i64 {
-        i64::try_from(self.wall_clock_start_ms + at / 1_000_000).expect("a near future")
+    pub(crate) fn wall_clock_ms(&self, node: u16, at: u64) -> i64 {
+        let right = i64::try_from(self.wall_clock_start_ms + at / 1_000_000);
+        right.expect("a near future") + self.nodes[usize::from(node)].wall_clock_off_ms
+    }
+
+    /// Sets a node's wall clock so far ahead of what is right, or behind it. Its other clock, which
+    /// only measures, goes on.
+    pub(crate) fn set_wall_clock(&mut self, node: u16, off_ms: i64) {
+        self.node(node).wall_clock_off_ms = off_ms;
+        let now = self.schedule.now;
+        self.trace.note(now ^ off_ms.unsigned_abs());
+        self.trace.line(|| format!("{now} node {node}: the wall clock is off by {off_ms} ms"));
     }
 
     pub(crate) fn random(&mut self, key: ShardKey) -> u64 {
@@ -315,7 +328,7 @@ impl World {
         match due {
             Due::Reply { to, result } => self.deliver(to, result),
             Due::Disk { node, operation } => {
-                let wall_clock_ms = self.wall_clock_ms(now);
+                let wall_clock_ms = self.wall_clock_ms(node, now);
                 match self.disk(node).end(operation, now, wall_clock_ms) {
                     End::Gone => {}
                     End::Again(at) => self.schedule.at(at, Due::Disk { node, operation }),

@@ -235,7 +235,10 @@ impl LogDirectory {
     /// # Errors
     /// The operating system's.
     pub async fn write_recovery_points(&self, points: &[RecoveryPoint]) -> Result<(), Error> {
-        let starts = text(points, |point| Some(point.log_start_offset).filter(|at| at.0 > 0));
+        let starts = text(points, |point| {
+            let is_kept = !cfg!(feature = "mutant_log_start_not_persisted");
+            Some(point.log_start_offset).filter(|at| at.0 > 0 && is_kept)
+        });
         self.write_checkpoint(LOG_STARTS, starts).await?;
         self.write_checkpoint(RECOVERY_POINTS, text(points, |point| Some(point.recovery_point)))
             .await?;

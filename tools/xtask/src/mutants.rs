@@ -55,6 +55,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     ("mutant_torn_tail_kept", &[Hunter::Simulator]),
     ("mutant_producer_state_not_rebuilt", &[Hunter::Simulator]),
+    ("mutant_log_start_not_persisted", &[Hunter::Simulator]),
+    ("mutant_compaction_drops_the_newest", &[Hunter::Simulator]),
     // A sync nearly always comes before the mark's own files are written.
     ("mutant_durable_mark_ahead", &[Hunter::Test("a_mark_is_never_ahead_of_what_is_durable")]),
 ];

@@ -14,6 +14,7 @@ use runtime::{Instant, Runtime, TaskQueue, local::oneshot};
 
 use super::{
     OPERATIONS_MIN,
+    features::Role,
     history::{History, Sent},
     plan::{Marks, ProducerPlan, Promise},
 };
@@ -27,6 +28,9 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(5);
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// The share of the time without progress that a client waits until it tries again.
 const RETRY_SHARE: u32 = 20;
+
+/// Of 1,000 records with keys so many are tombstones.
+const TOMBSTONE_PERMILLE: u32 = 150;
 
 /// What a workload client is given.
 #[derive(Clone)]
@@ -183,13 +187,20 @@ impl Producer {
         let partitions = u64::try_from(self.plan.partition_count).expect("positive");
         let partition = i32::try_from(self.rng.below(partitions)).expect("below an i32");
         let count = self.rng.between(1, 4);
+        let timestamp_ms = self.workload.runtime.wall_clock_ms();
         let mut values: Vec<Rc<str>> = Vec::new();
+        let mut keys = Vec::new();
         for _ in 0..count {
             let filler =
                 usize::try_from(self.rng.below(self.plan.record_bytes_max)).expect("small");
             let value: Rc<str> =
                 format!("p{}-{}-{:.<filler$}", self.index, self.next_number, "").into();
+            let (key, is_tombstone) = self.key();
             let sent = Sent {
+                timestamp_ms,
+                key: key.clone(),
+                is_tombstone,
+                is_doubtful: false,
                 partition: (self.plan.topic.to_owned(), partition),
                 producer: self.index,
                 number: self.next_number,
@@ -199,13 +210,15 @@ impl Producer {
             self.workload.history.borrow_mut().note_sent(&value, sent);
             self.next_number += 1;
             values.push(value);
+            keys.push((key, is_tombstone));
         }
-        let timestamp = TimestampMs(self.workload.runtime.wall_clock_ms());
         let records: Vec<NewRecord<'_>> = values
             .iter()
-            .map(|value| NewRecord {
-                timestamp,
-                value: Some(value.as_bytes()),
+            .zip(&keys)
+            .map(|(value, (key, is_tombstone))| NewRecord {
+                timestamp: TimestampMs(timestamp_ms),
+                key: key.as_deref().map(str::as_bytes),
+                value: (!is_tombstone).then_some(value.as_bytes()),
                 ..NewRecord::default()
             })
             .collect();
@@ -213,11 +226,20 @@ impl Producer {
         Waiting { batch, values, attempts: 0 }
     }
 
+    fn key(&mut self) -> (Option<Rc<str>>, bool) {
+        if self.plan.key_count == 0 {
+            return (None, false);
+        }
+        let key = format!("key-{}", self.rng.below(self.plan.key_count));
+        (Some(key.into()), self.rng.chance(TOMBSTONE_PERMILLE))
+    }
+
     /// Sends all that waits, one behind the other on one connection, and drops what was answered.
     /// After a failure everything from there on is sent again: an idempotent producer's batches
     /// have to arrive in order.
     async fn send_all(&mut self) {
         let connection = self.workload.connect(&self.client).await;
+        let life = self.workload.history.borrow().tails.life;
         let mut answers = Vec::new();
         for waiting in &mut self.waiting {
             waiting.attempts += 1;
@@ -235,7 +257,7 @@ impl Producer {
         for answer in answers {
             let result = answer.receive().await.expect("the task sends before it ends");
             match result {
-                Ok(produced) => self.note_acked(produced),
+                Ok(produced) => self.note_acked(produced, life),
                 Err(Error::Refused(ErrorCode::OutOfOrderSequenceNumber))
                     if self.may_be_forgotten() =>
                 {
@@ -251,7 +273,7 @@ impl Producer {
         }
     }
 
-    fn note_acked(&mut self, produced: Produced) {
+    fn note_acked(&mut self, produced: Produced, life: u64) {
         let waiting = self.waiting.pop_front().expect("one for each answer");
         if self.plan.promise == Promise::Nothing {
             // Nobody answered.
@@ -261,13 +283,26 @@ impl Producer {
         let mut history = self.workload.history.borrow_mut();
         let known = waiting.values.iter().any(|value| history.was_seen(value));
         history.counts.duplicates_refused += u64::from(waiting.attempts > 1 && known);
-        history.note_acked(&waiting.values, produced.base_offset.map(|offset| offset.0));
+        let base_offset = produced.base_offset.map(|offset| offset.0);
+        let is_held_back =
+            matches!(history.roles.get(self.plan.topic), Some(Role::HeldBack { .. }));
+        // A look at the clock takes time, which would make other runs of seeds without it.
+        let at = if is_held_back { self.workload.runtime.now() } else { Instant::default() };
+        history.note_acked(&waiting.values, base_offset, (life, at));
     }
 
     /// A snapshot at a clean stop or at a durable mark holds the last batch of each producer alone,
     /// as Apache Kafka's does: of several in flight it no longer knows the earlier ones.
     fn may_be_forgotten(&self) -> bool {
-        let has_stopped = self.workload.history.borrow().counts.clean_stops > 0;
+        let history = self.workload.history.borrow();
+        let has_stopped = history.counts.clean_stops > 0;
+        let is_held_back = matches!(
+            history.roles.get(self.plan.topic),
+            Some(Role::HeldBack { .. }) if history.tails.power_cuts > 0
+        );
+        if is_held_back {
+            return true;
+        }
         self.plan.window > 1 && (has_stopped || self.workload.marks == Marks::Moving)
     }
 

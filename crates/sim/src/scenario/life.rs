@@ -4,7 +4,9 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     LOOK_INTERVAL, PATIENCE, Scenario,
+    features::HOUR_MS,
     plan::{End, EndPlan, When},
+    tails::{LifeEnd, LifePower},
     trouble::{Trouble, TroublePlan, Until},
 };
 use crate::{Crash, DiskFaults, Trigger};
@@ -13,6 +15,11 @@ use crate::{Crash, DiskFaults, Trigger};
 const HEALED_BATCHES: u64 = 10;
 /// How long a crash waits for its moment.
 const MOMENT_TIME: Duration = Duration::from_millis(500);
+/// How far the wall clock is off: not so far ahead that a producer is forgotten, which takes a day,
+/// and not so far behind that records are refused for their time, which takes an hour.
+const CLOCK_OFF_MS: &[i64] = &[-1_200_000, -1_000, 0, 30_000, 2 * HOUR_MS, 20 * HOUR_MS];
+/// How long what a seed has beside the rest may go on before its broker is ended.
+const FEATURE_TIME: Duration = Duration::from_millis(50);
 
 impl Scenario {
     /// Lets the broker live until its planned end. False if it came to another.
@@ -21,6 +28,7 @@ impl Scenario {
             When::AfterStart { us } => self.wait(Duration::from_micros(us)),
             When::AtMoment { acked_batches, moment, countdown, delay_ns } => {
                 if !self.wait_for_batches(acked_batches, "too few batches")
+                    || !self.jump()
                     || !self.make_trouble(end.trouble)
                 {
                     return false;
@@ -32,6 +40,7 @@ impl Scenario {
         };
         self.end_trouble();
         if lived && !self.simulation.is_running(self.broker.node()) {
+            self.end_life(LifePower::Kept);
             let gave_up = self.broker.has_given_up();
             self.ends.given_up += u64::from(gave_up);
             if !gave_up {
@@ -53,6 +62,7 @@ impl Scenario {
     /// something went wrong meanwhile.
     fn make_trouble(&mut self, plan: Option<TroublePlan>) -> bool {
         let Some(plan) = plan else { return true };
+        self.was_troubled = true;
         let node = self.broker.node();
         self.simulation.set_faults(node, plan.faults());
         if plan.trouble == Trouble::NoSpace {
@@ -89,6 +99,27 @@ impl Scenario {
             Crash::PowerCut => self.ends.power_cuts += 1,
         }
         self.simulation.crash(self.broker.node(), crash);
+        self.end_life(if crash == Crash::PowerCut { LifePower::Cut } else { LifePower::Kept });
+    }
+
+    fn end_life(&mut self, power: LifePower) {
+        let (at, was_ready) = (self.simulation.now(), self.broker.is_ready());
+        let was_troubled = std::mem::take(&mut self.was_troubled);
+        let end = LifeEnd { at, power, was_ready, was_troubled };
+        self.history.borrow_mut().end_life(&end);
+    }
+
+    /// Sets the broker's wall clock, in seeds that do. False if the run is over.
+    fn jump(&mut self) -> bool {
+        if self.plan.features.clock_jumps {
+            let off_ms = self.clock.pick(CLOCK_OFF_MS);
+            self.simulation.set_wall_clock(self.broker.node(), off_ms);
+            let mut history = self.history.borrow_mut();
+            history.clock_ahead_ms = history.clock_ahead_ms.max(off_ms);
+            history.counts.clock_jumps += 1;
+        }
+        // A clock that was set forward is believed a check later.
+        !self.plan.features.is_any || self.wait(FEATURE_TIME)
     }
 
     pub(super) fn stop_cleanly(&mut self) -> bool {
@@ -111,6 +142,7 @@ impl Scenario {
         }
         self.ends.clean_stops += 1;
         self.history.borrow_mut().counts.clean_stops += 1;
+        self.end_life(LifePower::Stopped);
         true
     }
 }

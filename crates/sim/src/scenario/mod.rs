@@ -10,15 +10,20 @@
 mod clients;
 mod damage;
 mod damaged_life;
+mod features;
 mod history;
+mod keyed;
 mod life;
 mod losses;
 mod node;
 mod plan;
 mod readers;
+mod recreation;
 mod survey;
+mod tails;
 mod topics;
 mod trouble;
+mod upkeep;
 mod waiting;
 mod workload;
 
@@ -113,6 +118,10 @@ struct Scenario {
     /// Decides what came later than the rest of a seed.
     extras: Rng,
     struck: Struck,
+    /// Decides how the wall clock jumps.
+    clock: Rng,
+    /// The disk has failed in this life.
+    was_troubled: bool,
     /// It ended before its time, and that is no fault.
     is_over: bool,
 }
@@ -121,13 +130,14 @@ impl Scenario {
     fn new(seed: u64, options: Options) -> Scenario {
         let mut rng = Rng::new(seed ^ 0x5ce_a210);
         let mut extras = Rng::new(seed ^ 0x0dd5_eed5);
-        let plan = Plan::by_seed(&mut rng, &mut extras, options.shards);
+        let mut features = Rng::new(seed ^ 0xfea7_12e5);
+        let plan = Plan::by_seed(&mut rng, &mut extras, &mut features, options.shards);
         let mut simulation = Simulation::new(seed, Settings::by_seed(seed));
         if let Some(print) = options.trace {
             simulation.trace_to(print);
         }
         let marks = plan.damage.map(|_| Marks::Moving);
-        let broker = BrokerNode::new(&mut simulation, &mut rng, marks);
+        let broker = BrokerNode::new(&mut simulation, &mut rng, marks, &plan.features);
         if plan.damage.is_some() {
             simulation.with_disk(broker.node(), crate::disk::Disk::remember_writes);
         }
@@ -143,6 +153,8 @@ impl Scenario {
             ends: Ends::default(),
             extras,
             struck: Struck::default(),
+            clock: features,
+            was_troubled: false,
             is_over: false,
         }
     }

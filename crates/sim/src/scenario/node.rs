@@ -17,7 +17,7 @@ use model::{Offset, PartitionId};
 use runtime::TaskQueue;
 use storage::{LossReport, LossToAccept};
 
-use super::{damage::OFFSETS_TOPIC, history::Partition, plan::Marks};
+use super::{damage::OFFSETS_TOPIC, features::Features, history::Partition, plan::Marks};
 use crate::{Rng, Simulation};
 
 /// Where the broker's directory is created, below one that is there.
@@ -28,6 +28,9 @@ const PORT: u16 = 9092;
 const MARK_INTERVAL_MS_MIN: u64 = 20;
 /// Kafka's own, which no run lasts.
 const MARK_INTERVAL_MS_MAX: u64 = 60_000;
+
+/// Where records are let go, often in the short time of a run.
+const RETENTION_CHECK_MS: u64 = 20;
 
 /// What the command that gives up what is damaged has said.
 pub(crate) type LossAnswer = Rc<RefCell<Option<Result<LossReport, String>>>>;
@@ -48,6 +51,7 @@ impl BrokerNode {
         simulation: &mut Simulation,
         rng: &mut Rng,
         marks: Option<Marks>,
+        features: &Features,
     ) -> BrokerNode {
         let node = simulation.add_node(Path::new(DATA_PARENT));
         let listen = SocketAddr::new(IpAddr::V4(Simulation::address(node)), PORT);
@@ -60,6 +64,10 @@ impl BrokerNode {
             None => interval_ms,
         };
         config.topic_defaults.insert("internal.segment.bytes".to_owned(), "65536".to_owned());
+        if features.is_any {
+            config.log_initial_task_delay_ms = RETENTION_CHECK_MS;
+            config.log_retention_check_interval_ms = RETENTION_CHECK_MS;
+        }
         BrokerNode {
             node,
             config: Arc::new(config),

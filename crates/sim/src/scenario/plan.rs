@@ -2,6 +2,7 @@
 
 use super::{
     damage::DamagePlan,
+    features::{Features, Role},
     trouble::{Trouble, TroublePlan},
 };
 use crate::{Crash, Moment, Rng};
@@ -30,6 +31,8 @@ pub(crate) struct TopicPlan {
     pub(crate) name: &'static str,
     pub(crate) partition_count: i32,
     pub(crate) segment_bytes: u32,
+    /// What may become of its records.
+    pub(crate) role: Role,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct ProducerPlan {
     pub(crate) window: usize,
     pub(crate) record_bytes_max: u64,
     pub(crate) pause_us_max: u64,
+    /// How many keys its records have, and a tombstone now and then; 0: they have none.
+    pub(crate) key_count: u64,
 }
 
 /// One crash, or a clean stop, and what it waits for.
@@ -87,15 +92,32 @@ pub(crate) struct Plan {
     pub(crate) churned_topics: u64,
     pub(crate) ends: Vec<EndPlan>,
     pub(crate) damage: Option<DamagePlan>,
+    pub(crate) features: Features,
 }
 
 impl Plan {
-    /// What came later is drawn from `extras`, so that a seed without it stays the run that it was.
-    pub(crate) fn by_seed(rng: &mut Rng, extras: &mut Rng, shards: Option<u16>) -> Plan {
+    /// What came later is drawn from `extras` and then from `features`, so that a seed without it
+    /// stays the run that it was.
+    pub(crate) fn by_seed(
+        rng: &mut Rng,
+        extras: &mut Rng,
+        features: &mut Rng,
+        shards: Option<u16>,
+    ) -> Plan {
         let shard_count = shards.unwrap_or_else(|| shard_count(rng));
-        let topics = vec![
-            TopicPlan { name: "orders", partition_count: 3, segment_bytes: segment_bytes(rng) },
-            TopicPlan { name: "events", partition_count: 2, segment_bytes: segment_bytes(rng) },
+        let mut topics = vec![
+            TopicPlan {
+                name: "orders",
+                partition_count: 3,
+                segment_bytes: segment_bytes(rng),
+                role: Role::Kept,
+            },
+            TopicPlan {
+                name: "events",
+                partition_count: 2,
+                segment_bytes: segment_bytes(rng),
+                role: Role::Kept,
+            },
         ];
         let promises = [
             Promise::ExactlyOnce,
@@ -105,7 +127,7 @@ impl Plan {
             Promise::Written,
             Promise::Nothing,
         ];
-        let producers: Vec<ProducerPlan> = promises
+        let mut producers: Vec<ProducerPlan> = promises
             .into_iter()
             .map(|promise| {
                 let topic = &topics[rng.index(topics.len())];
@@ -117,6 +139,7 @@ impl Plan {
                     window: if promise == Promise::ExactlyOnce { 1 + rng.index(5) } else { 1 },
                     record_bytes_max: rng.pick(&[40, 400, 4000]),
                     pause_us_max: rng.pick(&[1, 500, 5000]),
+                    key_count: 0,
                 }
             })
             .collect();
@@ -127,7 +150,20 @@ impl Plan {
             ends[damage.after_life].end = End::CleanStop;
         }
         let (group_members, churned_topics) = (rng.between(1, 3), rng.between(1, 6));
-        Plan { shard_count, topics, producers, group_members, churned_topics, ends, damage }
+        let features = match damage {
+            Some(_) => Features::default(),
+            None => Features::by_seed(features, &mut topics, &mut producers),
+        };
+        Plan {
+            shard_count,
+            topics,
+            producers,
+            group_members,
+            churned_topics,
+            ends,
+            damage,
+            features,
+        }
     }
 
     /// True if no power cut is planned: then acks=1 is a promise, too.

@@ -8,7 +8,7 @@ use client::{
 };
 use model::{ErrorCode, Offset};
 
-use super::{clients::Workload, history::Partition};
+use super::{clients::Workload, features::Role, history::Partition};
 use crate::Rng;
 
 /// The group of the run.
@@ -31,11 +31,16 @@ impl Workload {
             Position { topic: partition.0, partition: partition.1, offset: Offset(0) };
         while !self.stop.get() {
             let connection = self.connect(&client).await;
+            let life = self.history.borrow().tails.life;
             match connection.fetch(std::slice::from_ref(&position), FETCH).await {
                 Ok(fetched) => {
                     self.operation();
                     for fetched in &fetched {
-                        position.offset = self.take(fetched, position.offset);
+                        if fetched.error_code == ErrorCode::OffsetOutOfRange {
+                            self.find_place(&connection, &mut position).await;
+                        } else if self.is_believed(fetched, life) {
+                            position.offset = self.take(fetched, position.offset);
+                        }
                     }
                 }
                 Err(error) => {
@@ -44,6 +49,41 @@ impl Workload {
                 }
             }
         }
+    }
+
+    /// An answer from before a power cut tells nothing of a log that held its syncs back.
+    fn is_believed(&self, fetched: &Fetched, life: u64) -> bool {
+        let history = self.history.borrow();
+        let role = history.role(&(fetched.topic.clone(), fetched.partition));
+        !matches!(role, Role::HeldBack { .. }) || life == history.tails.life
+    }
+
+    /// The broker says that it has nothing at this offset: true where the log's start has passed
+    /// it, or a power cut has taken it.
+    async fn find_place(&self, connection: &Connection, position: &mut Position) {
+        let partition = (position.topic.clone(), position.partition);
+        let (role, life, power_cuts) = {
+            let history = self.history.borrow();
+            (history.role(&partition), history.tails.life, history.tails.power_cuts)
+        };
+        let spec = OffsetSpec::Earliest;
+        let start = match connection.list_offset(&position.topic, position.partition, spec).await {
+            Ok(start) => start.unwrap_or_default(),
+            Err(error) => {
+                self.refuse_nonsense("ListOffsets", error);
+                self.pause().await;
+                return;
+            }
+        };
+        let has_passed = matches!(role, Role::Trimmed { .. }) && start > position.offset;
+        let was_taken = matches!(role, Role::HeldBack { .. }) && power_cuts > 0;
+        // A log start that was not told to anybody may go back with a crash.
+        let is_same_life = self.history.borrow().tails.life == life;
+        if !has_passed && !was_taken && is_same_life {
+            let offset = position.offset;
+            self.complain(format!("{partition:?} has no {offset}, and starts at {start}"));
+        }
+        position.offset = start;
     }
 
     /// Reads everything from its start, over and over.
@@ -97,19 +137,24 @@ impl Workload {
                 let mut history = self.history.borrow_mut();
                 let mut expected = from;
                 for record in &records {
-                    let passed = expected.0..record.offset.0;
-                    if record.offset < expected || !history.losses.is_given_up(&partition, passed) {
-                        let offset = record.offset;
-                        history.complain(format!("{partition:?}: {offset} follows {expected}"));
-                    }
+                    let offset = record.offset;
+                    let missed = history.missed(&partition, expected.0..offset.0);
+                    let complaint = match missed {
+                        None if offset < expected => {
+                            Some(format!("{partition:?}: {offset} follows {expected}"))
+                        }
+                        missed => missed,
+                    };
+                    complaint.into_iter().for_each(|complaint| history.complain(complaint));
                     if record.offset >= fetched.high_watermark {
                         let end = fetched.high_watermark;
                         history.complain(format!("{partition:?}: {expected} is beyond {end}"));
                     }
-                    expected = record.offset.next();
-                    let value = record.value.as_deref().unwrap_or_default();
-                    let value = String::from_utf8_lossy(value);
-                    history.note_seen(&partition, record.offset.0, &value);
+                    expected = offset.next();
+                    let content = (record.key.as_deref(), record.value.as_deref());
+                    if let Some(value) = history.identify(&partition, offset.0, content) {
+                        history.note_seen(&partition, offset.0, &value);
+                    }
                 }
                 next
             }

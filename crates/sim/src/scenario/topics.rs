@@ -3,23 +3,28 @@
 use std::time::Duration;
 
 use client::{AutoCreate, Client, Connection, Error, FetchOptions, NewTopic, OffsetSpec, Position};
-use model::{ErrorCode, Offset};
+use model::{ErrorCode, Offset, record_batch::RecordBatch};
 
 use super::{
     clients::Workload,
+    features::Role,
     history::{LogRead, Partition, Power},
     plan::{Plan, TopicPlan},
 };
 use crate::Rng;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Workload {
     /// Creates a topic of the plan, as often as it takes.
     pub(crate) async fn create(&self, client: &Client, topic: &TopicPlan) {
         let segment_bytes = topic.segment_bytes.to_string();
-        let configs =
-            [("internal.segment.bytes", segment_bytes.as_str()), ("index.interval.bytes", "1024")];
+        let own = topic.role.settings();
+        let mut configs = vec![
+            ("internal.segment.bytes", segment_bytes.as_str()),
+            ("index.interval.bytes", "1024"),
+        ];
+        configs.extend(own.iter().map(|(name, value)| (*name, value.as_str())));
         let new = NewTopic {
             name: topic.name,
             partition_count: topic.partition_count,
@@ -28,7 +33,7 @@ impl Workload {
         self.create_topic(client, &new).await;
     }
 
-    async fn create_topic(&self, client: &Client, new: &NewTopic<'_>) {
+    pub(crate) async fn create_topic(&self, client: &Client, new: &NewTopic<'_>) {
         loop {
             let connection = self.connect(client).await;
             match connection.create_topic(new, TIMEOUT).await {
@@ -45,7 +50,7 @@ impl Workload {
         self.note_topic(new.name, true);
     }
 
-    async fn delete_topic(&self, client: &Client, name: &str) {
+    pub(crate) async fn delete_topic(&self, client: &Client, name: &str) {
         loop {
             let connection = self.connect(client).await;
             match connection.delete_topic(name, TIMEOUT).await {
@@ -85,7 +90,7 @@ impl Workload {
     }
 
     /// A topic's creation was acknowledged, or its deletion: so it is there, or not.
-    async fn check_topic(&self, client: &Client, name: &str, there: bool) {
+    pub(crate) async fn check_topic(&self, client: &Client, name: &str, there: bool) {
         loop {
             let connection = self.connect(client).await;
             match connection.metadata(Some(&[name]), AutoCreate::Never).await {
@@ -123,6 +128,7 @@ impl Workload {
             }
         }
         self.check_commits(&client).await;
+        self.check_settings(&client).await;
         self.done();
     }
 
@@ -133,6 +139,13 @@ impl Workload {
             match self.read_on(&connection, partition, &mut log).await {
                 Ok(()) => return log,
                 Err(error) if error.is_retriable() => self.pause().await,
+                // Retention was faster.
+                Err(Error::Refused(ErrorCode::OffsetOutOfRange))
+                    if matches!(self.history.borrow().role(partition), Role::Trimmed { .. }) =>
+                {
+                    log = LogRead::default();
+                    self.pause().await;
+                }
                 Err(error) => {
                     self.complain(format!("the last look at {partition:?}: {error}"));
                     return LogRead::default();
@@ -150,13 +163,17 @@ impl Workload {
     ) -> Result<(), Error> {
         let (topic, number) = partition;
         let start = connection.list_offset(topic, *number, OffsetSpec::Earliest).await?;
-        if start != Some(Offset(0)) {
-            self.complain(format!("{partition:?} starts at {start:?}"));
+        let Some(start) = start else { return Err(Error::Nonsense("a log without a start")) };
+        if log.records.is_empty() && log.refused.is_empty() {
+            log.start = start.0;
+            if start.0 > 0 {
+                log.now_ms = self.runtime.wall_clock_ms();
+            }
         }
         let end = connection.list_offset(topic, *number, OffsetSpec::Latest).await?;
         let end = end.unwrap_or_default();
         log.end = end.0;
-        let read = log.records.last().map_or(0, |(offset, _)| offset + 1);
+        let read = log.records.last().map_or(log.start, |(offset, _)| offset + 1);
         let refused = log.refused.last().map_or(0, |refused| refused.end);
         let offset = Offset(read.max(refused));
         let mut position = Position { topic: topic.clone(), partition: *number, offset };
@@ -178,9 +195,15 @@ impl Workload {
             }
             Error::check(fetched.error_code.code())?;
             let (records, next) = fetched.records_from(position.offset)?;
+            if let Ok(first) = RecordBatch::first(&fetched.records) {
+                log.first_batch.get_or_insert(first.base_offset().0);
+            }
+            log.bytes += u64::try_from(fetched.records.len()).unwrap_or(0);
             for record in records {
-                let value = record.value.as_deref().unwrap_or_default();
-                log.records.push((record.offset.0, String::from_utf8_lossy(value).into_owned()));
+                let (offset, content) =
+                    (record.offset.0, (record.key.as_deref(), record.value.as_deref()));
+                let value = self.history.borrow_mut().identify(partition, offset, content);
+                log.records.extend(value.map(|value| (offset, value)));
             }
             position.offset = next;
             // What came since: nobody has to have heard of it.

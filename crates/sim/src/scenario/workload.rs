@@ -7,6 +7,7 @@ use runtime::{Runtime, TaskQueue};
 use super::{
     LOOK_INTERVAL, Scenario,
     clients::{Producer, Workload},
+    features::Role,
     plan::Plan,
 };
 use crate::Rng;
@@ -14,7 +15,10 @@ use crate::Rng;
 impl Scenario {
     pub(super) fn start_clients(&mut self) {
         let node = self.simulation.add_node(Path::new("/tmp"));
-        let quotas = self.plan.producers.len() + 1;
+        let roles = self.plan.topics.iter().map(|topic| (topic.name.to_owned(), topic.role));
+        self.history.borrow_mut().roles = roles.collect();
+        let recreates = usize::from(self.plan.features.recreations > 0);
+        let quotas = self.plan.producers.len() + 1 + recreates;
         self.busy.set(u64::try_from(quotas).expect("few clients"));
         let (address, plan, rng) = (self.broker.address(), self.plan.clone(), self.rng.fork());
         let (history, stop) = (Rc::clone(&self.history), Rc::clone(&self.stop));
@@ -62,10 +66,25 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
         spawn("rereader", boxed(workload.clone().reread(partitions.collect())));
     }
     for index in 0..plan.group_members {
-        let topics = plan.topics.iter().map(|topic| topic.name.to_owned()).collect();
+        let kept = plan.topics.iter().filter(|topic| topic.role == Role::Kept);
+        let topics = kept.map(|topic| topic.name.to_owned()).collect();
         spawn("member", boxed(workload.clone().be_member(index, topics, rng.fork())));
     }
     spawn("topics", boxed(workload.clone().churn_topics(plan.churned_topics, rng.fork())));
+    for topic in &plan.topics {
+        if matches!(topic.role, Role::Trimmed { .. }) {
+            let partition = (topic.name.to_owned(), 0);
+            spawn("trimmer", boxed(workload.clone().trim(partition, rng.fork())));
+        }
+        if plan.features.alters_settings {
+            let alterer = workload.clone().alter(topic.clone(), rng.fork());
+            spawn("alterer", boxed(alterer));
+        }
+    }
+    if plan.features.recreations > 0 {
+        let count = plan.features.recreations;
+        spawn("recreator", boxed(workload.clone().recreate(count, rng.fork())));
+    }
     while !check.get() {
         runtime.sleep(LOOK_INTERVAL).await;
     }

@@ -224,7 +224,8 @@ fn is_kept(
         return true;
     }
     let Some(key) = record.key else { return false };
-    let is_last = keys.map.get(key).is_none_or(|last| offset >= last);
+    let is_mutant = cfg!(feature = "mutant_compaction_drops_the_newest");
+    let is_last = keys.map.get(key).is_none_or(|last| offset >= last && !is_mutant);
     is_last && (record.value.is_some() || keeps_tombstones)
 }
 
