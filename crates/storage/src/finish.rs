@@ -402,7 +402,12 @@ impl Log {
         };
         self.wait_until_quiet().await;
         if !self.0.state.borrow().is_as_closed {
-            self.write_everything().await?;
+            // Retention and DeleteRecords write the leader epochs, too.
+            self.0.state.borrow_mut().is_checkpointing = true;
+            let outcome = self.write_everything().await;
+            self.0.state.borrow_mut().is_checkpointing = false;
+            self.0.progress.notify_all();
+            outcome?;
         }
         self.0.state.borrow_mut().recovery_point = end;
         self.release_tails();

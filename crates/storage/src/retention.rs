@@ -16,7 +16,7 @@ use model::{Offset, TimestampMs};
 use runtime::{Errno, TaskQueue};
 
 use crate::{
-    Error, Log,
+    Error, Log, WaitError,
     log::{State, Status},
     segment::{Phase, Segment, segment_path},
 };
@@ -93,7 +93,8 @@ impl Log {
     /// [`Log::remove_retained`].
     ///
     /// # Errors
-    /// [`Error::Fenced`]: where the log starts could not be kept; and the operating system's.
+    /// [`Error::Fenced`] and [`Error::NotDurable`]: where the log starts could not be kept; and the
+    /// operating system's.
     pub async fn delete_records(&self, offset: Offset) -> Result<Offset, Error> {
         // A log that a power cut shortens may not end before it starts.
         let shown = offset.min(self.high_watermark());
@@ -102,20 +103,17 @@ impl Log {
         }
         let log_start = {
             let mut state = self.0.state.borrow_mut();
-            if let Status::Fenced(reason) = state.status {
-                return Err(Error::Fenced(reason));
+            if let Some(refusal) = state.refusal_to_delete() {
+                return Err(refusal);
             }
             let offset = offset.min(state.high_watermark()).min(state.durable_end);
             state.advance_log_start(offset);
             state.log_start
         };
         self.write_epochs().await?;
-        // It may have been fenced meanwhile: then nothing was written, and a start would believe
-        // what the leader epochs begin with.
-        match self.fenced() {
-            Some(reason) => Err(Error::Fenced(reason)),
-            None => Ok(log_start),
-        }
+        // It may have been fenced or closed meanwhile: then nothing was written, and a start would
+        // believe what the leader epochs begin with.
+        self.0.state.borrow().refusal_to_delete().map_or(Ok(log_start), Err)
     }
 
     /// Removes the segments that lie below the log start in full. To be called when the log start
@@ -269,6 +267,15 @@ fn count_of_excess(candidates: &[Candidate], mut excess: u64) -> usize {
 }
 
 impl State {
+    /// Why a log start that was moved now would not outlive the process.
+    fn refusal_to_delete(&self) -> Option<Error> {
+        match self.status {
+            Status::Fenced(reason) => Some(Error::Fenced(reason)),
+            Status::Closed => Some(Error::NotDurable(WaitError::Closed)),
+            Status::Open => None,
+        }
+    }
+
     /// The segments that may be let go, oldest first: not those that are gone already, none with
     /// anything at or above the high watermark, no empty one.
     fn candidates(&self) -> Vec<Candidate> {

@@ -220,6 +220,30 @@ fn a_fenced_log_does_not_say_that_records_are_deleted() {
     });
 }
 
+/// Both write the leader epochs, by way of one temporary file.
+#[test]
+fn a_log_closes_while_records_are_deleted() {
+    for round in 0..40 {
+        let disk = SharedDisk::new(round);
+        disk.run(move |runtime| async move {
+            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+            append_numbered(&opened.log, 50, NOW).await;
+            for first in 1..=5 {
+                let log = opened.log.clone();
+                runtime.spawn("deletions", runtime::TaskQueue::Foreground, async move {
+                    for offset in (first..=50).step_by(5) {
+                        if log.delete_records(Offset(offset)).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            runtime.sleep(Duration::from_micros(round * 37)).await;
+            opened.log.close().await.unwrap();
+        });
+    }
+}
+
 /// The checkpoint file knows names alone; the partition of another topic that had this name before
 /// must not lose records to it.
 #[test]
