@@ -1,6 +1,6 @@
-//! `sim --seeds N --seed S [--shards N] [--jobs N] [--until-failure] [--log] [--trace]`: runs seeds
-//! S, S+1, ... and says which failed, `--until-failure` no further than the first of them. `--log`
-//! shows the broker's log, `--trace` all that crosses the driver's seam. As many seeds run at once
+//! `sim --seeds N --seed S [--shards N] [--features] [--jobs N] [--until-failure] [--log] [--trace]`:
+//! runs seeds S, S+1, ... and says which failed, `--until-failure` no further than the first of
+//! them. With `--features` some of them also delete, compact, alter and turn clocks. `--log` shows the broker's log, `--trace` all that crosses the driver's seam. As many seeds run at once
 //! as there are cores, or `--jobs` says; the output is the same.
 //!
 //! Seeds that once failed, listed in `regressions.txt`, run first, unless `--seed` names a first one
@@ -28,8 +28,8 @@ const LINES_MAX: usize = 8;
 const LINE_MAX: usize = 200;
 /// What is left of a record's filler, which says nothing.
 const FILLER: &str = "..";
-const USAGE: &str = "usage: sim [--seeds N] [--seed S | --from S] [--shards N] [--jobs N] \
-     [--until-failure] [--log] [--trace]";
+const USAGE: &str = "usage: sim [--seeds N] [--seed S | --from S] [--shards N] [--features] \
+     [--jobs N] [--until-failure] [--log] [--trace]";
 /// More threads than any machine has cores are a typing error.
 const JOBS_MAX: usize = 1024;
 
@@ -84,6 +84,7 @@ fn arguments() -> Result<Arguments, String> {
                 let jobs = jobs.filter(|count| (1..=JOBS_MAX).contains(count));
                 arguments.jobs = jobs.ok_or_else(|| format!("--jobs takes 1 to {JOBS_MAX}"))?;
             }
+            "--features" => arguments.options.features = true,
             "--until-failure" => arguments.goes_on = GoesOn::UntilFailure,
             "--log" => {
                 log_to_stderr();
@@ -165,7 +166,8 @@ impl Summary {
             self.failed += 1;
             let shards = options.shards.map(|shards| format!(" --shards {shards}"));
             let shards = shards.unwrap_or_default();
-            println!("seed {seed} FAILED; again: sim --seed {seed} --seeds 1{shards}");
+            let features = if options.features { " --features" } else { "" };
+            println!("seed {seed} FAILED; again: sim --seed {seed} --seeds 1{shards}{features}");
             for complaint in outcome.complaints.iter().take(LINES_MAX) {
                 println!("  {}", brief(complaint));
             }
@@ -233,7 +235,7 @@ impl Summary {
     }
 
     /// The same of what few seeds do.
-    fn rare_aims(&self) -> [(&'static str, u64); 20] {
+    fn rare_aims(&self) -> [(&'static str, u64); 13] {
         let Outcome { counts, tally, ends, struck, .. } = &self.sum;
         [
             ("reads failed", tally.read_errors),
@@ -249,6 +251,13 @@ impl Summary {
             ("logs whose end was damaged", counts.damaged_ends),
             ("losses accepted", counts.losses_accepted),
             ("starts refused for damaged metadata", ends.refused_starts),
+        ]
+    }
+
+    /// The same of what `--features` adds.
+    fn feature_aims(&self) -> [(&'static str, u64); 7] {
+        let Outcome { counts, .. } = &self.sum;
+        [
             ("deletions of records acknowledged", counts.deletions),
             ("logs that retention shortened", counts.logs_retained),
             ("records that compaction took", counts.records_compacted),
@@ -272,7 +281,9 @@ fn main() -> ExitCode {
     let mut runs: Vec<(u64, Options)> = Vec::new();
     if !arguments.only_this {
         let again = regressions().into_iter();
-        runs.extend(again.map(|(seed, shards)| (seed, Options { shards, ..arguments.options })));
+        runs.extend(again.map(|(seed, shards)| {
+            (seed, Options { shards, features: false, ..arguments.options })
+        }));
     }
     let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds);
     runs.extend(seeds.map(|seed| (seed, arguments.options)));
@@ -290,7 +301,10 @@ fn main() -> ExitCode {
     let aims = summary.aims().into_iter().map(|(aim, count)| (aim, count, AIM_SEEDS_MIN));
     let rare = summary.rare_aims().into_iter();
     let rare = rare.map(|(aim, count)| (aim, count, RARE_AIM_SEEDS_MIN));
-    for (aim, count, seeds_min) in aims.chain(rare) {
+    let featured = arguments.options.features.then(|| summary.feature_aims());
+    let featured = featured.into_iter().flatten();
+    let featured = featured.map(|(aim, count)| (aim, count, RARE_AIM_SEEDS_MIN));
+    for (aim, count, seeds_min) in aims.chain(rare).chain(featured) {
         println!("{count:>12} {aim}");
         if count == 0 && seeds_run >= seeds_min {
             println!("             ^ never hit: that is a failure");

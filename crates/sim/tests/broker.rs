@@ -5,7 +5,7 @@ use sim::scenario::{self, Options};
 #[test]
 fn acknowledged_records_survive_every_crash() {
     for (seed, shards) in [(1, 1), (2, 4)] {
-        let outcome = scenario::run(seed, Options { shards: Some(shards), trace: None });
+        let outcome = scenario::run(seed, Options { shards: Some(shards), ..Options::default() });
         assert_eq!(outcome.complaints, Vec::<String>::new(), "seed {seed}");
         assert!(outcome.counts.acked_batches > 500, "{:?}", outcome.counts);
     }

@@ -32,6 +32,8 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hunter {
     Simulator,
+    /// The same with `--features`.
+    Features,
     /// The rig `powerblk`, which needs root.
     Images,
     /// A test of `storage`, by its name.
@@ -55,8 +57,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     ("mutant_torn_tail_kept", &[Hunter::Simulator]),
     ("mutant_producer_state_not_rebuilt", &[Hunter::Simulator]),
-    ("mutant_log_start_not_persisted", &[Hunter::Simulator]),
-    ("mutant_compaction_drops_the_newest", &[Hunter::Simulator]),
+    ("mutant_log_start_not_persisted", &[Hunter::Features]),
+    ("mutant_compaction_drops_the_newest", &[Hunter::Features]),
     // A sync nearly always comes before the mark's own files are written.
     ("mutant_durable_mark_ahead", &[Hunter::Test("a_mark_is_never_ahead_of_what_is_durable")]),
 ];
@@ -78,7 +80,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
             }
             let started = Instant::now();
             let evidence = match hunter {
-                Hunter::Simulator => by_simulator(root, options.seeds)?,
+                Hunter::Simulator => by_simulator(root, options.seeds, &[])?,
+                Hunter::Features => by_simulator(root, options.seeds, &["--features"])?,
                 Hunter::Images => by_images(root, options.images)?,
                 Hunter::Test(name) => by_test(root, mutant, name)?,
             };
@@ -108,9 +111,10 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Mutant>, String> {
     names.iter().map(find).collect()
 }
 
-fn by_simulator(root: &Path, seeds: u64) -> Result<Option<String>, String> {
+fn by_simulator(root: &Path, seeds: u64, more: &[&str]) -> Result<Option<String>, String> {
     let mut command = Command::new(program(root, "sim"));
     command.args(["--seed", "0", "--seeds", &seeds.to_string(), "--until-failure"]);
+    command.args(more);
     failing_run(root, &mut command, "FAILED")
 }
 
@@ -158,7 +162,7 @@ fn build(root: &Path, mutant: &str, hunters: &[Hunter]) -> Result<(), String> {
     build.args(["--package", "storage", "--features", &feature]);
     for hunter in hunters {
         let package = match hunter {
-            Hunter::Simulator => "sim",
+            Hunter::Simulator | Hunter::Features => "sim",
             Hunter::Images => "server",
             // Cargo builds it when it runs it.
             Hunter::Test(_) => continue,

@@ -19,6 +19,9 @@ pub(crate) struct SimOptions {
     /// The first seed, after those that once failed
     #[arg(long)]
     from: Option<u64>,
+    /// Some seeds also delete, compact, alter settings and turn clocks
+    #[arg(long)]
+    features: bool,
     /// How many run at once (default: as many as there are cores)
     #[arg(long)]
     jobs: Option<u64>,
@@ -37,6 +40,9 @@ pub(crate) fn sim(root: &Path, options: &SimOptions) -> Result<(), String> {
         if let Some(number) = number {
             command.args([name, &number.to_string()]);
         }
+    }
+    if options.features {
+        command.arg("--features");
     }
     finish(command.current_dir(root), "sim")
 }

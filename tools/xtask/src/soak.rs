@@ -52,6 +52,14 @@ const PARTS: &[Part] = &[
         variable: None,
     },
     Part {
+        name: "simulator features",
+        size: Some(10_000),
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["xtask", "sim", "--features", "--seeds", "{size}", "--from", "{seed}"],
+        variable: None,
+    },
+    Part {
         name: "mutants",
         size: None,
         privilege: Privilege::Anybody,

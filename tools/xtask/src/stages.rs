@@ -111,6 +111,15 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["xtask", "sim", "--seeds", "50"],
     },
     Stage {
+        name: "simulator features",
+        room: "crates/sim/src/scenario/features.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        // Two of them once failed, when a log was closed while records were deleted.
+        words: &["xtask", "sim", "--seed", "1741", "--seeds", "50", "--features"],
+    },
+    Stage {
         name: "mutants",
         room: "tools/xtask/src/mutants.rs",
         needs: &[],

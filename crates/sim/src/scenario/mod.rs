@@ -59,6 +59,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Options {
     /// Shards of the broker in every life; `None`: as the seed says.
     pub shards: Option<u16>,
+    /// Some seeds also do what `features` has.
+    pub features: bool,
     /// Called with a line for everything that happens.
     pub trace: Option<fn(&str)>,
 }
@@ -131,7 +133,8 @@ impl Scenario {
         let mut rng = Rng::new(seed ^ 0x5ce_a210);
         let mut extras = Rng::new(seed ^ 0x0dd5_eed5);
         let mut features = Rng::new(seed ^ 0xfea7_12e5);
-        let plan = Plan::by_seed(&mut rng, &mut extras, &mut features, options.shards);
+        let with_features = options.features.then_some(&mut features);
+        let plan = Plan::by_seed(&mut rng, &mut extras, with_features, options.shards);
         let mut simulation = Simulation::new(seed, Settings::by_seed(seed));
         if let Some(print) = options.trace {
             simulation.trace_to(print);

@@ -101,7 +101,7 @@ impl Plan {
     pub(crate) fn by_seed(
         rng: &mut Rng,
         extras: &mut Rng,
-        features: &mut Rng,
+        features: Option<&mut Rng>,
         shards: Option<u16>,
     ) -> Plan {
         let shard_count = shards.unwrap_or_else(|| shard_count(rng));
@@ -150,9 +150,9 @@ impl Plan {
             ends[damage.after_life].end = End::CleanStop;
         }
         let (group_members, churned_topics) = (rng.between(1, 3), rng.between(1, 6));
-        let features = match damage {
-            Some(_) => Features::default(),
-            None => Features::by_seed(features, &mut topics, &mut producers),
+        let features = match (damage, features) {
+            (None, Some(rng)) => Features::by_seed(rng, &mut topics, &mut producers),
+            (Some(_), _) | (None, None) => Features::default(),
         };
         Plan {
             shard_count,

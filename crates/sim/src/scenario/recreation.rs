@@ -27,7 +27,7 @@ impl Workload {
         };
         let mut earlier: BTreeMap<String, u64> = BTreeMap::new();
         for number in 0..count {
-            self.create_topic(&client, &new).await;
+            Box::pin(self.create_topic(&client, &new)).await;
             let acked = Acked::default();
             let is_over = Rc::new(std::cell::Cell::new(false));
             let (sender, ended) = oneshot();
@@ -38,7 +38,7 @@ impl Workload {
             });
             self.runtime.sleep(Duration::from_millis(rng.below(LIFE_MS_MAX))).await;
             let before = acked.borrow().clone();
-            let log = self.read_topic(&client).await;
+            let log = Box::pin(self.read_topic(&client)).await;
             for (offset, value) in &before {
                 if log.get(offset) != Some(value) {
                     let there = log.get(offset);
@@ -52,11 +52,11 @@ impl Workload {
             }
             earlier.extend(before.into_values().chain(log.into_values()).map(|v| (v, number)));
             // It is deleted while it is written to.
-            self.delete_topic(&client, TOPIC).await;
+            Box::pin(self.delete_topic(&client, TOPIC)).await;
             is_over.set(true);
             ended.receive().await.expect("the writer ends");
             earlier.extend(acked.take().into_values().map(|value| (value, number)));
-            self.check_topic(&client, TOPIC, false).await;
+            Box::pin(self.check_topic(&client, TOPIC, false)).await;
             self.history.borrow_mut().counts.recreations += 1;
         }
         self.done();

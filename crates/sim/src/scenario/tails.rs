@@ -34,6 +34,12 @@ pub(crate) enum LifePower {
     Stopped,
 }
 
+/// A log, from where on it is doubtful, and what was acknowledged of that.
+type Doubtful = (Partition, i64, Vec<Rc<str>>);
+
+/// What each power cut may have taken.
+type MaybeTaken = Vec<Vec<(i64, Rc<str>)>>;
+
 struct Acked {
     life: u64,
     at: Instant,
@@ -47,7 +53,7 @@ pub(crate) struct Tails {
     durable_life: Option<u64>,
     pub(crate) power_cuts: u64,
     acked: BTreeMap<Partition, BTreeMap<i64, Acked>>,
-    cuts: BTreeMap<Partition, Vec<Vec<(i64, Rc<str>)>>>,
+    cuts: BTreeMap<Partition, MaybeTaken>,
 }
 
 impl Tails {
@@ -68,7 +74,7 @@ impl Tails {
         &mut self,
         end: &LifeEnd,
         flush_ms: &BTreeMap<Partition, u64>,
-    ) -> Vec<(Partition, i64, Vec<Rc<str>>)> {
+    ) -> Vec<Doubtful> {
         let mut doubtful = Vec::new();
         if end.was_ready {
             self.durable_life = self.life.checked_sub(1).or(self.durable_life);

@@ -196,7 +196,7 @@ impl Workload {
             Error::check(fetched.error_code.code())?;
             let (records, next) = fetched.records_from(position.offset)?;
             if let Ok(first) = RecordBatch::first(&fetched.records) {
-                log.first_batch.get_or_insert(first.base_offset().0);
+                log.first_batch.get_or_insert_with(|| first.base_offset().0);
             }
             log.bytes += u64::try_from(fetched.records.len()).unwrap_or(0);
             for record in records {

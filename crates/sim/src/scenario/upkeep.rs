@@ -60,23 +60,33 @@ impl Workload {
         // Mostly a little, so that there is something left to keep.
         let some = i64::try_from(rng.below(length / 4 + 1)).unwrap_or(0);
         let offset = if to_end { end } else { start + some };
-        self.history.borrow_mut().starts.entry(partition.clone()).or_default().asked =
-            offset.max(self.asked(partition));
+        self.ask(partition, offset);
         let low = delete_records(connection, partition, offset).await?;
         self.operation();
         if low < offset {
             self.complain(format!("{partition:?}: deleted up to {low} instead of {offset}"));
         }
+        self.note_deleted(partition, offset);
+        self.look_below(connection, partition, offset).await
+    }
+
+    fn ask(&self, partition: &Partition, offset: i64) {
+        let mut history = self.history.borrow_mut();
+        let start = history.starts.entry(partition.clone()).or_default();
+        start.asked = start.asked.max(offset);
+    }
+
+    fn note_deleted(&self, partition: &Partition, offset: i64) {
         let mut history = self.history.borrow_mut();
         history.counts.deletions += 1;
         let start = history.starts.entry(partition.clone()).or_default();
         start.acked = start.acked.max(offset);
-        drop(history);
-        self.look_below(connection, partition, offset).await
     }
 
-    fn asked(&self, partition: &Partition) -> i64 {
-        self.history.borrow().starts.get(partition).map_or(0, |start| start.asked)
+    fn note_altered(&self, topic: &str, name: &str, value: &str) {
+        let mut history = self.history.borrow_mut();
+        history.counts.settings_altered += 1;
+        history.settings.insert((topic.to_owned(), name.to_owned()), value.to_owned());
     }
 
     fn deleted_up_to(&self, partition: &Partition) -> i64 {
@@ -99,14 +109,12 @@ impl Workload {
         let options = FetchOptions { max_wait: Duration::ZERO, ..FetchOptions::default() };
         let fetched = connection.fetch(std::slice::from_ref(&position), options).await?;
         let fetched = fetched.first().ok_or(Error::Nonsense("an empty answer"))?;
-        match fetched.error_code {
-            ErrorCode::OffsetOutOfRange => Ok(()),
-            ErrorCode::None => {
-                self.complain(format!("{partition:?}: {below} is served, and was deleted"));
-                Ok(())
-            }
-            code => Err(Error::Refused(code)),
+        if fetched.error_code == ErrorCode::OffsetOutOfRange {
+            return Ok(());
         }
+        Error::check(fetched.error_code.code())?;
+        self.complain(format!("{partition:?}: {below} is served, and was deleted"));
+        Ok(())
     }
 
     /// Changes the settings of a topic, over and over.
@@ -133,11 +141,7 @@ impl Workload {
                 }
             }
             self.operation();
-            let mut history = self.history.borrow_mut();
-            history.counts.settings_altered += 1;
-            let key = (topic.name.to_owned(), (*name).to_owned());
-            history.settings.insert(key, value.clone());
-            drop(history);
+            self.note_altered(topic.name, name, value);
             self.runtime.sleep(Duration::from_millis(rng.below(PAUSE_MS_MAX))).await;
         }
     }

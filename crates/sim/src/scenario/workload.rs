@@ -71,6 +71,16 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
         spawn("member", boxed(workload.clone().be_member(index, topics, rng.fork())));
     }
     spawn("topics", boxed(workload.clone().churn_topics(plan.churned_topics, rng.fork())));
+    start_administrators(&workload, &plan, &mut rng);
+    while !check.get() {
+        runtime.sleep(LOOK_INTERVAL).await;
+    }
+    Box::pin(workload.check_everything(&plan)).await;
+}
+
+/// What `--features` adds.
+fn start_administrators(workload: &Workload, plan: &Plan, rng: &mut Rng) {
+    let spawn = |name, task| workload.runtime.spawn(name, TaskQueue::Foreground, task);
     for topic in &plan.topics {
         if matches!(topic.role, Role::Trimmed { .. }) {
             let partition = (topic.name.to_owned(), 0);
@@ -85,10 +95,6 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
         let count = plan.features.recreations;
         spawn("recreator", boxed(workload.clone().recreate(count, rng.fork())));
     }
-    while !check.get() {
-        runtime.sleep(LOOK_INTERVAL).await;
-    }
-    Box::pin(workload.check_everything(&plan)).await;
 }
 
 type Task = std::pin::Pin<Box<dyn Future<Output = ()>>>;
