@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use cluster::{
-    Controller, Decision, Error, MetadataRecord,
+    Controller, Decision, Error, MetadataImage, MetadataRecord,
     controller::{Defaults, Intent},
 };
 use model::{
@@ -64,12 +64,13 @@ impl ControllerHost {
     }
 }
 
-/// What the configuration says where a request does not.
-pub(crate) fn defaults(shard: &Shard) -> Defaults {
-    Defaults {
+/// A controller that goes on from an image, with what this node was given at its start.
+pub(crate) fn controller(shard: &Shard, image: MetadataImage) -> Controller {
+    let defaults = Defaults {
         partition_count: shard.config.num_partitions,
         replication_factor: shard.config.default_replication_factor,
-    }
+    };
+    Controller::new(defaults, image).with_given(shard.config.group_settings())
 }
 
 impl Shard {
@@ -93,8 +94,7 @@ impl Shard {
             if let Err(error) = self.commit(records).await {
                 // What was decided never happened: start again from what is committed.
                 let image = self.image.borrow().clone();
-                *host.controller.borrow_mut() =
-                    Controller::new(defaults(self), image).with_given(self.config.group_settings());
+                *host.controller.borrow_mut() = controller(self, image);
                 return Err(error);
             }
         }

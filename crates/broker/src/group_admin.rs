@@ -13,7 +13,7 @@ use model::{
 };
 use runtime::ShardIndex;
 
-use crate::{peers::Call, shard::Shard};
+use crate::{groups::Hosted, peers::Call, shard::Shard};
 
 /// Groups of one shard, by the partition that they belong to.
 type Share = BTreeMap<TopicPartition, Vec<String>>;
@@ -33,31 +33,24 @@ impl Shard {
         self: &Rc<Self>,
         groups: &[&str],
     ) -> BTreeMap<String, GroupDescription> {
-        let shares = match self.shares_of(groups).await {
-            Ok(shares) => shares,
-            Err(error) => {
-                let failed = |id: &&str| ((*id).to_owned(), GroupDescription::failed(id, error));
-                return groups.iter().map(failed).collect();
-            }
-        };
-        let mut answering = Vec::with_capacity(shares.len());
-        for (owner, share) in shares {
-            answering.push(self.call(owner, DescribeGroups { share }).await);
-        }
-        let mut described = BTreeMap::new();
-        for answer in answering {
-            let groups = answer.answer().await.into_iter();
-            described.extend(groups.map(|group| (group.group_id.clone(), group)));
-        }
-        described
+        self.describe_each(groups, Hosted::describe, GroupDescription::failed).await
     }
 
-    /// Describes consumer groups, each once.
+    /// The same of consumer groups.
     pub(crate) async fn describe_consumer_groups(
         self: &Rc<Self>,
         groups: &[&str],
     ) -> BTreeMap<String, ConsumerGroupDescription> {
         let failed = |id: &str, error| ConsumerGroupDescription::failed(id, error, None);
+        self.describe_each(groups, Hosted::describe_consumer, failed).await
+    }
+
+    async fn describe_each<D: Send + 'static>(
+        self: &Rc<Self>,
+        groups: &[&str],
+        describe: fn(&Hosted, &str) -> D,
+        failed: fn(&str, ErrorCode) -> D,
+    ) -> BTreeMap<String, D> {
         let shares = match self.shares_of(groups).await {
             Ok(shares) => shares,
             Err(error) => {
@@ -66,12 +59,11 @@ impl Shard {
         };
         let mut answering = Vec::with_capacity(shares.len());
         for (owner, share) in shares {
-            answering.push(self.call(owner, DescribeConsumerGroups { share }).await);
+            answering.push(self.call(owner, Describe { share, describe, failed }).await);
         }
         let mut described = BTreeMap::new();
         for answer in answering {
-            let groups = answer.answer().await.into_iter();
-            described.extend(groups.map(|group| (group.group_id.clone(), group)));
+            described.extend(answer.answer().await);
         }
         described
     }
@@ -129,40 +121,26 @@ impl Call for ListGroups {
     }
 }
 
-struct DescribeGroups {
+struct Describe<D> {
     share: Share,
+    describe: fn(&Hosted, &str) -> D,
+    /// What is said of a group that this shard does not have.
+    failed: fn(&str, ErrorCode) -> D,
 }
 
-impl Call for DescribeGroups {
-    type Answer = Vec<GroupDescription>;
+impl<D: Send + 'static> Call for Describe<D> {
+    type Answer = Vec<(String, D)>;
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let mut described = Vec::new();
-        for (partition, groups) in &self.share {
-            let hosted = shard.groups.find(*partition);
-            described.extend(groups.iter().map(|id| match &hosted {
-                Some(hosted) => hosted.describe(id),
-                None => GroupDescription::failed(id, ErrorCode::NotCoordinator),
-            }));
-        }
-        std::future::ready(described)
-    }
-}
-
-struct DescribeConsumerGroups {
-    share: Share,
-}
-
-impl Call for DescribeConsumerGroups {
-    type Answer = Vec<ConsumerGroupDescription>;
-
-    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
-        let mut described = Vec::new();
-        for (partition, groups) in &self.share {
-            let hosted = shard.groups.find(*partition);
-            described.extend(groups.iter().map(|id| match &hosted {
-                Some(hosted) => hosted.describe_consumer(id),
-                None => ConsumerGroupDescription::failed(id, ErrorCode::NotCoordinator, None),
+        for (partition, groups) in self.share {
+            let hosted = shard.groups.find(partition);
+            described.extend(groups.into_iter().map(|id| {
+                let description = match &hosted {
+                    Some(hosted) => (self.describe)(hosted, &id),
+                    None => (self.failed)(&id, ErrorCode::NotCoordinator),
+                };
+                (id, description)
             }));
         }
         std::future::ready(described)

@@ -18,7 +18,7 @@ use std::{
 };
 
 use cluster::{
-    Controller, MetadataImage, MetadataRecord,
+    MetadataImage, MetadataRecord,
     controller::{BrokerStart, bootstrap_log},
     quorum::{self, Voter},
     record::EndPoint,
@@ -302,8 +302,7 @@ async fn start_metadata(
         let records = bootstrap_log();
         write(&log, epoch, now_ms, &records, &mut image, &mut metadata).await?;
     }
-    let mut controller = Controller::new(controller::defaults(shard), image.clone())
-        .with_given(shard.config.group_settings());
+    let mut controller = controller::controller(shard, image.clone());
     let decision = controller.start_broker(&this_broker(shard, identity), log.log_end_offset().0);
     for records in decision.records.chunks(controller::RECORDS_A_BATCH_MAX) {
         write(&log, epoch, now_ms, records, &mut image, &mut metadata).await?;

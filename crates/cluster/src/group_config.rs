@@ -6,7 +6,7 @@
 use model::{
     collections::{BTreeMap, BTreeSet},
     server_config,
-    topic_config::{Kind, Setting, refusal},
+    topic_config::{Kind, Setting},
 };
 
 use crate::Error;
@@ -304,7 +304,7 @@ fn check_value(found: &GroupSetting, value: &str) -> Result<(), Error> {
              'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'."
         )
     });
-    match refusal(&found.setting.kind, trimmed).or(reset) {
+    match found.setting.kind.refusal(trimmed).or(reset) {
         None => Ok(()),
         Some(reason) => Err(Error::InvalidConfig(format!(
             "Invalid value {value} for configuration {name}: {reason}"

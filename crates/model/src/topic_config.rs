@@ -205,7 +205,7 @@ impl fmt::Display for Kind {
 
 impl Kind {
     /// What is wrong with a value, in Kafka's words: scripts look for them.
-    pub(crate) fn refusal(&self, value: &str) -> Option<String> {
+    pub fn refusal(&self, value: &str) -> Option<String> {
         match self {
             Kind::Int(min, max) => out_of_bounds(value.parse::<i32>().ok(), "INT", *min, *max),
             Kind::Long(min, max) => out_of_bounds(value.parse::<i64>().ok(), "LONG", *min, *max),
@@ -225,12 +225,6 @@ impl Kind {
             Kind::List | Kind::Text | Kind::Secret | Kind::Class => None,
         }
     }
-}
-
-/// What is wrong with a value of this kind, in Kafka's words; `None`: nothing.
-#[must_use]
-pub fn refusal(kind: &Kind, value: &str) -> Option<String> {
-    kind.refusal(value)
 }
 
 fn out_of_bounds<T: PartialOrd + fmt::Display>(

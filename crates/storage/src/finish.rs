@@ -203,9 +203,14 @@ impl Log {
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let Some(due) = self.checkpoint_due() else { return Ok(()) };
         let outcome = self.noted(self.write_checkpoint(due).await);
+        self.end_checkpoint();
+        outcome
+    }
+
+    /// The next one may write the leader epochs, and the files that come with them.
+    fn end_checkpoint(&self) {
         self.0.state.borrow_mut().is_checkpointing = false;
         self.0.progress.notify_all();
-        outcome
     }
 
     async fn write_checkpoint(&self, due: CheckpointDue) -> Result<(), Error> {
@@ -328,8 +333,7 @@ impl Log {
             state.epochs.file()
         };
         let outcome = self.write_epochs_file(epochs).await;
-        self.0.state.borrow_mut().is_checkpointing = false;
-        progress.notify_all();
+        self.end_checkpoint();
         outcome
     }
 
@@ -405,8 +409,7 @@ impl Log {
             // Retention and DeleteRecords write the leader epochs, too.
             self.0.state.borrow_mut().is_checkpointing = true;
             let outcome = self.write_everything().await;
-            self.0.state.borrow_mut().is_checkpointing = false;
-            self.0.progress.notify_all();
+            self.end_checkpoint();
             outcome?;
         }
         self.0.state.borrow_mut().recovery_point = end;

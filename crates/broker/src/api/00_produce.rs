@@ -209,10 +209,14 @@ async fn send_all(
     calls
 }
 
+fn topic_name(shard: &Shard, share: &Share) -> String {
+    let image = shard.image.borrow();
+    image.topic(share.topic).map(|topic| topic.name.clone()).unwrap_or_default()
+}
+
 /// Gives a share the records that its topic wants; tells how many bytes were made for it.
 async fn recompress(shard: &Shard, share: &mut Share) -> usize {
-    let name = shard.image.borrow().topic(share.topic).map(|topic| topic.name.clone());
-    match shard.recompress(&name.unwrap_or_default(), &share.records).await {
+    match shard.recompress(&topic_name(shard, share), &share.records).await {
         None => 0,
         Some((records, survey)) => {
             *share = Share { records, survey: Some(survey), ..*share };
@@ -224,8 +228,7 @@ async fn recompress(shard: &Shard, share: &mut Share) -> usize {
 /// Finds out what the records of a share are, where nobody knows and the log cannot see it.
 async fn look_into(shard: &Shard, share: &mut Share) {
     if share.survey.is_none() && is_compressed(&share.records) {
-        let name = shard.image.borrow().topic(share.topic).map(|topic| topic.name.clone());
-        let max = shard.decompressed_max(&name.unwrap_or_default());
+        let max = shard.decompressed_max(&topic_name(shard, share));
         share.survey = record_survey::survey(&shard.runtime, &share.records, max).await;
     }
 }

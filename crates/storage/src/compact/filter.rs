@@ -106,9 +106,9 @@ impl Filter {
         Some(())
     }
 
-    /// Room for the next step. Beyond what is taken at first, all the room that there may be is taken at once:
-    /// it becomes memory as it is filled, where a vector that doubles would have its old and its
-    /// new bytes, three times as much as there may be.
+    /// Room for the next step. Beyond what is taken at first, all the room that there may be is
+    /// taken at once: it becomes memory as it is filled, where a vector that doubles would have its
+    /// old and its new bytes, three times as much as there may be.
     fn make_room(&mut self, max: usize) {
         let filled = self.decompressed.len();
         if self.decompressed.capacity() - filled >= READ_STEP_BYTES {
