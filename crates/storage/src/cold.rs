@@ -360,7 +360,11 @@ impl Log {
             partition = self.0.partition.0,
             "the leader epochs on disk were not those of the log: rebuilt"
         );
-        state.epochs = rebuilt.followed_by(&state.epochs, inspected);
+        let mut epochs = rebuilt.followed_by(&state.epochs, inspected);
+        // The segments still have what was deleted below the start: a start that found epochs of
+        // that would believe it to be there.
+        epochs.cut_start(state.log_start);
+        state.epochs = epochs;
         state.are_epochs_sure = true;
         state.are_epochs_written = false;
         Ok(())

@@ -202,6 +202,33 @@ fn deleted_records_stay_deleted_also_after_a_kill_and_at_the_end_of_the_log() {
     }
 }
 
+/// The segments still have what was deleted, and its epoch with it.
+#[test]
+fn leader_epochs_made_anew_do_not_bring_back_deleted_records() {
+    let disk = SharedDisk::new(1);
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        append_numbered(&opened.log, 30, NOW).await;
+        opened.log.delete_records(Offset(10)).await.unwrap();
+        stop(opened).await;
+    });
+    disk.run(|runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        append_numbered(&opened.log, 5, NOW).await;
+    });
+    let epochs = "/data/topic-0/leader-epoch-checkpoint";
+    disk.damage(epochs, |bytes| *bytes = b"0\n1\n9 10\n".to_vec());
+    for _ in 0..2 {
+        disk.run(|runtime| async move {
+            let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+            assert_eq!(opened.log.log_start_offset(), Offset(10));
+            check_numbers(&opened.log).await;
+            opened.log.write_epochs().await.unwrap();
+        });
+    }
+    assert_eq!(disk.content(epochs).unwrap(), b"0\n1\n1 10\n");
+}
+
 /// Its leader epochs are not written any more, and a start believes the lower of the two.
 #[test]
 fn a_fenced_log_does_not_say_that_records_are_deleted() {
