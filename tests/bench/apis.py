@@ -12,8 +12,8 @@ Options:
     --only odradek|kafka one broker alone
     --cache DIR          where jars and the data are (default target/compat)
 
-Each broker has 100 topics of 100 partitions and 1,000 groups with a committed offset. A case asks one thing over and over on one
-connection and only receives the answer's bytes. CPU is user and system time of the broker's process. Ends with a table of
+Idle connections are measured first, for Apache Kafka's partitions take as many file handles as they do. Then each broker gets 100 topics of
+100 partitions and 1,000 groups with a committed offset. A case asks one thing over and over on one connection and only receives the answer's bytes. CPU is user and system time of the broker's process. Ends with a table of
 medians (least to most) in Markdown.
 """
 
@@ -174,6 +174,9 @@ def round_of(server, arguments):
     yield asked(server, "Metadata of one topic of 100", ONE_TOPIC, arguments.requests * 10)
     yield asked(server, "ListGroups of 1,000 groups", ALL_GROUPS, arguments.requests)
     yield asked(server, "ApiVersions", PING, arguments.requests * 10)
+
+
+def idle_round_of(server, arguments):
     yield idle(server, arguments.connections, arguments.requests * 10)
 
 
@@ -186,18 +189,23 @@ def main():
     try:
         with peer.running(arguments, arguments.cache / "bench" / "apis") as servers:
             names = [server.name for server in servers]
+            _rounds(servers, arguments, idle_round_of, runs)
             for server in servers:
                 fill(server)
-            for number in range(arguments.rounds):
-                for server in peer.in_turn(servers, number):
-                    for run in round_of(server, arguments):
-                        runs.append(run)
-                        print(f"  {run['broker']}: {run['case']}: p50 {run['p50_ms']:.3f} ms, {run['cpu_us']:.0f} us", flush=True)
+            _rounds(servers, arguments, round_of, runs)
     except Failure as failure:
         print(f"FAIL {failure}")
         return 1
     _tell(runs, names)
     return 0
+
+
+def _rounds(servers, arguments, cases, runs):
+    for number in range(arguments.rounds):
+        for server in peer.in_turn(servers, number):
+            for run in cases(server, arguments):
+                runs.append(run)
+                print(f"  {run['broker']}: {run['case']}: p50 {run['p50_ms']:.3f} ms, {run['cpu_us']:.0f} us", flush=True)
 
 
 def _raise_handles():
