@@ -61,7 +61,10 @@ pub fn check(name: &str, value: &str) -> Result<(), Error> {
         "match" => {
             let patterns = value.split(',').map(str::trim).filter(|pattern| !pattern.is_empty());
             for pattern in patterns {
-                let word = pattern.split_once('=').map(|(word, _)| word.trim());
+                // Two parts, as Java splits: what is empty at the end is none.
+                let mut parts = pattern.trim_end_matches('=').split('=').map(str::trim);
+                let (word, expression, more) = (parts.next(), parts.next(), parts.next());
+                let word = word.filter(|_| expression.is_some() && more.is_none());
                 if !word.is_some_and(|word| CLIENT_WORDS.contains(&word)) {
                     let pattern = pattern.escape_default();
                     let why = format!("Illegal client matching pattern: {pattern}");
@@ -91,6 +94,9 @@ mod tests {
             ("match", "client_id=a.*,client_source_port=[0-9]+", ""),
             ("match", "client_id", "Illegal client matching pattern"),
             ("match", "client_id=a,nope=b", "Illegal client matching pattern: nope=b"),
+            ("match", "client_id=a=b", "Illegal client matching pattern: client_id=a=b"),
+            ("match", "client_id=a=", ""),
+            ("match", "client_id=", "Illegal client matching pattern: client_id="),
             ("metrics", "*", ""),
             ("nope", "1", "Unknown client metrics configuration: nope"),
         ];
