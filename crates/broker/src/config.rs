@@ -88,6 +88,8 @@ pub struct BrokerConfig {
     pub group_max_size: usize,
     /// `group.consumer.*`.
     pub group_consumer: ConsumerSettings,
+    /// Whether `group.coordinator.rebalance.protocols` has KIP-848's.
+    pub has_consumer_groups: bool,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: u64,
     /// `log.retention.check.interval.ms`.
@@ -262,6 +264,7 @@ impl BrokerConfig {
             )?,
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
             group_consumer: consumer_groups::settings(reader)?,
+            has_consumer_groups: consumer_groups::is_enabled(reader)?,
             metadata_snapshot_bytes: snapshot_bytes(reader)?,
             metadata_snapshot_interval_ms: snapshot_interval(reader)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,

@@ -1,22 +1,32 @@
-//! The topics that consumer groups subscribe to, out of a shard's metadata.
+//! The topics that consumer groups subscribe to and the settings that they have, out of a shard's
+//! metadata.
 
 use std::{
     fmt,
     rc::{Rc, Weak},
 };
 
-use coordinator::{TopicShape, Topics};
+use cluster::{
+    group_config::{self, Given},
+    record::{ConfigResource, ResourceType},
+};
+use coordinator::{GroupSettings, TopicShape, Topics};
 use model::{PartitionId, TopicId};
 
 use crate::shard::Shard;
 
 /// A shard's metadata; of a shard that is gone, none.
-pub(crate) struct GroupTopics(Weak<Shard>);
+pub(crate) struct GroupTopics {
+    shard: Weak<Shard>,
+    /// What the broker was given of groups: it bounds what each may have.
+    given: Given,
+}
 
 impl GroupTopics {
     /// The metadata of this shard. A coordinator, which the shard owns, holds on to it weakly.
     pub(crate) fn of(shard: &Rc<Shard>) -> Rc<GroupTopics> {
-        Rc::new(GroupTopics(Rc::downgrade(shard)))
+        let given = shard.config.group_settings();
+        Rc::new(GroupTopics { shard: Rc::downgrade(shard), given })
     }
 }
 
@@ -28,7 +38,7 @@ impl fmt::Debug for GroupTopics {
 
 impl Topics for GroupTopics {
     fn by_name(&self, name: &str) -> Option<TopicShape> {
-        let shard = self.0.upgrade()?;
+        let shard = self.shard.upgrade()?;
         let image = shard.image.borrow();
         let topic = image.topic_by_name(name)?;
         let partition_count = i32::try_from(topic.partitions.len()).ok()?;
@@ -36,13 +46,13 @@ impl Topics for GroupTopics {
     }
 
     fn name_of(&self, id: TopicId) -> Option<String> {
-        let shard = self.0.upgrade()?;
+        let shard = self.shard.upgrade()?;
         let image = shard.image.borrow();
         image.topic(id).map(|topic| topic.name.clone())
     }
 
     fn racks(&self, id: TopicId, partition: i32) -> Vec<String> {
-        let Some(shard) = self.0.upgrade() else { return Vec::new() };
+        let Some(shard) = self.shard.upgrade() else { return Vec::new() };
         let image = shard.image.borrow();
         let partition = image.topic(id).and_then(|one| one.partitions.get(&PartitionId(partition)));
         let replicas = partition.iter().flat_map(|partition| &partition.replicas);
@@ -50,13 +60,35 @@ impl Topics for GroupTopics {
     }
 
     fn matching(&self, passes: &dyn Fn(&str) -> bool) -> Vec<String> {
-        let Some(shard) = self.0.upgrade() else { return Vec::new() };
+        let Some(shard) = self.shard.upgrade() else { return Vec::new() };
         let image = shard.image.borrow();
         let names = image.topics().map(|topic| topic.name.as_str());
         names.filter(|name| passes(name)).map(str::to_owned).collect()
     }
 
+    fn settings_of(&self, group_id: &str) -> GroupSettings {
+        let Some(shard) = self.shard.upgrade() else { return GroupSettings::default() };
+        let resource =
+            ConfigResource { resource_type: ResourceType::GROUP, name: group_id.to_owned() };
+        let image = shard.image.borrow();
+        let mut own = GroupSettings::default();
+        for (name, value) in image.configs(&resource) {
+            let number = || group_config::number_in_force(name, value, &self.given);
+            match name {
+                "consumer.heartbeat.interval.ms" => {
+                    own.heartbeat_interval_ms = number().and_then(|ms| ms.try_into().ok());
+                }
+                "consumer.session.timeout.ms" => {
+                    own.session_timeout_ms = number().and_then(|ms| ms.try_into().ok());
+                }
+                "consumer.assignment.interval.ms" => own.assignment_interval_ms = number(),
+                _ => {}
+            }
+        }
+        own
+    }
+
     fn version(&self) -> i64 {
-        self.0.upgrade().map_or(0, |shard| shard.image.borrow().next_offset().0 - 1)
+        self.shard.upgrade().map_or(0, |shard| shard.image.borrow().next_offset().0 - 1)
     }
 }

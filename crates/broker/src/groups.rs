@@ -151,9 +151,10 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether the directory has KIP-848's groups: `group.version` says so.
+    /// Whether there are KIP-848's groups: the directory's `group.version` and the broker's settings
+    /// say so.
     pub(crate) fn has_consumer_groups(&self) -> bool {
-        self.image.borrow().feature(feature::GROUP_VERSION) > 0
+        self.config.has_consumer_groups && self.image.borrow().feature(feature::GROUP_VERSION) > 0
     }
 
     /// Topics came, went or grew: consumer groups look at theirs again.
@@ -173,7 +174,8 @@ impl Shard {
         }
     }
 
-    /// The partition that a group belongs to and its owner. The topic is created if need be.
+    /// The partition that a group belongs to and its owner; the empty name, which old clients commit
+    /// offsets under, has one like any. The topic is created if need be.
     ///
     /// # Errors
     /// When there is no such topic and it cannot be created now.
@@ -181,9 +183,6 @@ impl Shard {
         self: &Rc<Self>,
         group: &str,
     ) -> Result<(TopicPartition, ShardIndex), ErrorCode> {
-        if group.is_empty() {
-            return Err(ErrorCode::InvalidGroupId);
-        }
         self.require_offsets_topic().await?;
         self.place_of_group(group)
     }

@@ -294,6 +294,24 @@ pub fn check(settings: &BTreeMap<String, String>, given: &Given) -> Result<(), E
     Ok(())
 }
 
+/// The number that a group's setting amounts to. The broker's bounds may be others by now than when
+/// it was set: then the nearest bound holds. Nothing for a setting that is no number.
+#[must_use]
+pub fn number_in_force(name: &str, value: &str, given: &Given) -> Option<i64> {
+    let number: i64 = value.trim().parse().ok()?;
+    let bound = |name: &str, default: i64| server_number(name, given).unwrap_or(default);
+    Some(match find(name).ok()?.bounds {
+        Bounds::None => number,
+        // Not `clamp`, which wants the two in order.
+        Bounds::Range(min, max) => {
+            let (min, max) = (bound(min, 0), bound(max, i64::MAX));
+            if number < min { min } else { number.min(max) }
+        }
+        Bounds::AtMost(max, default) => number.min(bound(max, default)),
+        Bounds::AtLeast(min, default) => number.max(bound(min, default)),
+    })
+}
+
 fn check_value(found: &GroupSetting, value: &str) -> Result<(), Error> {
     let name = found.setting.name;
     let trimmed = value.trim();
@@ -467,6 +485,25 @@ mod tests {
             let is_expected =
                 refusal.contains(expected) && refusal.is_empty() == expected.is_empty();
             assert!(is_expected, "{name}={value}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_the_brokers_bounds_have_left_behind_is_cut() {
+        let given =
+            Given::from([("group.consumer.max.session.timeout.ms".to_owned(), "50000".to_owned())]);
+        let session = "consumer.session.timeout.ms";
+        let cases = [
+            (session, "48000", Some(48_000)),
+            (session, "60000", Some(50_000)),
+            (session, "1", Some(45_000)),
+            ("streams.num.standby.replicas", "9", Some(2)),
+            ("streams.task.offset.interval.ms", "1", Some(15_000)),
+            ("share.isolation.level", "read_committed", None),
+            ("nope", "1", None),
+        ];
+        for (name, value, expected) in cases {
+            assert_eq!(number_in_force(name, value, &given), expected, "{name}={value}");
         }
     }
 

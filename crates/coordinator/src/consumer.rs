@@ -19,24 +19,30 @@
 
 pub mod assignor;
 mod change;
+pub mod classic;
+mod deferred;
+pub mod embedded;
 mod heartbeat;
 mod metadata_hash;
 mod reconcile;
 mod regex;
 
 pub use change::{Change, change_of};
+pub use classic::{Adopted, ClassicJoin, Joined};
+pub use deferred::{ClassicCall, ClassicRequest};
 pub use heartbeat::{Edit, Heartbeat, Refusal};
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use model::TopicId;
 use model::collections::{BTreeMap, BTreeSet};
+use model::{ErrorCode, TopicId};
 
 use self::assignor::{Assignor, Partitions};
 use self::metadata_hash::metadata_hash;
 use self::regex::ResolvedRegex;
 use crate::actions::Token;
+use crate::response::{ConsumerHeartbeat, Response};
 use crate::topics::Topics;
 
 /// Requests that may wait for a group's write. Each connection has one under way, so this is the
@@ -171,8 +177,12 @@ impl Current {
 pub enum Event {
     /// A member's request.
     Heartbeat(Box<Heartbeat>),
+    /// A request of the classic protocol.
+    Classic(Box<ClassicCall>),
     /// A member was silent for too long.
     SessionOver(Rc<str>),
+    /// A classic member did not join again, or did not ask for its assignment, in time.
+    JoinOver(Rc<str>),
     /// A member did not give partitions up in time.
     RebalanceOver(Rc<str>),
 }
@@ -380,12 +390,56 @@ impl ConsumerGroup {
         names.filter_map(|name| Some(topics.by_name(name)?.id)).collect()
     }
 
-    /// Tokens of those who wait.
-    pub fn waiting_tokens(&self) -> impl Iterator<Item = Token> {
-        self.waiting.iter().filter_map(|event| match event {
-            Event::Heartbeat(heartbeat) => Some(heartbeat.token),
-            Event::SessionOver(_) | Event::RebalanceOver(_) => None,
-        })
+    /// Whether somebody of this id or static name is in, or there is room for another one.
+    ///
+    /// # Errors
+    /// When the group is full.
+    pub fn check_size(
+        &self,
+        id: &str,
+        instance_id: Option<&str>,
+        size_max: usize,
+    ) -> Result<(), Refusal> {
+        let is_in = instance_id.is_some_and(|name| self.static_members.contains_key(name))
+            || self.members.contains_key(id);
+        if is_in || self.members.len() < size_max {
+            return Ok(());
+        }
+        let text =
+            format!("The consumer group has reached its maximum capacity of {size_max} members.");
+        Err(Refusal::new(ErrorCode::GroupMaxSizeReached, text))
+    }
+
+    /// The static member of this name, if it has this id.
+    ///
+    /// # Errors
+    /// When it has another one, or when there is none.
+    pub fn static_member(&self, id: &str, instance_id: &str) -> Result<Rc<str>, Refusal> {
+        let existing = self.static_members.get(instance_id).cloned().ok_or_else(|| {
+            let text = format!("Instance id {instance_id} is unknown.");
+            Refusal::new(ErrorCode::UnknownMemberId, text)
+        })?;
+        if existing.as_ref() == id {
+            return Ok(existing);
+        }
+        let text = format!(
+            "Static member {id} with instance id {instance_id} was fenced by member {existing}."
+        );
+        Err(Refusal::new(ErrorCode::FencedInstanceId, text))
+    }
+}
+
+impl Event {
+    /// The answer to one who waits in vain.
+    pub fn refused(&self, error: ErrorCode) -> Option<(Token, Response)> {
+        match self {
+            Event::Heartbeat(request) => {
+                let answer = ConsumerHeartbeat::failed(error, None);
+                Some((request.token, Response::ConsumerHeartbeat(answer)))
+            }
+            Event::Classic(call) => Some(call.refused(error)),
+            Event::SessionOver(_) | Event::JoinOver(_) | Event::RebalanceOver(_) => None,
+        }
     }
 }
 

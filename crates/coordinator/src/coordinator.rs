@@ -1,9 +1,11 @@
 //! The groups of one partition of `__consumer_offsets`.
 
 mod admin;
+mod classic_members;
 mod consumer;
 mod join;
 mod membership;
+mod migration;
 mod offsets;
 mod replay;
 
@@ -23,7 +25,7 @@ use crate::consumer::Event;
 use crate::group::{Group, State};
 use crate::offsets::CommittedOffset;
 use crate::records::STRING_BYTES_MAX;
-use crate::response::{ConsumerHeartbeat, Join, OffsetCommit, OffsetDelete, Response, Sync};
+use crate::response::{Join, OffsetCommit, OffsetDelete, Response, Sync};
 use crate::settings::{ConsumerSettings, Settings};
 use crate::timers::{Timer, Timers};
 use crate::topics::Topics;
@@ -34,14 +36,14 @@ pub struct GroupCoordinator {
     groups: BTreeMap<Rc<str>, Group>,
     /// Offsets of transactions that have not ended, while the partition is loaded.
     pending: BTreeMap<ProducerId, replay::PendingOffsets>,
-    topics: Rc<dyn Topics>,
     engine: Engine,
 }
 
-/// What groups share: settings, deadlines and writes under way.
+/// What groups share: settings, the broker's metadata, deadlines and writes under way.
 #[derive(Debug)]
 struct Engine {
     settings: Settings,
+    topics: Rc<dyn Topics>,
     timers: Timers,
     effects: BTreeMap<WriteId, Effect>,
     next_write: u64,
@@ -130,15 +132,20 @@ impl Turn<'_> {
         self.engine.timers.set(timer, deadline_ms);
     }
 
-    /// The settings of one consumer group. Where groups get settings of their own, this is the
-    /// place that knows them.
-    pub fn consumer_settings(&self, _group_id: &str) -> ConsumerSettings {
-        self.engine.settings.consumer.clone()
+    /// Sets a timer that is not set yet.
+    pub fn set_timer_if_absent(&mut self, timer: Timer, delay_ms: u64) {
+        let deadline_ms = self.now.monotonic_ms.saturating_add(delay_ms);
+        self.engine.timers.set_if_absent(timer, deadline_ms);
     }
 
-    /// Whether a timer is set.
-    pub fn has_timer(&self, timer: &Timer) -> bool {
-        self.engine.timers.is_set(timer)
+    /// The settings of one consumer group: the broker's, but for those that it has of its own.
+    pub fn consumer_settings(&self, group_id: &str) -> ConsumerSettings {
+        self.engine.settings.consumer.with(self.engine.topics.settings_of(group_id))
+    }
+
+    /// What the broker's metadata says.
+    pub fn topics(&self) -> Rc<dyn Topics> {
+        Rc::clone(&self.engine.topics)
     }
 
     /// Takes a timer back.
@@ -154,8 +161,8 @@ impl GroupCoordinator {
     #[must_use]
     pub fn new(settings: Settings, topics: Rc<dyn Topics>) -> GroupCoordinator {
         let (timers, effects) = (Timers::default(), BTreeMap::new());
-        let engine = Engine { settings, timers, effects, next_write: 0 };
-        GroupCoordinator { groups: BTreeMap::new(), pending: BTreeMap::new(), topics, engine }
+        let engine = Engine { settings, topics, timers, effects, next_write: 0 };
+        GroupCoordinator { groups: BTreeMap::new(), pending: BTreeMap::new(), engine }
     }
 
     /// When [`on_time`](Self::on_time) is to be called next, by the monotonic clock.
@@ -185,6 +192,9 @@ impl GroupCoordinator {
                 Timer::Rebalance(group, member) => {
                     self.consumer_event(&group, Event::RebalanceOver(member), now)
                 }
+                Timer::ConsumerJoin(group, member) | Timer::ConsumerSync(group, member) => {
+                    self.consumer_event(&group, Event::JoinOver(member), now)
+                }
                 Timer::Join(group) => self.in_group(&group, now, Group::on_join_deadline),
                 Timer::Sync(group) => self.in_group(&group, now, Group::on_sync_deadline),
             };
@@ -205,8 +215,12 @@ impl GroupCoordinator {
             Effect::Assign { group, generation, assignments } => {
                 self.in_group(&group, now, |group, turn| {
                     group.assigning.take_if(|assigning| *assigning == generation);
-                    // A member may have come or gone meanwhile: then this is not wanted any more.
-                    if group.state != State::CompletingRebalance || group.generation != generation {
+                    // A member may have come or gone meanwhile, or the group become another one:
+                    // then this is not wanted any more.
+                    if group.consumer.is_some()
+                        || group.state != State::CompletingRebalance
+                        || group.generation != generation
+                    {
                         return;
                     }
                     match result {
@@ -251,10 +265,8 @@ impl GroupCoordinator {
                     actions.responses.push((token, Response::Sync(Sync::failed(error))));
                 }
             }
-            let waiting = group.consumer.iter().flat_map(|group| group.waiting_tokens());
-            actions.responses.extend(waiting.map(|token| {
-                (token, Response::ConsumerHeartbeat(ConsumerHeartbeat::failed(error, None)))
-            }));
+            let waiting = group.consumer.iter().flat_map(|group| &group.waiting);
+            actions.responses.extend(waiting.filter_map(|event| event.refused(error)));
         }
         for effect in self.engine.effects.into_values() {
             actions.responses.extend(effect.failed(error));
@@ -294,21 +306,14 @@ impl Effect {
         match self {
             // Those who wait for these are members, who are told as such.
             Effect::None | Effect::Assign { .. } | Effect::ReplaceStatic(_) => None,
-            Effect::Consumer(write) => write.answer.map(|(token, _)| {
-                (token, Response::ConsumerHeartbeat(ConsumerHeartbeat::failed(error, None)))
-            }),
-            Effect::CommitOffsets { token, mut response, .. } => {
-                offsets::fail_commit(&mut response, error);
-                Some((token, Response::OffsetCommit(response)))
+            Effect::Consumer(write) => write.answer.map(|(token, one)| (token, one.failed(error))),
+            Effect::CommitOffsets { token, response, .. } => {
+                Some((token, Response::OffsetCommit(response).failed(error)))
             }
-            Effect::DeleteOffsets { answer, .. } => answer.map(|(token, _)| {
-                let response = OffsetDelete { error, topics: Vec::new() };
-                (token, Response::OffsetDelete(response))
-            }),
-            Effect::DeleteGroups { answer, .. } => answer.map(|(token, mut results)| {
-                admin::fail_deletion(&mut results, error);
-                (token, Response::DeleteGroups(results))
-            }),
+            Effect::DeleteOffsets { answer, .. } => answer
+                .map(|(token, response)| (token, Response::OffsetDelete(response).failed(error))),
+            Effect::DeleteGroups { answer, .. } => answer
+                .map(|(token, results)| (token, Response::DeleteGroups(results).failed(error))),
         }
     }
 }

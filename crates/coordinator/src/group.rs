@@ -31,7 +31,7 @@ use crate::records;
 use crate::response::{Join, JoinMember};
 
 /// The protocol type of consumers: the only one whose metadata is looked into.
-const CONSUMER_PROTOCOL: &str = "consumer";
+pub const CONSUMER_PROTOCOL: &str = "consumer";
 
 /// Where a group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,5 +41,5 @@ pub use actions::{Actions, Caller, Now, Record, Token, Write, WriteError, WriteI
 pub use coordinator::GroupCoordinator;
 pub use partition::partition_of;
 pub use response::Response;
-pub use settings::{ConsumerSettings, Settings};
+pub use settings::{ConsumerSettings, GroupSettings, MigrationPolicy, Settings};
 pub use topics::{TopicShape, Topics};

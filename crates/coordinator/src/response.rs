@@ -255,6 +255,14 @@ pub struct CommittedTopic {
 }
 
 impl OffsetCommit {
+    /// Puts an error where there is none yet.
+    pub(crate) fn fail(&mut self, error: ErrorCode) {
+        let partitions = self.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for (_, result) in partitions.filter(|(_, result)| *result == ErrorCode::None) {
+            *result = error;
+        }
+    }
+
     fn to_wire(&self, version: i16) -> OffsetCommitResponse<'_> {
         let topics = self.topics.iter().map(|topic| OffsetCommitResponseTopic {
             name: if version < TOPIC_IDS_FROM { &topic.name } else { "" },
@@ -302,6 +310,32 @@ impl OffsetDelete {
 }
 
 impl Response {
+    /// What is told in the place of this where it cannot be.
+    pub(crate) fn failed(self, error: ErrorCode) -> Response {
+        match self {
+            Response::Join(_) => Response::Join(Join::failed(error, "")),
+            Response::Sync(_) => Response::Sync(Sync::failed(error)),
+            Response::Heartbeat(_) => Response::Heartbeat(error),
+            Response::Leave(_) => Response::Leave(Leave { error, members: Vec::new() }),
+            Response::ConsumerHeartbeat(_) => {
+                Response::ConsumerHeartbeat(ConsumerHeartbeat::failed(error, None))
+            }
+            Response::OffsetCommit(mut commit) => {
+                commit.fail(error);
+                Response::OffsetCommit(commit)
+            }
+            Response::OffsetDelete(_) => {
+                Response::OffsetDelete(OffsetDelete { error, topics: Vec::new() })
+            }
+            Response::DeleteGroups(mut results) => {
+                for (_, result) in results.iter_mut().filter(|(_, one)| *one == ErrorCode::None) {
+                    *result = error;
+                }
+                Response::DeleteGroups(results)
+            }
+        }
+    }
+
     /// The response as a frame, in the version of its request.
     ///
     /// # Errors

@@ -54,9 +54,70 @@ pub struct ConsumerSettings {
     pub assignment_interval_ms: i64,
     /// `regex.refresh.interval.ms`.
     pub regex_refresh_interval_ms: i64,
+    /// `migration.policy`.
+    pub migration: MigrationPolicy,
+}
+
+/// Which groups change their protocol while they have members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// None does, and no classic member joins a consumer group.
+    Disabled,
+    /// A classic group becomes a consumer group when a member of that protocol joins.
+    Upgrade,
+    /// A consumer group becomes a classic group when its last member of that protocol leaves.
+    Downgrade,
+    /// Both.
+    #[default]
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// The policy of this name, however it is written.
+    #[must_use]
+    pub fn named(name: &str) -> Option<MigrationPolicy> {
+        let named = [
+            ("disabled", MigrationPolicy::Disabled),
+            ("upgrade", MigrationPolicy::Upgrade),
+            ("downgrade", MigrationPolicy::Downgrade),
+            ("bidirectional", MigrationPolicy::Bidirectional),
+        ];
+        named.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, one)| one)
+    }
+
+    pub(crate) fn upgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Upgrade | MigrationPolicy::Bidirectional)
+    }
+
+    pub(crate) fn downgrades(self) -> bool {
+        matches!(self, MigrationPolicy::Downgrade | MigrationPolicy::Bidirectional)
+    }
+}
+
+/// What one consumer group has in the place of the broker's settings, within the broker's bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// `consumer.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: Option<i32>,
+    /// `consumer.session.timeout.ms`.
+    pub session_timeout_ms: Option<u64>,
+    /// `consumer.assignment.interval.ms`.
+    pub assignment_interval_ms: Option<i64>,
 }
 
 impl ConsumerSettings {
+    /// These, but for what a group has of its own.
+    pub(crate) fn with(&self, own: GroupSettings) -> ConsumerSettings {
+        ConsumerSettings {
+            heartbeat_interval_ms: own.heartbeat_interval_ms.unwrap_or(self.heartbeat_interval_ms),
+            session_timeout_ms: own.session_timeout_ms.unwrap_or(self.session_timeout_ms),
+            assignment_interval_ms: own
+                .assignment_interval_ms
+                .unwrap_or(self.assignment_interval_ms),
+            ..self.clone()
+        }
+    }
+
     /// The assignor of groups whose members prefer none.
     pub(crate) fn default_assignor(&self) -> Assignor {
         self.assignors.first().copied().unwrap_or(Assignor::Uniform)
@@ -72,6 +133,7 @@ impl Default for ConsumerSettings {
             assignors: vec![Assignor::Uniform, Assignor::Range],
             assignment_interval_ms: 1_000,
             regex_refresh_interval_ms: 600_000,
+            migration: MigrationPolicy::default(),
         }
     }
 }

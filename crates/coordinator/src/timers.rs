@@ -15,6 +15,10 @@ pub enum Timer {
     Sync(Rc<str>),
     /// A member of a consumer group was to give partitions up by now.
     Rebalance(Rc<str>, Rc<str>),
+    /// A classic member of a consumer group was to join again by now.
+    ConsumerJoin(Rc<str>, Rc<str>),
+    /// A classic member of a consumer group was to ask for its assignment by now.
+    ConsumerSync(Rc<str>, Rc<str>),
     /// Old offsets are to be looked for.
     Retention,
 }
@@ -38,6 +42,13 @@ impl Timers {
     pub fn cancel(&mut self, timer: &Timer) {
         if let Some((timer, deadline_ms)) = self.deadlines.remove_entry(timer) {
             self.queue.remove(&(deadline_ms, timer));
+        }
+    }
+
+    /// Sets a timer that is not set yet.
+    pub fn set_if_absent(&mut self, timer: Timer, deadline_ms: u64) {
+        if !self.is_set(&timer) {
+            self.set(timer, deadline_ms);
         }
     }
 

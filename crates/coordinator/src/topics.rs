@@ -1,9 +1,11 @@
-//! The topics that the members of consumer groups may subscribe to, as the broker's metadata has
-//! them at the time of an event.
+//! What the broker's metadata says at the time of an event: the topics that the members of
+//! consumer groups may subscribe to, and the settings of groups.
 
 use std::fmt::Debug;
 
 use model::TopicId;
+
+use crate::settings::GroupSettings;
 
 /// A topic's size and identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub trait Topics: Debug {
     fn racks(&self, id: TopicId, partition: i32) -> Vec<String>;
     /// The names of all topics that pass.
     fn matching(&self, passes: &dyn Fn(&str) -> bool) -> Vec<String>;
+    /// What a group has in the place of the broker's settings.
+    fn settings_of(&self, group_id: &str) -> GroupSettings;
     /// The offset up to which the metadata is known: it grows with every change.
     fn version(&self) -> i64;
 }

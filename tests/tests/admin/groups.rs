@@ -1,12 +1,23 @@
 //! ListGroups, DescribeGroups, OffsetDelete, DeleteGroups.
 
 use model::ErrorCode;
-use tests::raw_client::{RawClient, decoded};
+use tests::{
+    broker_process::BrokerProcess,
+    raw_client::{RawClient, decoded},
+};
 use wire::{
+    consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest,
+    consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse,
     delete_groups_request::DeleteGroupsRequest,
     delete_groups_response::DeleteGroupsResponse,
     describe_groups_request::DescribeGroupsRequest,
     describe_groups_response::DescribeGroupsResponse,
+    heartbeat_request::HeartbeatRequest,
+    heartbeat_response::HeartbeatResponse,
+    incremental_alter_configs_request::{
+        AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+    },
+    incremental_alter_configs_response::IncrementalAlterConfigsResponse,
     join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
     join_group_response::JoinGroupResponse,
     list_groups_request::ListGroupsRequest,
@@ -19,6 +30,8 @@ use wire::{
         OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
     },
     offset_delete_response::OffsetDeleteResponse,
+    offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestGroup},
+    offset_fetch_response::OffsetFetchResponse,
 };
 
 use super::broker;
@@ -163,4 +176,78 @@ fn offsets_are_deleted_where_nobody_uses_them() {
     for _ in 0..2 {
         assert_eq!(delete_offsets("simple", TOPIC, &[1]), (OK, vec![OK]));
     }
+}
+
+/// A member joins a consumer group; gives the error and how often it is to come.
+fn heartbeat_848(client: &mut RawClient, group: &str) -> (i16, i32) {
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: group,
+        member_id: "me",
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_names: Some(vec![TOPIC]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    let answer = client.ask(1, &request);
+    let response: ConsumerGroupHeartbeatResponse<'_> =
+        decoded::<ConsumerGroupHeartbeatRequest<'_>, _>(&answer, 1);
+    (response.error_code, response.heartbeat_interval_ms)
+}
+
+#[test]
+fn what_a_group_has_of_its_own_acts_at_once() {
+    let (_broker, mut client) = broker();
+    client.create_topic(TOPIC);
+    assert_eq!(heartbeat_848(&mut client, "own"), (OK, 5_000));
+    let config = AlterableConfig {
+        name: "consumer.heartbeat.interval.ms",
+        config_operation: 0,
+        value: Some("7000"),
+    };
+    let resource =
+        AlterConfigsResource { resource_type: 32, resource_name: "own", configs: vec![config] };
+    let request =
+        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let answer = client.ask(1, &request);
+    let response: IncrementalAlterConfigsResponse<'_> =
+        decoded::<IncrementalAlterConfigsRequest<'_>, _>(&answer, 1);
+    assert_eq!(response.responses[0].error_code, OK);
+    assert_eq!(heartbeat_848(&mut client, "own"), (OK, 7_000));
+    assert_eq!(heartbeat_848(&mut client, "other"), (OK, 5_000));
+}
+
+#[test]
+fn the_protocol_of_consumer_groups_can_be_switched_off() {
+    let settings = ["group.coordinator.rebalance.protocols=classic"];
+    let broker = BrokerProcess::start("uring", &settings);
+    let mut client = RawClient::connect(broker.address());
+    let refused = ErrorCode::UnsupportedVersion.code();
+    assert_eq!(heartbeat_848(&mut client, "group"), (refused, 0));
+}
+
+#[test]
+fn offsets_are_kept_under_the_empty_name_and_nobody_is_a_member_there() {
+    let (_broker, mut client) = broker();
+    client.create_topic(TOPIC);
+    commit(&mut client, "");
+    let group = OffsetFetchRequestGroup { group_id: "", topics: None, ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+    let answer = client.ask(9, &request);
+    let response: OffsetFetchResponse<'_> = decoded::<OffsetFetchRequest<'_>, _>(&answer, 9);
+    assert_eq!(response.groups[0].error_code, OK);
+    let offsets = response.groups[0].topics[0].partitions.iter().map(|one| one.committed_offset);
+    assert_eq!(offsets.collect::<Vec<_>>(), [1, 1]);
+
+    let invalid = ErrorCode::InvalidGroupId.code();
+    let answer = client.ask(4, &HeartbeatRequest::default());
+    let response: HeartbeatResponse = decoded::<HeartbeatRequest<'_>, _>(&answer, 4);
+    assert_eq!(response.error_code, invalid);
+    let answer = client.ask(9, &JoinGroupRequest::default());
+    let response: JoinGroupResponse<'_> = decoded::<JoinGroupRequest<'_>, _>(&answer, 9);
+    assert_eq!(response.error_code, invalid);
+    let answer = client.ask(0, &OffsetDeleteRequest::default());
+    let response: OffsetDeleteResponse<'_> = decoded::<OffsetDeleteRequest<'_>, _>(&answer, 0);
+    assert_eq!(response.error_code, invalid);
+    assert_eq!(heartbeat_848(&mut client, "").0, ErrorCode::InvalidRequest.code());
+    assert_eq!(delete(&mut client, 3, &[""]), [(String::new(), ErrorCode::None)]);
 }

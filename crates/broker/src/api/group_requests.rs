@@ -3,15 +3,24 @@
 
 use coordinator::{Response, response};
 use model::ErrorCode;
+use wire::api::ApiKey;
 
 use super::{Answer, Request};
 
-/// Has the coordinator of `group` answer; `refused` makes the answer when it cannot be asked.
+/// Has the coordinator of `group` answer; `refused` makes the answer when it cannot be asked. The
+/// empty name is no group's that has members, but offsets are committed under it; a member of
+/// KIP-848's groups is told so in words.
 pub(super) async fn ask(
     request: &Request<'_>,
     group: &str,
     refused: impl FnOnce(ErrorCode) -> Response,
 ) -> Answer {
+    let is_named =
+        matches!(request.head.key, ApiKey::OffsetCommit | ApiKey::ConsumerGroupHeartbeat);
+    if group.is_empty() && !is_named {
+        let response = refused(ErrorCode::InvalidGroupId);
+        return Ok(response.encode(request.head.correlation_id, request.head.version)?);
+    }
     let client_host = format!("/{}", request.connection.peer.ip().to_canonical());
     let answered = request.shard.ask_group(group, request.frame, client_host).await;
     let response = answered.unwrap_or_else(refused);

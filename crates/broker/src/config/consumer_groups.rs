@@ -1,6 +1,6 @@
 //! The settings of KIP-848's groups, `group.consumer.*`.
 
-use coordinator::{ConsumerSettings, consumer::assignor::Assignor};
+use coordinator::{ConsumerSettings, MigrationPolicy, consumer::assignor::Assignor};
 
 use super::{ConfigError, INT_MAX, Reader};
 
@@ -57,5 +57,27 @@ pub(super) fn settings(reader: &Reader<'_>) -> Result<ConsumerSettings, ConfigEr
             10_000,
             600_000,
         )?,
+        migration: migration_policy(reader)?,
     })
+}
+
+fn migration_policy(reader: &Reader<'_>) -> Result<MigrationPolicy, ConfigError> {
+    const POLICY: &str = "group.consumer.migration.policy";
+    let Some(name) = reader.text(POLICY) else { return Ok(MigrationPolicy::default()) };
+    MigrationPolicy::named(name)
+        .ok_or_else(|| reader.refuse(POLICY, "disabled, upgrade, downgrade or bidirectional"))
+}
+
+/// Whether `group.coordinator.rebalance.protocols` has the protocol of KIP-848. It always has the
+/// classic one; share and streams groups are there in no case.
+pub(super) fn is_enabled(reader: &Reader<'_>) -> Result<bool, ConfigError> {
+    const PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
+    let names = reader.text(PROTOCOLS).unwrap_or("classic,consumer");
+    let names: Vec<&str> = names.split(',').map(str::trim).collect();
+    let is_known = |name: &&str| ["classic", "consumer", "share", "streams"].contains(name);
+    if !names.iter().all(is_known) || !names.contains(&"classic") {
+        let expected = "classic, and of consumer, share and streams what is wanted";
+        return Err(reader.refuse(PROTOCOLS, expected));
+    }
+    Ok(names.contains(&"consumer"))
 }

@@ -61,7 +61,7 @@ impl Refusal {
         Refusal::new(ErrorCode::FencedMemberEpoch, message)
     }
 
-    fn unknown_member(group_id: &str, member_id: &str) -> Refusal {
+    pub(super) fn unknown_member(group_id: &str, member_id: &str) -> Refusal {
         let text = format!("Member {member_id} is not a member of group {group_id}.");
         Refusal::new(ErrorCode::UnknownMemberId, text)
     }
@@ -103,6 +103,37 @@ impl Heartbeat {
         self.epoch == JOINS
     }
 
+    /// Whether the member goes, for good or for a while.
+    pub fn leaves(&self) -> bool {
+        matches!(self.epoch, LEAVES | LEFT_FOR_A_WHILE)
+    }
+
+    /// Who leaves.
+    ///
+    /// # Errors
+    /// When that is no member.
+    pub fn leaving(&self, group_id: &str, group: &ConsumerGroup) -> Result<Rc<str>, Refusal> {
+        if let Some(instance_id) = &self.instance_id {
+            return group.static_member(&self.member_id, instance_id);
+        }
+        let known = group.members.get_key_value(self.member_id.as_str());
+        known
+            .map(|(id, _)| id.clone())
+            .ok_or_else(|| Refusal::unknown_member(group_id, &self.member_id))
+    }
+
+    /// What one is told who has left.
+    pub fn left(&self, id: &str) -> ConsumerHeartbeat {
+        ConsumerHeartbeat {
+            error: ErrorCode::None,
+            error_message: None,
+            member_id: Some(id.to_owned()),
+            member_epoch: self.epoch,
+            heartbeat_interval_ms: 0,
+            assignment: None,
+        }
+    }
+
     /// Whether everything that a member can say is said.
     fn is_full(&self) -> bool {
         let has_subscription = self.topic_names.is_some() || self.topic_regex.is_some();
@@ -131,9 +162,9 @@ impl Heartbeat {
 pub struct Edit<'a> {
     /// The group's id.
     pub group_id: &'a str,
-    group: &'a mut ConsumerGroup,
-    topics: &'a dyn Topics,
-    settings: &'a ConsumerSettings,
+    pub(super) group: &'a mut ConsumerGroup,
+    pub(super) topics: &'a dyn Topics,
+    pub(super) settings: &'a ConsumerSettings,
     now: Now,
     /// What was changed, in order.
     pub changes: Vec<Change>,
@@ -154,7 +185,7 @@ impl<'a> Edit<'a> {
         Edit { group_id, group, topics, settings, now, changes, undo }
     }
 
-    fn apply(&mut self, change: Change) {
+    pub(super) fn apply(&mut self, change: Change) {
         self.undo.push(self.group.apply(change.clone()));
         self.changes.push(change);
     }
@@ -173,30 +204,16 @@ impl<'a> Edit<'a> {
     /// # Errors
     /// Why not. Then everything is to be taken back.
     pub fn heartbeat(&mut self, request: &Heartbeat) -> Result<ConsumerHeartbeat, Refusal> {
-        if matches!(request.epoch, LEAVES | LEFT_FOR_A_WHILE) {
-            return self.leave(request);
-        }
-        self.check_size(request)?;
+        let size_max = self.settings.size_max;
+        self.group.check_size(&request.member_id, request.instance_id.as_deref(), size_max)?;
         let id: Rc<str> = request.member_id.as_str().into();
         self.admit(&id, request)?;
         let before = self.group.current_of(&id);
-        let is_new = !self.group.members.contains_key(&id);
-        let is_subscription_new = self.update_member(&id, request, is_new)?;
+        let known = self.group.members.get(&id).cloned().unwrap_or_default();
+        let is_subscription_new = self.update_member(&id, request.updated(&known))?;
         self.update_target();
-        let target_epoch = self.group.assignment_epoch();
-        let member = Rc::clone(&self.group.members[&id]);
-        let step = Step {
-            target_epoch,
-            target: &self.group.target_of(&id),
-            topics: &self.group.topic_ids(&member, self.topics),
-            is_subscription_new,
-            owned: request.owned.as_ref(),
-        };
-        let next = step.take(&before, self.group)?;
+        let next = self.reconcile(&id, is_subscription_new, request.owned.as_ref())?;
         let is_assignment_new = next.assigned != before.assigned;
-        if next != *before || !self.group.current.contains_key(&id) {
-            self.apply(Change::Current(id.clone(), Some(Rc::new(next.clone()))));
-        }
         let says_all = request.joins() || request.is_full() || is_assignment_new;
         Ok(ConsumerHeartbeat {
             error: ErrorCode::None,
@@ -208,13 +225,42 @@ impl<'a> Edit<'a> {
         })
     }
 
-    /// Fences a member: it is one no more. Nothing happens if it is none.
-    pub fn fence(&mut self, id: &str) {
-        let Some((id, member)) = self.group.members.get_key_value(id) else { return };
-        let (id, regex) = (id.clone(), member.regex().map(str::to_owned));
-        self.remove(&id);
-        if let Some(regex) = regex.filter(|regex| !self.group.regex_counts.contains_key(regex)) {
-            self.apply(Change::Regex(regex, None));
+    /// Takes a member as far towards its target as it can go.
+    pub(super) fn reconcile(
+        &mut self,
+        id: &Rc<str>,
+        is_subscription_new: bool,
+        owned: Option<&Partitions>,
+    ) -> Result<Current, Refusal> {
+        let before = self.group.current_of(id);
+        let member = Rc::clone(&self.group.members[id]);
+        let step = Step {
+            target_epoch: self.group.assignment_epoch(),
+            target: &self.group.target_of(id),
+            topics: &self.group.topic_ids(&member, self.topics),
+            is_subscription_new,
+            owned,
+        };
+        let next = step.take(&before, self.group)?;
+        if next != *before || !self.group.current.contains_key(id) {
+            self.apply(Change::Current(id.clone(), Some(Rc::new(next.clone()))));
+        }
+        Ok(next)
+    }
+
+    /// Takes members out.
+    ///
+    /// # Panics
+    /// When one of them is none.
+    pub fn fence(&mut self, ids: &BTreeSet<Rc<str>>) {
+        let members: Vec<Rc<Member>> =
+            ids.iter().map(|id| Rc::clone(&self.group.members[id])).collect();
+        ids.iter().for_each(|id| self.remove(id));
+        let regexes: BTreeSet<&str> = members.iter().filter_map(|member| member.regex()).collect();
+        for regex in regexes {
+            if !self.group.regex_counts.contains_key(regex) {
+                self.apply(Change::Regex(regex.to_owned(), None));
+            }
         }
         let hash = self.group.metadata_hash(self.topics);
         let epoch = self.group.group_epoch() + 1;
@@ -222,20 +268,6 @@ impl<'a> Edit<'a> {
         if self.group.members.is_empty() {
             self.apply(Change::TargetEpoch(Some((epoch, 0))));
         }
-    }
-
-    fn check_size(&self, request: &Heartbeat) -> Result<(), Refusal> {
-        let instance = request.instance_id.as_ref();
-        let is_in = instance.is_some_and(|name| self.group.static_members.contains_key(name))
-            || self.group.members.contains_key(request.member_id.as_str());
-        if is_in || self.group.members.len() < self.settings.size_max {
-            return Ok(());
-        }
-        let text = format!(
-            "The consumer group has reached its maximum capacity of {} members.",
-            self.settings.size_max
-        );
-        Err(Refusal::new(ErrorCode::GroupMaxSizeReached, text))
     }
 
     /// Finds the member, or lets it in; a static one takes the place that it left.
@@ -247,14 +279,15 @@ impl<'a> Edit<'a> {
                 None => Err(Refusal::unknown_member(self.group_id, id)),
             };
         };
-        let existing = self.group.static_members.get(instance_id).cloned();
         if !request.joins() {
-            let existing = self.static_member(existing, id, instance_id)?;
+            let existing = self.group.static_member(id, instance_id)?;
             return check_epoch(request, &self.group.current_of(&existing));
         }
+        let existing = self.group.static_members.get(instance_id).cloned();
         let Some(existing) = existing else { return Ok(()) };
-        let current = self.group.current_of(&existing);
-        if current.epoch != LEFT_FOR_A_WHILE {
+        // A classic member cannot say that it leaves for a while.
+        let is_classic = self.group.members[&existing].classic.is_some();
+        if !is_classic && self.group.current_of(&existing).epoch != LEFT_FOR_A_WHILE {
             return Err(Refusal::new(
                 ErrorCode::UnreleasedInstanceId,
                 format!(
@@ -263,61 +296,29 @@ impl<'a> Edit<'a> {
                 ),
             ));
         }
-        let member = Rc::clone(&self.group.members[&existing]);
-        let target = self.group.target_of(&existing);
-        self.remove(&existing);
+        self.replace(&existing, id);
+        Ok(())
+    }
+
+    /// Gives the place of a static member to another id.
+    pub(super) fn replace(&mut self, existing: &Rc<str>, id: &Rc<str>) {
+        let member = Rc::clone(&self.group.members[existing]);
+        let target = self.group.target_of(existing);
+        let current = self.group.current_of(existing);
+        self.remove(existing);
         self.apply(Change::Member(id.clone(), Some(member)));
         self.apply(Change::Target(id.clone(), Some(target)));
         let taken = Current { epoch: JOINS, previous_epoch: 0, ..current.as_ref().clone() };
         self.apply(Change::Current(id.clone(), Some(Rc::new(taken))));
-        Ok(())
     }
 
-    /// The static member of this name, if it has this id.
-    fn static_member(
-        &self,
-        existing: Option<Rc<str>>,
-        id: &str,
-        instance_id: &str,
-    ) -> Result<Rc<str>, Refusal> {
-        let existing = existing.ok_or_else(|| {
-            let text = format!("Instance id {instance_id} is unknown.");
-            Refusal::new(ErrorCode::UnknownMemberId, text)
-        })?;
-        if existing.as_ref() == id {
-            return Ok(existing);
-        }
-        let text = format!(
-            "Static member {id} with instance id {instance_id} was fenced by member {existing}."
-        );
-        Err(Refusal::new(ErrorCode::FencedInstanceId, text))
-    }
-
-    fn leave(&mut self, request: &Heartbeat) -> Result<ConsumerHeartbeat, Refusal> {
-        let mut id = request.member_id.clone();
-        if let Some(instance_id) = &request.instance_id {
-            let existing = self.group.static_members.get(instance_id).cloned();
-            id = self.static_member(existing, &id, instance_id)?.as_ref().to_owned();
-        } else if !self.group.members.contains_key(id.as_str()) {
-            return Err(Refusal::unknown_member(self.group_id, &id));
-        }
-        if request.epoch == LEFT_FOR_A_WHILE {
-            let current = self.group.current_of(&id);
-            let mut away = Current { epoch: LEFT_FOR_A_WHILE, ..current.as_ref().clone() };
-            away.pending_revocation.clear();
-            away.assigned.values_mut().flat_map(|one| one.values_mut()).for_each(|at| *at = 0);
-            self.apply(Change::Current(id.as_str().into(), Some(Rc::new(away))));
-        } else {
-            self.fence(&id);
-        }
-        Ok(ConsumerHeartbeat {
-            error: ErrorCode::None,
-            error_message: None,
-            member_id: Some(id),
-            member_epoch: request.epoch,
-            heartbeat_interval_ms: 0,
-            assignment: None,
-        })
+    /// A static member leaves for a while.
+    pub fn leave_for_a_while(&mut self, id: &Rc<str>) {
+        let current = self.group.current_of(id);
+        let mut away = Current { epoch: LEFT_FOR_A_WHILE, ..current.as_ref().clone() };
+        away.pending_revocation.clear();
+        away.assigned.values_mut().flat_map(|one| one.values_mut()).for_each(|at| *at = 0);
+        self.apply(Change::Current(id.clone(), Some(Rc::new(away))));
     }
 
     fn remove(&mut self, id: &Rc<str>) {
@@ -328,16 +329,11 @@ impl<'a> Edit<'a> {
 
     /// Takes over what the member says of itself, and counts the group epoch up if that or a topic
     /// changed. Tells whether the member's subscription is another one now.
-    fn update_member(
-        &mut self,
-        id: &Rc<str>,
-        request: &Heartbeat,
-        is_new: bool,
-    ) -> Result<bool, Refusal> {
+    pub(super) fn update_member(&mut self, id: &Rc<str>, member: Member) -> Result<bool, Refusal> {
         let default = self.settings.default_assignor();
         let assignor = self.group.preferred_assignor(default);
+        let is_new = !self.group.members.contains_key(id);
         let known = self.group.members.get(id).cloned().unwrap_or_default();
-        let member = request.updated(&known);
         let are_names_new = member.topic_names != known.topic_names;
         let is_regex_new = member.topic_regex != known.topic_regex;
         if let Some(expression) = member.regex().filter(|_| is_regex_new) {
@@ -397,7 +393,7 @@ impl<'a> Edit<'a> {
     }
 
     /// Makes a new target assignment if one is due.
-    fn update_target(&mut self) {
+    pub(super) fn update_target(&mut self) {
         let epoch = self.group.group_epoch();
         let now_ms = self.now.wall.0;
         let (made_for, made_at) = self.group.target_epoch.unwrap_or((-1, 0));

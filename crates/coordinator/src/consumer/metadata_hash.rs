@@ -63,6 +63,7 @@ mod tests {
     use model::{TopicId, Uuid};
 
     use super::*;
+    use crate::settings::GroupSettings;
     use crate::topics::TopicShape;
 
     #[derive(Debug)]
@@ -92,6 +93,10 @@ mod tests {
 
         fn matching(&self, _: &dyn Fn(&str) -> bool) -> Vec<String> {
             Vec::new()
+        }
+
+        fn settings_of(&self, _: &str) -> GroupSettings {
+            GroupSettings::default()
         }
 
         fn version(&self) -> i64 {

@@ -238,20 +238,14 @@ impl GroupCoordinator {
             }
         }
         let mut actions = Actions::default();
-        if let Some((token, mut results)) = answer {
+        if let Some((token, results)) = answer {
+            let mut response = Response::DeleteGroups(results);
             if let Err(error) = result {
-                fail_deletion(&mut results, error.group_error());
+                response = response.failed(error.group_error());
             }
-            actions.responses.push((token, Response::DeleteGroups(results)));
+            actions.responses.push((token, response));
         }
         actions
-    }
-}
-
-/// Puts an error where there is none yet.
-pub(super) fn fail_deletion(results: &mut [(String, ErrorCode)], error: ErrorCode) {
-    for (_, result) in results.iter_mut().filter(|(_, result)| *result == ErrorCode::None) {
-        *result = error;
     }
 }
 

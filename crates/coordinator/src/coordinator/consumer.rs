@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use model::collections::BTreeSet;
 use model::{ErrorCode, TopicId};
 use wire::consumer_group_describe_response::{
     Assignment, ConsumerGroupDescribeResponse, DescribedGroup, Member as DescribedMember,
@@ -9,11 +10,12 @@ use wire::consumer_group_describe_response::{
 };
 use wire::consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest;
 
-use super::{Effect, GroupCoordinator, Turn, is_storable};
+use super::migration::{self, Downgrade, Rebalance};
+use super::{Effect, GroupCoordinator, Turn, classic_members, is_storable};
 use crate::actions::{Actions, Caller, Now, Record, Token, WriteError};
 use crate::consumer::assignor::{Assignor, Partitions};
 use crate::consumer::{
-    Change, ConsumerGroup, Edit, Event, Heartbeat, LEFT_FOR_A_WHILE, MemberState, Refusal,
+    Change, ConsumerGroup, Edit, Event, Heartbeat, LEFT_FOR_A_WHILE, Member, MemberState, Refusal,
     WAITING_MAX,
 };
 use crate::group::{Group, State};
@@ -32,11 +34,22 @@ pub struct ConsumerWrite {
     /// The group.
     pub group: Rc<str>,
     /// What takes the changes back, in the order in which they were made.
-    undo: Vec<Change>,
-    /// Whether the group is made by this write.
-    is_creation: bool,
+    pub(super) undo: Vec<Change>,
+    /// What the group is when it succeeds.
+    pub(super) outcome: Outcome,
     /// Whom to tell, and what if it succeeds.
-    pub answer: Option<(Token, ConsumerHeartbeat)>,
+    pub answer: Option<(Token, Response)>,
+}
+
+/// What a consumer group's write makes of the group.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It has changed.
+    Changed,
+    /// It is a consumer group now, and was none or a classic one.
+    Created,
+    /// It is a classic group now.
+    Downgraded(Downgrade),
 }
 
 /// A group as ConsumerGroupDescribe has it.
@@ -180,7 +193,7 @@ impl GroupCoordinator {
 
     /// Something happens to a consumer group.
     pub(super) fn consumer_event(&mut self, group_id: &str, event: Event, now: Now) -> Actions {
-        let topics = Rc::clone(&self.topics);
+        let topics = Rc::clone(&self.engine.topics);
         self.in_group(group_id, now, |group, turn| decide(group, event, topics.as_ref(), turn))
     }
 
@@ -190,30 +203,24 @@ impl GroupCoordinator {
         result: Result<(), WriteError>,
         now: Now,
     ) -> Actions {
-        let topics = Rc::clone(&self.topics);
+        let topics = Rc::clone(&self.engine.topics);
         self.in_group(&write.group.clone(), now, |group, turn| {
+            let ConsumerWrite { undo, outcome, answer, .. } = write;
             let consumer = group.consumer.as_mut().expect("a busy group stays");
             consumer.is_busy = false;
             let waiting = std::mem::take(&mut consumer.waiting);
-            let mut answer = write.answer;
-            match result {
-                Ok(()) if write.is_creation => group.forget_classic(),
-                Ok(()) => {}
-                Err(error) => {
-                    for change in write.undo.into_iter().rev() {
-                        consumer.apply(change);
-                    }
-                    consumer.topics_changed();
-                    if let Some((_, answer)) = &mut answer {
-                        *answer = ConsumerHeartbeat::failed(error.group_error(), None);
-                    }
-                    if write.is_creation {
-                        group.consumer = None;
-                    }
-                }
+            match (&result, outcome) {
+                (Ok(()), Outcome::Changed) => {}
+                (Ok(()), Outcome::Created) => group.forget_classic(turn),
+                (Ok(()), Outcome::Downgraded(downgrade)) => group.become_classic(downgrade, turn),
+                (Err(_), outcome) => take_back(group, undo, &outcome, turn),
             }
             if let Some((token, answer)) = answer {
-                turn.answer(token, Response::ConsumerHeartbeat(answer));
+                let answer = match result {
+                    Ok(()) => answer,
+                    Err(error) => answer.failed(error.group_error()),
+                };
+                turn.answer(token, answer);
             }
             for event in waiting {
                 decide(group, event, topics.as_ref(), turn);
@@ -235,7 +242,7 @@ impl GroupCoordinator {
             return failed(format!("Group {group_id} is not a consumer group."));
         };
         let default = self.engine.settings.consumer.default_assignor();
-        let member = |id: &Rc<str>| describe_member(consumer, id, self.topics.as_ref());
+        let member = |id: &Rc<str>| describe_member(consumer, id, self.engine.topics.as_ref());
         ConsumerGroupDescription {
             error: ErrorCode::None,
             error_message: None,
@@ -319,6 +326,31 @@ fn describe_member(
     }
 }
 
+/// The write of these changes was not made.
+fn take_back(group: &mut Group, undo: Vec<Change>, outcome: &Outcome, turn: &mut Turn<'_>) {
+    let settings = turn.consumer_settings(&group.id);
+    let consumer = group.consumer.as_mut().expect("a busy group stays");
+    for change in undo.into_iter().rev() {
+        consumer.apply(change);
+    }
+    consumer.topics_changed();
+    if matches!(outcome, Outcome::Created) {
+        group.consumer = None;
+        group.resume(turn);
+        return;
+    }
+    // Who was to be taken out is still in, and is to be taken out again.
+    for (id, member) in consumer.members() {
+        let session = Timer::Session(group.id.clone(), id.clone());
+        turn.set_timer_if_absent(session, session_timeout_ms(member, &settings));
+    }
+}
+
+fn not_a_consumer_group(group_id: &str) -> Refusal {
+    let text = format!("Group {group_id} is not a consumer group.");
+    Refusal::new(ErrorCode::GroupIdNotFound, text)
+}
+
 fn not_found(group_id: &str) -> Refusal {
     Refusal::new(ErrorCode::GroupIdNotFound, format!("Consumer group {group_id} not found."))
 }
@@ -387,63 +419,122 @@ fn check(
     Err(Refusal::new(ErrorCode::UnsupportedAssignor, text))
 }
 
+/// Keeps an event until the group's write is done, if there is room.
+pub(super) fn defer(consumer: &mut ConsumerGroup, event: Event, turn: &mut Turn<'_>) {
+    let is_full = consumer.waiting.len() >= WAITING_MAX;
+    match event.refused(ErrorCode::CoordinatorLoadInProgress).filter(|_| is_full) {
+        Some((token, answer)) => turn.answer(token, answer),
+        None => consumer.waiting.push_back(event),
+    }
+}
+
 /// Lets an event happen to a group now, or when its write is done.
 fn decide(group: &mut Group, event: Event, topics: &dyn Topics, turn: &mut Turn<'_>) {
     if group.state == State::Dead {
-        if let Event::Heartbeat(request) = event {
-            let answer = ConsumerHeartbeat::failed(ErrorCode::CoordinatorNotAvailable, None);
-            turn.answer(request.token, Response::ConsumerHeartbeat(answer));
+        if let Some((token, answer)) = event.refused(ErrorCode::CoordinatorNotAvailable) {
+            turn.answer(token, answer);
         }
         return;
     }
     if let Some(consumer) = group.consumer.as_mut().filter(|consumer| consumer.is_busy) {
-        let is_full = consumer.waiting.len() >= WAITING_MAX;
-        if let (Event::Heartbeat(request), true) = (&event, is_full) {
-            let answer = ConsumerHeartbeat::failed(ErrorCode::CoordinatorLoadInProgress, None);
-            turn.answer(request.token, Response::ConsumerHeartbeat(answer));
-        } else {
-            consumer.waiting.push_back(event);
-        }
-        return;
+        return defer(consumer, event, turn);
     }
     match event {
-        Event::Heartbeat(request) => on_heartbeat(group, &request, topics, turn),
-        Event::SessionOver(member) => fence(group, &member, topics, turn),
+        Event::Heartbeat(request) => {
+            let token = request.token;
+            if let Err(refusal) = on_heartbeat(group, &request, topics, turn) {
+                let answer = ConsumerHeartbeat::failed(refusal.error, Some(refusal.message));
+                turn.answer(token, Response::ConsumerHeartbeat(answer));
+            }
+        }
+        Event::Classic(call) => call.resume(&group.id.clone(), |caller, request| {
+            classic_members::run(group, caller, request, topics, turn);
+        }),
+        Event::SessionOver(member) if group.consumer.is_none() => {
+            group.on_session_deadline(&member, turn);
+        }
+        Event::SessionOver(member) | Event::JoinOver(member) => {
+            fence(group, &BTreeSet::from([member]), None, topics, turn);
+        }
         Event::RebalanceOver(member) => {
             let current = group.consumer.as_ref().map(|consumer| consumer.current_of(&member));
             if current.is_some_and(|one| one.state == MemberState::UnrevokedPartitions) {
-                fence(group, &member, topics, turn);
+                fence(group, &BTreeSet::from([member]), None, topics, turn);
             }
         }
     }
 }
 
-fn fence(group: &mut Group, member: &str, topics: &dyn Topics, turn: &mut Turn<'_>) {
+/// Takes members out, as far as they are any, and tells so. Where none of the newer protocol is left
+/// the group may become a classic one.
+pub(super) fn fence(
+    group: &mut Group,
+    members: &BTreeSet<Rc<str>>,
+    answer: Option<(Token, Response)>,
+    topics: &dyn Topics,
+    turn: &mut Turn<'_>,
+) {
     let (settings, now) = (turn.consumer_settings(&group.id), turn.now());
-    let Some(consumer) = &mut group.consumer else { return };
-    let mut edit = Edit::new(&group.id, consumer, topics, &settings, now);
-    edit.fence(member);
+    let group_size_max = turn.settings().group_size_max;
+    let is_in = |id: &&Rc<str>| {
+        group.consumer.as_ref().is_some_and(|consumer| consumer.members().contains_key(*id))
+    };
+    let members: BTreeSet<Rc<str>> = members.iter().filter(is_in).cloned().collect();
+    let Some(consumer) = group.consumer.as_ref().filter(|_| !members.is_empty()) else {
+        if let Some((token, answer)) = answer {
+            turn.answer(token, answer);
+        }
+        return;
+    };
+    members.iter().for_each(|id| cancel_deadlines(&group.id, id, turn));
+    let becomes = migration::is_downgrade(consumer, &members, settings.migration, group_size_max)
+        .then(|| {
+            let generation = consumer.group_epoch();
+            migration::downgrade(group, consumer, &members, generation, Rebalance::Now, turn)
+        })
+        .flatten();
+    let group_id = group.id.clone();
+    if let Some((downgrade, records)) = becomes {
+        let outcome = Outcome::Downgraded(downgrade);
+        let write = ConsumerWrite { group: group_id, undo: Vec::new(), outcome, answer };
+        return start_write(group, records, write, turn);
+    }
+    let consumer = group.consumer.as_mut().expect("it was just looked at");
+    let mut edit = Edit::new(&group_id, consumer, topics, &settings, now);
+    edit.fence(&members);
     let (changes, undo) = (edit.changes, edit.undo);
-    let write = ConsumerWrite { group: group.id.clone(), undo, is_creation: false, answer: None };
-    start_write(group, changes, None, write, turn);
+    let records = changes.iter().map(|change| change.to_record(&group_id)).collect();
+    let write = ConsumerWrite { group: group_id, undo, outcome: Outcome::Changed, answer };
+    start_write(group, records, write, turn);
 }
 
-fn on_heartbeat(group: &mut Group, request: &Heartbeat, topics: &dyn Topics, turn: &mut Turn<'_>) {
+fn on_heartbeat(
+    group: &mut Group,
+    request: &Heartbeat,
+    topics: &dyn Topics,
+    turn: &mut Turn<'_>,
+) -> Result<(), Refusal> {
     let (settings, now) = (turn.consumer_settings(&group.id), turn.now());
+    if request.leaves() {
+        return on_leave(group, request, topics, turn);
+    }
+    let mut adopted = Vec::new();
     let is_creation = group.consumer.is_none();
     if is_creation {
+        if !request.joins() {
+            return Err(not_a_consumer_group(&group.id));
+        }
         // A classic group without members becomes a consumer group; its offsets stay.
-        let is_free = group.state == State::Empty && group.pending_members.is_empty();
-        if !request.joins() || !is_free {
-            let text = format!("Group {} is not a consumer group.", group.id);
-            let answer = ConsumerHeartbeat::failed(ErrorCode::GroupIdNotFound, Some(text));
-            turn.answer(request.token, Response::ConsumerHeartbeat(answer));
-            return;
+        if group.state != State::Empty {
+            adopted = migration::members_to_adopt(group, &settings, topics)?;
         }
         group.consumer = Some(ConsumerGroup::new());
     }
     let consumer = group.consumer.as_mut().expect("it was just looked at");
     let mut edit = Edit::new(&group.id, consumer, topics, &settings, now);
+    if !adopted.is_empty() {
+        edit.adopt(group.generation, adopted);
+    }
     let answer = match edit.heartbeat(request) {
         Ok(answer) => answer,
         Err(refusal) => {
@@ -451,9 +542,7 @@ fn on_heartbeat(group: &mut Group, request: &Heartbeat, topics: &dyn Topics, tur
             if is_creation {
                 group.consumer = None;
             }
-            let answer = ConsumerHeartbeat::failed(refusal.error, Some(refusal.message));
-            turn.answer(request.token, Response::ConsumerHeartbeat(answer));
-            return;
+            return Err(refusal);
         }
     };
     let (changes, undo) = (edit.changes, edit.undo);
@@ -463,69 +552,101 @@ fn on_heartbeat(group: &mut Group, request: &Heartbeat, topics: &dyn Topics, tur
         // Whatever it has to give up now, it has its time for it.
         turn.cancel_timer(&Timer::Rebalance(group.id.clone(), member_id.clone()));
     }
-    set_deadlines(group, &member_id, request, &settings, turn);
     let tombstone = is_creation && group.protocol_type.is_some();
-    let first = tombstone.then(|| records::group_tombstone(&group.id));
+    let tombstone = tombstone.then(|| records::group_tombstone(&group.id));
+    let changed = changes.iter().map(|change| change.to_record(&group.id));
+    let records = tombstone.into_iter().chain(changed).collect();
+    if is_creation {
+        group.interrupt(turn);
+    }
+    set_deadlines(group, &member_id, &settings, turn);
+    let answer = Some((request.token, Response::ConsumerHeartbeat(answer)));
+    let outcome = if is_creation { Outcome::Created } else { Outcome::Changed };
+    let write = ConsumerWrite { group: group.id.clone(), undo, outcome, answer };
+    start_write(group, records, write, turn);
+    Ok(())
+}
+
+fn on_leave(
+    group: &mut Group,
+    request: &Heartbeat,
+    topics: &dyn Topics,
+    turn: &mut Turn<'_>,
+) -> Result<(), Refusal> {
+    let (settings, now) = (turn.consumer_settings(&group.id), turn.now());
+    let Some(consumer) = &mut group.consumer else {
+        return Err(not_a_consumer_group(&group.id));
+    };
+    let member_id = request.leaving(&group.id, consumer)?;
+    let answer = Response::ConsumerHeartbeat(request.left(&member_id));
     let answer = Some((request.token, answer));
-    let write = ConsumerWrite { group: group.id.clone(), undo, is_creation, answer };
-    start_write(group, changes, first, write, turn);
+    if request.epoch != LEFT_FOR_A_WHILE {
+        fence(group, &BTreeSet::from([member_id]), answer, topics, turn);
+        return Ok(());
+    }
+    let mut edit = Edit::new(&group.id, consumer, topics, &settings, now);
+    edit.leave_for_a_while(&member_id);
+    let (changes, undo) = (edit.changes, edit.undo);
+    let records = changes.iter().map(|change| change.to_record(&group.id)).collect();
+    // It has what is left of its session to come back.
+    turn.cancel_timer(&Timer::Rebalance(group.id.clone(), member_id));
+    let outcome = Outcome::Changed;
+    let write = ConsumerWrite { group: group.id.clone(), undo, outcome, answer };
+    start_write(group, records, write, turn);
+    Ok(())
 }
 
 fn set_deadlines(
     group: &Group,
     member_id: &Rc<str>,
-    request: &Heartbeat,
     settings: &ConsumerSettings,
     turn: &mut Turn<'_>,
 ) {
-    let Some(consumer) = &group.consumer else { return };
+    let consumer = group.consumer.as_ref().expect("its member was just heard of");
+    let member = &consumer.members()[member_id];
     let session = Timer::Session(group.id.clone(), member_id.clone());
+    turn.set_timer(session, settings.session_timeout_ms);
+    // It may have been a classic member.
+    turn.cancel_timer(&Timer::ConsumerJoin(group.id.clone(), member_id.clone()));
+    turn.cancel_timer(&Timer::ConsumerSync(group.id.clone(), member_id.clone()));
     let rebalance = Timer::Rebalance(group.id.clone(), member_id.clone());
-    let Some(member) = consumer.members().get(member_id) else {
-        turn.cancel_timer(&session);
-        turn.cancel_timer(&rebalance);
-        return;
-    };
-    // One who leaves for a while has what is left of its session to come back.
-    if request.epoch != LEFT_FOR_A_WHILE {
-        turn.set_timer(session, settings.session_timeout_ms);
-    }
-    if consumer.current_of(member_id).state != MemberState::UnrevokedPartitions {
-        turn.cancel_timer(&rebalance);
-    } else if !turn.has_timer(&rebalance) {
+    if consumer.current_of(member_id).state == MemberState::UnrevokedPartitions {
         let timeout_ms = u64::try_from(member.rebalance_timeout_ms).unwrap_or(0);
-        turn.set_timer(rebalance, timeout_ms);
+        turn.set_timer_if_absent(rebalance, timeout_ms);
+    } else {
+        turn.cancel_timer(&rebalance);
     }
 }
 
-/// Writes what changed; the answer comes when it is durable, or at once if nothing did.
-fn start_write(
+/// Nothing is expected of a member any more.
+pub(super) fn cancel_deadlines(group_id: &Rc<str>, member_id: &Rc<str>, turn: &mut Turn<'_>) {
+    for timer in [Timer::Session, Timer::Rebalance, Timer::ConsumerJoin, Timer::ConsumerSync] {
+        turn.cancel_timer(&timer(group_id.clone(), member_id.clone()));
+    }
+}
+
+/// How long a member may be silent.
+pub(super) fn session_timeout_ms(member: &Member, settings: &ConsumerSettings) -> u64 {
+    match &member.classic {
+        Some(classic) => u64::try_from(classic.session_timeout_ms).unwrap_or(0),
+        None => settings.session_timeout_ms,
+    }
+}
+
+/// Writes records; the answer comes when they are durable, or at once if there are none.
+pub(super) fn start_write(
     group: &mut Group,
-    changes: Vec<Change>,
-    first: Option<Record>,
+    records: Vec<Record>,
     write: ConsumerWrite,
     turn: &mut Turn<'_>,
 ) {
-    if changes.is_empty() {
+    if records.is_empty() {
         if let Some((token, answer)) = write.answer {
-            turn.answer(token, Response::ConsumerHeartbeat(answer));
+            turn.answer(token, answer);
         }
         return;
     }
     let consumer = group.consumer.as_mut().expect("it was just changed");
     consumer.is_busy = true;
-    let records = changes.iter().map(|change| change.to_record(&group.id));
-    let records = first.into_iter().chain(records).collect();
     turn.write(records, Effect::Consumer(write));
-}
-
-impl Group {
-    /// The classic group that this was is over.
-    pub(super) fn forget_classic(&mut self) {
-        self.protocol_type = None;
-        self.protocol = None;
-        self.generation = 0;
-        self.leader = None;
-        self.subscribed_topics = None;
-    }
 }

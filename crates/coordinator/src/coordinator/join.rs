@@ -6,8 +6,9 @@ use bytes::Bytes;
 use model::{ErrorCode, Uuid};
 use wire::join_group_request::JoinGroupRequest;
 
-use super::{Effect, GroupCoordinator, Turn, is_storable};
+use super::{Effect, GroupCoordinator, Turn, classic_members, is_storable};
 use crate::actions::{Actions, Caller, Now, Token, WriteError};
+use crate::consumer::ClassicRequest;
 use crate::group::{Group, Member, MemberUpdate, State};
 use crate::records;
 use crate::response::{Join, Response};
@@ -15,7 +16,7 @@ use crate::timers::Timer;
 
 /// The first version in which a new member is sent away to come back with its id (KIP-394): one
 /// that gives up before it knows its id leaves nothing behind.
-const MEMBER_ID_REQUIRED_FROM: i16 = 4;
+pub(super) const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// The first version whose leader can be told to keep the assignment.
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 /// The first version with a rebalance timeout of its own.
@@ -45,10 +46,10 @@ impl GroupCoordinator {
             let id: Rc<str> = request.group_id.into();
             self.groups.insert(id.clone(), Group::new(id, now.wall));
         }
+        let topics = Rc::clone(&self.engine.topics);
         self.in_group(request.group_id, now, |group, turn| {
-            if let Err(refusal) = join_group(group, caller, request, turn) {
-                turn.answer(caller.token, Response::Join(*refusal));
-            }
+            let request = ClassicRequest::Join(request);
+            classic_members::run(group, caller, request, topics.as_ref(), turn);
         })
     }
 
@@ -78,6 +79,18 @@ fn refuse(token: Token, error: ErrorCode, member_id: &str) -> Actions {
     Actions { responses: vec![(token, answer)], writes: Vec::new() }
 }
 
+/// A member joins a classic group, or a group without members.
+pub(super) fn run(
+    group: &mut Group,
+    caller: &Caller<'_>,
+    request: &JoinGroupRequest<'_>,
+    turn: &mut Turn<'_>,
+) {
+    if let Err(refusal) = join_group(group, caller, request, turn) {
+        turn.answer(caller.token, Response::Join(*refusal));
+    }
+}
+
 fn join_group(
     group: &mut Group,
     caller: &Caller<'_>,
@@ -90,9 +103,7 @@ fn join_group(
         return refuse(ErrorCode::CoordinatorNotAvailable, member_id);
     }
     if let Some(consumer) = &group.consumer {
-        if !group.is_deserted() {
-            return refuse(ErrorCode::InconsistentGroupProtocol, member_id);
-        }
+        assert!(group.is_deserted(), "a consumer group's members are dealt with as such");
         // Without members it becomes a classic group; its offsets stay.
         let records = consumer.tombstones();
         let records = records.iter().map(|change| change.to_record(&group.id)).collect();
@@ -236,7 +247,9 @@ impl StaticReplacement {
     ) {
         // A rebalance that began meanwhile answers the member, and one that was replaced again
         // has been answered.
-        let is_current = group.state == State::Stable && group.generation == self.generation;
+        let is_current = group.consumer.is_none()
+            && group.state == State::Stable
+            && group.generation == self.generation;
         if !is_current || !group.members.contains_key(&self.new_id) {
             return;
         }
@@ -264,7 +277,7 @@ impl StaticReplacement {
     }
 }
 
-fn rebalance_timeout_ms(caller: &Caller<'_>, request: &JoinGroupRequest<'_>) -> i32 {
+pub(super) fn rebalance_timeout_ms(caller: &Caller<'_>, request: &JoinGroupRequest<'_>) -> i32 {
     if caller.version < REBALANCE_TIMEOUT_FROM {
         request.session_timeout_ms
     } else {
@@ -273,7 +286,7 @@ fn rebalance_timeout_ms(caller: &Caller<'_>, request: &JoinGroupRequest<'_>) -> 
 }
 
 /// The protocols of a request; of two with one name, the first.
-fn protocols_of(request: &JoinGroupRequest<'_>) -> Vec<(String, Bytes)> {
+pub(super) fn protocols_of(request: &JoinGroupRequest<'_>) -> Vec<(String, Bytes)> {
     let mut protocols: Vec<(String, Bytes)> = Vec::with_capacity(request.protocols.len());
     for protocol in &request.protocols {
         if !protocols.iter().any(|(name, _)| name == protocol.name) {

@@ -9,8 +9,9 @@ use wire::heartbeat_request::HeartbeatRequest;
 use wire::leave_group_request::LeaveGroupRequest;
 use wire::sync_group_request::SyncGroupRequest;
 
-use super::{GroupCoordinator, Turn};
+use super::{GroupCoordinator, Turn, classic_members};
 use crate::actions::{Actions, Caller, Now};
+use crate::consumer::ClassicRequest;
 use crate::group::{Group, State};
 use crate::response::{Leave, LeftMember, Response, Sync};
 use crate::timers::Timer;
@@ -30,18 +31,7 @@ impl GroupCoordinator {
             let answer = Sync::failed(unknown_group(request.group_id));
             return answered(caller, Response::Sync(answer));
         }
-        self.in_group(request.group_id, now, |group, turn| match check_sync(group, request) {
-            Ok(member_id) => {
-                let assignment = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-                let assignments: BTreeMap<String, Bytes> = request
-                    .assignments
-                    .iter()
-                    .map(|one| (one.member_id.to_owned(), assignment(one.assignment)))
-                    .collect();
-                group.sync(&member_id, caller.token, assignments, turn);
-            }
-            Err(error) => turn.answer(caller.token, Response::Sync(Sync::failed(error))),
-        })
+        self.run(request.group_id, caller, ClassicRequest::Sync(request), now)
     }
 
     /// Tells that a member is alive.
@@ -54,10 +44,7 @@ impl GroupCoordinator {
         if !self.groups.contains_key(request.group_id) {
             return answered(caller, Response::Heartbeat(unknown_group(request.group_id)));
         }
-        self.in_group(request.group_id, now, |group, turn| {
-            let error = heartbeat(group, request, turn).err().unwrap_or(ErrorCode::None);
-            turn.answer(caller.token, Response::Heartbeat(error));
-        })
+        self.run(request.group_id, caller, ClassicRequest::Heartbeat(request), now)
     }
 
     /// Takes members out of a group: themselves, or by an administrator who names them.
@@ -91,15 +78,68 @@ impl GroupCoordinator {
             let answer = Leave { error: ErrorCode::None, members };
             return answered(caller, Response::Leave(answer));
         }
-        self.in_group(request.group_id, now, |group, turn| {
-            let answer = if group.state == State::Dead {
-                Leave { error: ErrorCode::CoordinatorNotAvailable, members: Vec::new() }
-            } else {
-                leave_group(group, members, turn)
-            };
-            turn.answer(caller.token, Response::Leave(answer));
+        self.run(request.group_id, caller, ClassicRequest::Leave(members), now)
+    }
+
+    fn run(
+        &mut self,
+        group_id: &str,
+        caller: &Caller<'_>,
+        request: ClassicRequest<'_>,
+        now: Now,
+    ) -> Actions {
+        let topics = Rc::clone(&self.engine.topics);
+        self.in_group(group_id, now, |group, turn| {
+            classic_members::run(group, caller, request, topics.as_ref(), turn);
         })
     }
+}
+
+/// SyncGroup to a classic group.
+pub(super) fn sync(
+    group: &mut Group,
+    caller: &Caller<'_>,
+    request: &SyncGroupRequest<'_>,
+    turn: &mut Turn<'_>,
+) {
+    match check_sync(group, request) {
+        Ok(member_id) => {
+            let assignment = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+            let assignments: BTreeMap<String, Bytes> = request
+                .assignments
+                .iter()
+                .map(|one| (one.member_id.to_owned(), assignment(one.assignment)))
+                .collect();
+            group.sync(&member_id, caller.token, assignments, turn);
+        }
+        Err(error) => turn.answer(caller.token, Response::Sync(Sync::failed(error))),
+    }
+}
+
+/// Heartbeat to a classic group.
+pub(super) fn heartbeat(
+    group: &mut Group,
+    caller: &Caller<'_>,
+    request: &HeartbeatRequest<'_>,
+    turn: &mut Turn<'_>,
+) {
+    let error = check_heartbeat(group, request, turn).err().unwrap_or(ErrorCode::None);
+    turn.answer(caller.token, Response::Heartbeat(error));
+}
+
+/// LeaveGroup to a classic group.
+pub(super) fn leave(
+    group: &mut Group,
+    caller: &Caller<'_>,
+    members: &[(&str, Option<&str>)],
+    turn: &mut Turn<'_>,
+) {
+    let answer = if group.state == State::Dead {
+        Leave { error: ErrorCode::CoordinatorNotAvailable, members: Vec::new() }
+    } else {
+        leave_group(group, members, turn)
+    };
+    turn.answer(caller.token, Response::Leave(answer));
 }
 
 fn answered(caller: &Caller<'_>, response: Response) -> Actions {
@@ -137,7 +177,7 @@ fn check_sync(group: &Group, request: &SyncGroupRequest<'_>) -> Result<Rc<str>, 
     }
 }
 
-fn heartbeat(
+fn check_heartbeat(
     group: &mut Group,
     request: &HeartbeatRequest<'_>,
     turn: &mut Turn<'_>,

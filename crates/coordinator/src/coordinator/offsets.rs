@@ -76,7 +76,7 @@ impl GroupCoordinator {
             });
         let checked = self.check_commit(caller.version, request, &mut partitions);
         if let Err(error) = checked {
-            fail_commit(&mut response, error);
+            response.fail(error);
             let responses = vec![(caller.token, Response::OffsetCommit(response))];
             return Actions { responses, writes: Vec::new() };
         }
@@ -146,7 +146,7 @@ impl GroupCoordinator {
         now: Now,
     ) -> Actions {
         if let Err(error) = result {
-            fail_commit(&mut response, error.commit_error());
+            response.fail(error.commit_error());
         }
         let mut actions = self.in_group(group_id, now, |group, _| {
             for (topic, partition, offset) in offsets {
@@ -318,14 +318,6 @@ fn check_fetch(consumer: &ConsumerGroup, query: &GroupQuery) -> Option<ErrorCode
         None => ErrorCode::StaleMemberEpoch,
     };
     (consumer.current_of(member_id).epoch != query.member_epoch).then_some(stale)
-}
-
-/// Puts an error where there is none yet.
-pub(super) fn fail_commit(response: &mut OffsetCommit, error: ErrorCode) {
-    let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-    for (_, result) in partitions.filter(|(_, result)| *result == ErrorCode::None) {
-        *result = error;
-    }
 }
 
 /// Writes the offsets of a checked request.

@@ -13,6 +13,7 @@ use wire::coordinator_record::decode_consumer_offsets_record;
 use wire::group_metadata_value::{GroupMetadataValue, MemberMetadata};
 use wire::offset_commit_value::OffsetCommitValue;
 
+use super::consumer::session_timeout_ms;
 use super::{GroupCoordinator, Turn, is_storable};
 use crate::actions::{Actions, Now};
 use crate::consumer::{Change, ConsumerGroup, MemberState, change_of};
@@ -274,8 +275,10 @@ fn resume_consumers(group: &mut Group, turn: &mut Turn<'_>) {
     consumer.complete_members();
     for (id, member) in consumer.members() {
         let session = Timer::Session(group.id.clone(), id.clone());
-        turn.set_timer(session, settings.session_timeout_ms);
-        if consumer.current_of(id).state == MemberState::UnrevokedPartitions {
+        turn.set_timer(session, session_timeout_ms(member, &settings));
+        // A classic member is told with its heartbeat, and has its time from then on.
+        let gives_up = consumer.current_of(id).state == MemberState::UnrevokedPartitions;
+        if gives_up && member.classic.is_none() {
             let timeout_ms = u64::try_from(member.rebalance_timeout_ms).unwrap_or(0);
             turn.set_timer(Timer::Rebalance(group.id.clone(), id.clone()), timeout_ms);
         }

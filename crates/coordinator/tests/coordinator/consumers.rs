@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::response::ConsumerHeartbeat;
-use coordinator::{Response, Settings, WriteError};
+use coordinator::{GroupSettings, Response, Settings, WriteError};
 use model::{ErrorCode, TopicId};
 use proptest::prelude::*;
 use wire::consumer_group_heartbeat_request::{ConsumerGroupHeartbeatRequest, TopicPartitions};
@@ -13,25 +13,25 @@ use wire::offset_commit_request::{
 
 use crate::harness::{Harness, TOPIC, TOPIC_ID};
 
-type Partitions = BTreeSet<(TopicId, i32)>;
+pub type Partitions = BTreeSet<(TopicId, i32)>;
 
 /// A member as a client plays it.
 #[derive(Clone, Debug)]
-struct Client {
-    id: String,
-    instance_id: Option<String>,
-    epoch: i32,
-    topics: Vec<String>,
+pub struct Client {
+    pub id: String,
+    pub instance_id: Option<String>,
+    pub epoch: i32,
+    pub topics: Vec<String>,
     regex: Option<String>,
     assignor: Option<String>,
     /// What it reads.
-    owned: Partitions,
+    pub owned: Partitions,
     /// What it was last told to have.
     told: Partitions,
 }
 
 impl Client {
-    fn new(id: &str, topics: &[&str]) -> Client {
+    pub fn new(id: &str, topics: &[&str]) -> Client {
         Client {
             id: id.to_owned(),
             instance_id: None,
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// Sends a full heartbeat; the answer may still wait for a write.
-    fn send(&self, harness: &mut Harness, group: &str) -> coordinator::Token {
+    pub fn send(&self, harness: &mut Harness, group: &str) -> coordinator::Token {
         let mut owned = BTreeMap::<TopicId, Vec<i32>>::new();
         for (topic, partition) in &self.owned {
             owned.entry(*topic).or_default().push(*partition);
@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Takes an answer in: gives up at once, and takes only when told.
-    fn take(&mut self, answer: &ConsumerHeartbeat) {
+    pub fn take(&mut self, answer: &ConsumerHeartbeat) {
         if matches!(answer.error, ErrorCode::FencedMemberEpoch | ErrorCode::UnknownMemberId) {
             self.epoch = 0;
             self.owned.clear();
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    fn beat(&mut self, harness: &mut Harness, group: &str) -> ConsumerHeartbeat {
+    pub fn beat(&mut self, harness: &mut Harness, group: &str) -> ConsumerHeartbeat {
         let token = self.send(harness, group);
         harness.flush();
         let answer = answered(harness, token);
@@ -101,7 +101,7 @@ impl Client {
         answer
     }
 
-    fn leave(&mut self, harness: &mut Harness, group: &str, epoch: i32) -> ConsumerHeartbeat {
+    pub fn leave(&mut self, harness: &mut Harness, group: &str, epoch: i32) -> ConsumerHeartbeat {
         let leaving = Client { epoch, ..self.clone() };
         let token = leaving.send(harness, group);
         harness.flush();
@@ -110,7 +110,7 @@ impl Client {
     }
 }
 
-fn answered(harness: &mut Harness, token: coordinator::Token) -> ConsumerHeartbeat {
+pub fn answered(harness: &mut Harness, token: coordinator::Token) -> ConsumerHeartbeat {
     match harness.responses.remove(&token) {
         Some(Response::ConsumerHeartbeat(answer)) => answer,
         other => panic!("no answer to a heartbeat: {other:?}"),
@@ -377,12 +377,33 @@ fn a_group_changes_its_protocol_while_nobody_is_in_it() {
     assert_eq!(client.beat(&mut harness, "g").error, ErrorCode::None);
     assert_eq!(harness.coordinator.describe_group("g").error, ErrorCode::GroupIdNotFound);
     assert_eq!(harness.replayed().describe_consumer_group("g").state, "Stable");
-    let token = harness.join("g", crate::harness::Joining::default());
-    assert_eq!(harness.joined(token).error, ErrorCode::InconsistentGroupProtocol);
     client.leave(&mut harness, "g", -1);
     harness.stable_group("g");
     assert_eq!(harness.state("g"), "Stable");
     assert_eq!(harness.replayed().describe_group("g").state, "Stable");
+}
+
+#[test]
+fn what_a_group_has_of_its_own_acts() {
+    let mut harness = harness();
+    let own = GroupSettings {
+        heartbeat_interval_ms: Some(1_234),
+        session_timeout_ms: Some(9_000),
+        assignment_interval_ms: Some(15_000),
+    };
+    harness.topics.settings.borrow_mut().insert("g".to_owned(), own);
+    let mut clients = [Client::new("m1", &["a"]), Client::new("m2", &["a"])];
+    assert_eq!(clients[0].beat(&mut harness, "g").heartbeat_interval_ms, 1_234);
+    assert_eq!(Client::new("m1", &["a"]).beat(&mut harness, "h").heartbeat_interval_ms, 5_000);
+    harness.advance(8_000);
+    clients[0].beat(&mut harness, "g");
+    assert_eq!(clients[1].beat(&mut harness, "g").member_epoch, 1, "not assigned again yet");
+    harness.advance(8_000);
+    clients[0].beat(&mut harness, "g");
+    assert_eq!(clients[1].beat(&mut harness, "g").member_epoch, 2);
+    harness.advance(9_500);
+    harness.flush();
+    assert_eq!(clients[1].beat(&mut harness, "g").error, ErrorCode::UnknownMemberId);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use coordinator::coordinator::KnownTopic;
 use coordinator::offset_fetch::{GroupQuery, TopicQuery};
 use coordinator::response::{Join, Leave, OffsetCommit, Sync};
 use coordinator::{
-    Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, TopicShape, Topics, Write,
-    WriteError,
+    Actions, Caller, GroupCoordinator, GroupSettings, Now, Response, Settings, Token, TopicShape,
+    Topics, Write, WriteError,
 };
 use model::{ErrorCode, TimestampMs, TopicId, Uuid};
 use wire::heartbeat_request::HeartbeatRequest;
@@ -39,6 +39,8 @@ pub fn resolve(name: &str, topic_id: TopicId) -> Result<KnownTopic, ErrorCode> {
 #[derive(Debug, Default)]
 pub struct TestTopics {
     pub by_name: RefCell<BTreeMap<String, (TopicShape, Vec<String>)>>,
+    /// What groups have of their own.
+    pub settings: RefCell<BTreeMap<String, GroupSettings>>,
 }
 
 impl TestTopics {
@@ -72,6 +74,10 @@ impl Topics for TestTopics {
 
     fn matching(&self, passes: &dyn Fn(&str) -> bool) -> Vec<String> {
         self.by_name.borrow().keys().filter(|name| passes(name)).cloned().collect()
+    }
+
+    fn settings_of(&self, group_id: &str) -> GroupSettings {
+        self.settings.borrow().get(group_id).copied().unwrap_or_default()
     }
 
     fn version(&self) -> i64 {
@@ -271,6 +277,10 @@ impl Harness {
         };
         let token =
             self.call(4, |coordinator, caller, now| coordinator.heartbeat(caller, &request, now));
+        // Only where a consumer group's write is under way.
+        if !self.responses.contains_key(&token) {
+            self.flush();
+        }
         match self.responses.remove(&token) {
             Some(Response::Heartbeat(error)) => error,
             other => panic!("a heartbeat is answered at once, not with {other:?}"),
@@ -290,6 +300,10 @@ impl Harness {
         };
         let token =
             self.call(5, |coordinator, caller, now| coordinator.leave(caller, &request, now));
+        // Of a consumer group one leaves with a record.
+        if !self.responses.contains_key(&token) {
+            self.flush();
+        }
         match self.responses.remove(&token) {
             Some(Response::Leave(leave)) => leave,
             other => panic!("a member leaves at once, not with {other:?}"),

@@ -3,5 +3,6 @@
 mod consumers;
 mod groups;
 mod harness;
+mod migrations;
 mod offsets;
 mod schedules;
