@@ -8,7 +8,7 @@ Options:
     --broker BIN|kafka   the binary to start as the broker, or `kafka` for Apache Kafka (its jars are installed as well)
     --driver uring|sync  handed to the binary; its ready line must name it (default uring)
     --client NAME        only this one; can be repeated. NAME is first-scenario, confluent-kafka, kafka-python, aiokafka,
-                         java, java-3, franz-go, kafkajs or kcat (default: all)
+                         java, java-3, confluent-kafka-848, java-848, franz-go, kafkajs or kcat (default: all)
     --shards N           handed to the binary (default 2)
     --cache DIR          where clients are installed and logs are kept (default target/compat)
     --install-only       install the clients and stop
@@ -29,7 +29,7 @@ import time
 
 import first_scenario
 from harness import Failure, broker, install, report, scenario
-from harness.clients import CLIENTS_UNDER_TEST
+from harness.clients import CLIENTS_UNDER_TEST, GROUP_SETTINGS
 
 FIRST_SCENARIO = "first-scenario"
 
@@ -79,9 +79,10 @@ def _parts(arguments):
 def _run(arguments, tools, folder, results):
     try:
         if arguments.broker == "kafka":
-            server = broker.Kafka(folder, tools)
+            server = broker.Kafka(folder, tools, settings=GROUP_SETTINGS)
         else:
-            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards)
+            settings = [f"{name}={value}" for name, value in GROUP_SETTINGS.items()]
+            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards, settings)
         server.start()
     except Failure as failure:
         results.add("broker", "starts", str(failure), 0)

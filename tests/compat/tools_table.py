@@ -181,6 +181,33 @@ SECTIONS = {
         consumer-groups --bootstrap-server @ --delete --group g2 --group console
         consumer-groups --bootstrap-server @ --list --state
     """,
+    "a group of both protocols": """
+        topics --bootstrap-server @ --create --topic mixed --partitions 4
+        member start new @ mixed group.id=g5 client.id=c5 group.protocol=consumer
+        consumer-groups --bootstrap-server @ --describe --group g5
+        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        consumer-groups --bootstrap-server @ --describe --group g5 --members --verbose
+        consumer-groups --bootstrap-server @ --describe --group g5 --state
+        consumer-groups --bootstrap-server @ --describe --group g5 --state --verbose
+        consumer-groups --bootstrap-server @ --describe --group g5 --offsets --verbose
+        consumer-groups --bootstrap-server @ --list --type
+        consumer-groups --bootstrap-server @ --list --type consumer
+        consumer-groups --bootstrap-server @ --delete --group g5
+        member start old @ mixed group.id=g5 client.id=c6 group.instance.id=i6 partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor
+        consumer-groups --bootstrap-server @ --describe --group g5 --state
+        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        groups --bootstrap-server @ --list
+        member stop new @
+        consumer-groups --bootstrap-server @ --list --type
+        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        member start newer @ mixed group.id=g5 client.id=c7 group.protocol=consumer
+        consumer-groups --bootstrap-server @ --list --type
+        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        member stop old @
+        member stop newer @
+        consumer-groups --bootstrap-server @ --delete --group g5
+        consumer-groups --bootstrap-server @ --list --state
+    """,
     "settings of topics": """
         configs --bootstrap-server @ --describe --topic plain
         configs --bootstrap-server @ --describe --topic plain --all

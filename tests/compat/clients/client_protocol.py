@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import queue
 import sys
 import threading
@@ -15,6 +16,8 @@ class Session:
     def __init__(self):
         self.role, self.bootstrap, self.topic = sys.argv[1:4]
         self.group = sys.argv[4] if self.role == CONSUME else None
+        # Whether its consumers are members of KIP-848's groups.
+        self.is_newer = os.environ.get("GROUP_PROTOCOL") == "consumer"
         self._commands = queue.Queue()
         # Several threads of one client may have something to say, and a line longer than a buffer is not written in one go.
         self._saying = threading.Lock()

@@ -51,17 +51,25 @@ def send(topic, producer, command):
 def consume(session):
     consumer = Consumer({
         "bootstrap.servers": session.bootstrap, "group.id": session.group, "auto.offset.reset": "earliest",
-        "enable.auto.commit": False, "heartbeat.interval.ms": 300,
+        "enable.auto.commit": False,
+        # Of KIP-848's groups the broker says how often.
+        **({"group.protocol": "consumer"} if session.is_newer else {"heartbeat.interval.ms": 300}),
     })
     positions = {}
 
+    # What comes and goes: with KIP-848's protocol that is a part of what it has.
+    owned = set()
+
     def assigned(_consumer, partitions):
-        session.say("assigned", partitions=[tp.partition for tp in partitions])
+        owned.update(tp.partition for tp in partitions)
+        session.say("assigned", partitions=sorted(owned))
 
-    def revoked(_consumer, _partitions):
-        session.say("assigned", partitions=[])
+    def revoked(_consumer, partitions):
+        owned.difference_update(tp.partition for tp in partitions)
+        session.say("assigned", partitions=sorted(owned))
 
-    consumer.subscribe([session.topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+    # An expression is the broker's where it begins so.
+    consumer.subscribe([f"^{session.topic}$" if session.is_newer else session.topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
     while True:
         for message in consumer.consume(num_messages=100, timeout=0.1):
             if message.error():

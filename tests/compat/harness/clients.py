@@ -25,8 +25,23 @@ class Client:
     # A function of the Tools: the command line up to the role, and the environment.
     command: object
     environment: object = lambda tools: None
+    # Whether its consumers are members of KIP-848's groups.
+    is_newer: bool = False
     # Whether it commits when told to; kcat commits only by itself, the last time when it is closed.
     commits_on_demand: bool = True
+
+
+# What the broker says to members of KIP-848's groups: they notice a rebalance within a second, as the others do.
+GROUP_SETTINGS = {
+    "group.consumer.min.heartbeat.interval.ms": "300",
+    "group.consumer.heartbeat.interval.ms": "300",
+}
+
+
+def environment_of(client, tools, is_newer):
+    """A client's environment; `is_newer` says which protocol its consumers speak in their groups."""
+    environment = dict(client.environment(tools) or os.environ)
+    return dict(environment, GROUP_PROTOCOL="consumer" if is_newer else "classic")
 
 
 def _python(script):
@@ -47,6 +62,12 @@ CLIENTS_UNDER_TEST = (
         lambda tools: tools.java(
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{tools.java3_classes}:{tools.jars3}/*", "Client", heap_mb=128,
         ),
+    ),
+    # Members of KIP-848's groups; confluent-kafka subscribes by an expression.
+    Client("confluent-kafka-848", ("python",), ALL_CODECS, EVERYTHING, _python("confluent_client.py"), is_newer=True),
+    Client(
+        "java-848", ("jars", "java"), ALL_CODECS, EVERYTHING,
+        lambda tools: tools.java("-cp", f"{tools.java_classes}:{tools.jars}/*", "Client", heap_mb=128), is_newer=True,
     ),
     Client("franz-go", ("go",), ALL_CODECS, EVERYTHING, lambda tools: [tools.franz]),
     Client(

@@ -10,6 +10,7 @@ import time
 
 from . import Failure
 from . import records as records_module
+from .clients import environment_of
 from .process import STEP_TIMEOUT_S, Member, Producer
 
 PARTITIONS = 6
@@ -148,7 +149,7 @@ class Scenario:
 
     def _start(self, kind, name, role, *more, **options):
         command = [*self.client.command(self._tools), role, self._broker.address, self._topic, *more]
-        environment = self.client.environment(self._tools)
+        environment = environment_of(self.client, self._tools, self.client.is_newer)
         return kind(f"{self.client.name}-{name}", command, self._log_folder, environment=environment, **options)
 
     def _start_member(self, name, group, committed):

@@ -156,6 +156,21 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["python3", "tests/compat/run.py", "--broker", "{binary}", "--driver", "sync"],
     },
     Stage {
+        name: "migration",
+        room: "tests/compat/migration.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &[
+            "python3",
+            "tests/compat/migration.py",
+            "--broker",
+            "{binary}",
+            "--driver",
+            "uring",
+        ],
+    },
+    Stage {
         name: "tools",
         room: "tests/compat/tools.py",
         needs: &[PYTHON],

@@ -39,6 +39,8 @@ public final class Client {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final PrintStream OUTPUT = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
     private static final long TIMEOUT_S = 30;
+    /** Whether its consumers are members of KIP-848's groups. */
+    private static final boolean IS_NEWER = "consumer".equals(System.getenv("GROUP_PROTOCOL"));
 
     private final BlockingQueue<JsonNode> commands = new LinkedBlockingQueue<>();
     private final String bootstrap;
@@ -121,9 +123,15 @@ public final class Client {
     }
 
     private void consume(String group) throws Exception {
-        Map<String, Object> settings = Map.of(
+        Map<String, Object> settings = new HashMap<>(Map.of(
             "bootstrap.servers", bootstrap, "group.id", group, "auto.offset.reset", "earliest",
-            "enable.auto.commit", false, "heartbeat.interval.ms", 300);
+            "enable.auto.commit", false));
+        if (IS_NEWER) {
+            settings.put("group.protocol", "consumer");
+        } else {
+            // Of KIP-848's groups the broker says how often.
+            settings.put("heartbeat.interval.ms", 300);
+        }
         Map<Integer, Long> positions = new HashMap<>();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(topic), new ConsumerRebalanceListener() {
