@@ -40,17 +40,21 @@ pub(crate) fn wait(
         return Ok(false);
     }
     let delay = Duration::from_micros(chance.between(AFTER_ROLL_US.0, AFTER_ROLL_US.1));
+    let until = Instant::now() + ROLL_WITHIN;
     let watch =
         Inotify::init(InitFlags::IN_NONBLOCK).map_err(|error| format!("inotify: {error}"))?;
     for at in &history.partitions {
         let folder = data.join(format!("{}-{}", at.topic, at.partition));
         // A new file may be made under another name, and get its own when it is ready.
         let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        watch
-            .add_watch(&folder, events)
-            .map_err(|error| format!("watch {}: {error}", folder.display()))?;
+        // A partition has no folder before its first record.
+        while let Err(error) = watch.add_watch(&folder, events) {
+            if error != Errno::ENOENT || Instant::now() > until {
+                return Err(format!("watch {}: {error}", folder.display()));
+            }
+            interrupt::sleep(Duration::from_millis(1))?;
+        }
     }
-    let until = Instant::now() + ROLL_WITHIN;
     while Instant::now() < until && !load.failed() {
         interrupt::check()?;
         match watch.read_events() {
