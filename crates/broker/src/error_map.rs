@@ -46,7 +46,7 @@ pub(crate) fn read(error: &ReadError) -> ErrorCode {
 
 /// What a client's idea of the leader epoch says of it; -1 has none (KIP-320).
 pub(crate) fn leader_epoch(client: i32, current: LeaderEpoch) -> Option<ErrorCode> {
-    if client < 0 || client == current.0 {
+    if client == -1 || client == current.0 {
         None
     } else if client < current.0 {
         Some(ErrorCode::FencedLeaderEpoch)

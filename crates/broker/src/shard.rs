@@ -55,6 +55,21 @@ impl Partition {
         self.leader_epoch.get()
     }
 
+    /// The largest epoch up to `epoch` and where it ends. The current epoch ends at the log's end,
+    /// also before its first record; one that is not known yet is undefined, and -1 is none.
+    pub(crate) fn end_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let current = self.leader_epoch();
+        if epoch == LeaderEpoch(-1) || epoch > current {
+            return None;
+        }
+        if epoch == current {
+            return Some((epoch, self.log.log_end_offset()));
+        }
+        // Where there is none: it is older than all that is left of the log.
+        let found = self.log.end_offset_for_epoch(epoch);
+        Some(found.unwrap_or_else(|| (epoch, self.log.log_start_offset())))
+    }
+
     /// As its directory is called.
     pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.log.topic(), self.log.partition())

@@ -219,7 +219,8 @@ impl Kind {
             Kind::Choice(words) => (!words.contains(&value)).then(|| not_one_of(words)),
             Kind::Choices(words) => {
                 let is_known = |word: &str| words.contains(&word.trim());
-                (!value.split(',').all(is_known)).then(|| not_one_of(words))
+                let is_fine = value.trim().is_empty() || value.split(',').all(is_known);
+                (!is_fine).then(|| not_one_of(words))
             }
             Kind::Short(min, max) => out_of_bounds(value.parse::<i16>().ok(), "SHORT", *min, *max),
             Kind::List | Kind::Text | Kind::Secret | Kind::Class => None,
@@ -272,12 +273,26 @@ pub fn check(name: &str, value: &str) -> Result<&'static Setting, InvalidSetting
     // The one hole in the bounds: 0 is no level of gzip.
     let is_hole = name == "compression.gzip.level" && value.trim() == "0";
     let hole = is_hole.then(|| "Value must be between 1 and 9 or equal to -1".to_owned());
-    match setting.kind.refusal(value.trim()).or(hole) {
+    let is_throttled = name.ends_with(".throttled.replicas") && !are_replicas(value);
+    let throttled = is_throttled.then(|| {
+        "must be the literal '*' or a list of replicas: [partitionId]:[brokerId],...".to_owned()
+    });
+    match setting.kind.refusal(value.trim()).or(hole).or(throttled) {
         None => Ok(setting),
         Some(reason) => {
             Err(InvalidSetting::Value { name: setting.name, value: value.to_owned(), reason })
         }
     }
+}
+
+/// `*`, or numbers of partitions and brokers.
+fn are_replicas(value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_replica = |text: &str| {
+        let pair = text.split_once(':');
+        text.is_empty() || pair.is_some_and(|(one, other)| is_number(one) && is_number(other))
+    };
+    value.trim() == "*" || value.split(',').all(|word| is_replica(word.trim()))
 }
 
 /// Whose clock stamps the records of a topic.
@@ -536,6 +551,8 @@ mod tests {
             ("retention.ms", "-2"),
             ("cleanup.policy", "shred"),
             ("cleanup.policy", "compact,shred"),
+            ("cleanup.policy", "delete,"),
+            ("leader.replication.throttled.replicas", "0:1,x"),
             ("message.timestamp.type", "createtime"),
             ("min.cleanable.dirty.ratio", "1.5"),
             ("min.cleanable.dirty.ratio", "NaN"),
@@ -572,6 +589,9 @@ mod tests {
     #[test]
     fn values_are_taken() {
         let config = TopicConfig::from_settings([
+            ("follower.replication.throttled.replicas", "0:1,12:3"),
+            ("leader.replication.throttled.replicas", "*"),
+            ("cleanup.policy", ""),
             ("cleanup.policy", "compact,delete"),
             ("internal.segment.bytes", "65536"),
             ("segment.bytes", "2097152"),

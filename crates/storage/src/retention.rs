@@ -110,6 +110,10 @@ impl Log {
             state.advance_log_start(offset);
             state.log_start
         };
+        if log_start == Offset::ZERO {
+            // Nothing is deleted, and a log without records has no directory yet.
+            return Ok(log_start);
+        }
         self.write_epochs().await?;
         // It may have been fenced or closed meanwhile: then nothing was written, and a start would
         // believe what the leader epochs begin with.

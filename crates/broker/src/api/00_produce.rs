@@ -37,12 +37,18 @@ use crate::{
     peers::{Answering, Call},
     record_survey,
     shard::{Partition, Shard},
+    topic_settings::is_internal,
 };
 
 /// From this version on topics are named by id.
 const TOPIC_ID_FROM_VERSION: i16 = 13;
 /// Before this version nobody knew zstd (KIP-110).
 const ZSTD_FROM_VERSION: i16 = 7;
+/// Who may write to Kafka's own topics, as in Apache Kafka.
+const ADMIN_CLIENT_ID: &str = "__admin_client";
+/// Where a batch tells its format, and the last of the formats.
+const MAGIC_POSITION: usize = 16;
+const MAGIC_MAX: u8 = 2;
 /// So much recompressed is held before it is sent to its shard: a request of small batches that
 /// are large when decompressed takes no more than that and one batch.
 const RECOMPRESSED_BYTES_MAX: usize = 8 << 20;
@@ -143,13 +149,17 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                 let partition = PartitionId(data.index);
                 let owner = found.and_then(|topic| {
                     let owner = shard.owner_of(topic.id, partition);
-                    owner.ok_or(ErrorCode::UnknownTopicOrPartition).map(|owner| (topic.id, owner))
+                    let owner = owner.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                    if is_internal(&topic.name) && head.client_id != Some(ADMIN_CLIENT_ID) {
+                        return Err(ErrorCode::InvalidTopicException);
+                    }
+                    Ok((topic.id, owner))
                 });
                 let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
                 let place = match (owner, acks, records) {
-                    (_, None, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
                     _ if let Some(error) = refusal => Place::Refused(error),
                     (Err(error), _, _) => Place::Refused(error),
+                    (_, None, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
                     (_, _, Some(records)) if refuses_zstd && is_zstd(records) => {
                         Place::Refused(ErrorCode::UnsupportedCompressionType)
                     }
@@ -420,7 +430,9 @@ fn place(shard: &Rc<Shard>, share: Share, acks: Acks, deadline: Instant) -> Plac
         return Placed::refused(ErrorCode::NotLeaderOrFollower);
     };
     if !is_one_batch(&share.records) {
-        return Placed::refused(ErrorCode::InvalidRecord);
+        let has_format = share.records.get(MAGIC_POSITION).is_none_or(|magic| *magic <= MAGIC_MAX);
+        let error = if has_format { ErrorCode::InvalidRecord } else { ErrorCode::CorruptMessage };
+        return Placed::refused(error);
     }
     if partition.backlog.is_empty()
         && let Some(appended) = append(shard, &partition, &share, acks)
@@ -490,6 +502,20 @@ fn is_zstd(records: &[u8]) -> bool {
     RecordBatch::first(records).is_ok_and(|batch| batch.compression() == Compression::Zstd)
 }
 
+/// Whether an answer with this error has the log start offset, which Apache Kafka's has unless the
+/// error says that there is no such log here, or that the batch was not looked into.
+fn tells_log_start(error: ErrorCode) -> bool {
+    !matches!(
+        error,
+        ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::NotLeaderOrFollower
+            | ErrorCode::MessageTooLarge
+            | ErrorCode::RecordListTooLarge
+            | ErrorCode::CorruptMessage
+            | ErrorCode::KafkaStorageError
+    )
+}
+
 /// Appends one partition's batch; `None` where there is no room for it yet.
 fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Option<Appended> {
     let options = AppendOptions {
@@ -517,6 +543,9 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
             tracing::debug!(partition = %partition.name(), %error, "append refused");
             let mut produced = Produced::refused(code);
             produced.message = Some(error.to_string());
+            if tells_log_start(code) {
+                produced.log_start_offset = log.log_start_offset().0;
+            }
             if let AppendError::RecordsRefused(rules) = error {
                 produced.rules = Some(rules);
             }

@@ -8,7 +8,7 @@
 use std::{future::Future, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use model::{ErrorCode, Offset, PartitionId, TopicId};
+use model::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicId};
 use runtime::{Instant, ShardIndex};
 use smallvec::SmallVec;
 use storage::{AbortedTransaction, CommittedRead, FirstBatch, Log};
@@ -26,7 +26,12 @@ use super::{
     fetch_session::{Plan, Wanted},
     isolation::Isolation,
 };
-use crate::{answer_memory::Granted, error_map, peers::Call, shard::Shard};
+use crate::{
+    answer_memory::Granted,
+    error_map,
+    peers::Call,
+    shard::{Partition, Shard},
+};
 
 /// From this version on topics are named by id.
 const TOPIC_ID_FROM_VERSION: i16 = 13;
@@ -83,12 +88,8 @@ impl Fetched {
 pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let body: FetchRequest<'_> = request.decode()?;
     let shard = request.shard;
-    let isolation = match Isolation::of(body.isolation_level) {
-        Ok(isolation) => isolation,
-        Err(error) => {
-            return request
-                .respond(&FetchResponse { error_code: error.code(), ..Default::default() });
-        }
+    let refused = |error: ErrorCode| {
+        request.respond(&FetchResponse { error_code: error.code(), ..Default::default() })
     };
     let by_id = request.head.version >= TOPIC_ID_FROM_VERSION;
     let new_id = i32::try_from(shard.runtime.random() >> 33).expect("31 bits").max(1);
@@ -99,10 +100,11 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let (session, wanted, is_incremental) = match plan {
         Plan::Full { session, wanted } => (session, wanted, false),
         Plan::Incremental { session, wanted } => (session, wanted, true),
-        Plan::Refused(error) => {
-            return request
-                .respond(&FetchResponse { error_code: error.code(), ..Default::default() });
-        }
+        Plan::Refused(error) => return refused(error),
+    };
+    let isolation = match Isolation::of(body.isolation_level) {
+        Ok(isolation) => isolation,
+        Err(error) => return refused(error),
     };
     let limits = Limits::of(shard, &body, isolation, &wanted);
     let (fetched, granted) = fetch_or_wait(shard, &wanted, by_id, &limits).await;
@@ -373,7 +375,7 @@ async fn read(
         return Fetched::refused(ErrorCode::NotLeaderOrFollower);
     };
     let leader_epoch = partition.leader_epoch();
-    if let Some(error) = error_map::leader_epoch(share.leader_epoch, leader_epoch) {
+    if let Some(error) = error_map::leader_epoch(share.leader_epoch.max(-1), leader_epoch) {
         return Fetched::refused(error);
     }
     let log = &partition.log;
@@ -388,9 +390,10 @@ async fn read(
         bytes: 0,
         aborted: None,
     };
-    if let Some(diverging) = diverging(log, share) {
-        fetched.diverging = Some(diverging);
-        return fetched;
+    match diverging(&partition, share) {
+        Ok(None) => {}
+        Ok(diverging) => return Fetched { diverging, ..fetched },
+        Err(error) => return Fetched::refused(error),
     }
     match isolation.read(log, Offset(share.offset), bytes_max, first).await {
         Ok(CommittedRead { read, aborted }) => {
@@ -403,22 +406,25 @@ async fn read(
         }
         Err(error) => {
             tracing::debug!(partition = %partition.name(), offset = share.offset, %error, "read");
-            let refused = Fetched::refused(error_map::read(&error));
-            fetched = Fetched { log_start: fetched.log_start, ..refused };
+            fetched = Fetched::refused(error_map::read(&error));
         }
     }
     fetched
 }
 
-/// Where the client's log leaves ours: it fetched a later epoch, or more of this epoch, than this
-/// log has (KIP-595).
-fn diverging(log: &Log, share: &Share) -> Option<(i32, i64)> {
+/// Where the client's log leaves ours: it fetched more of an epoch than this log has of it
+/// (KIP-595).
+///
+/// # Errors
+/// OFFSET_OUT_OF_RANGE where this log knows nothing of the epoch that the client fetched last.
+fn diverging(partition: &Partition, share: &Share) -> Result<Option<(i32, i64)>, ErrorCode> {
     if share.last_fetched_epoch < 0 {
-        return None;
+        return Ok(None);
     }
-    let (epoch, end) = log.end_offset_for_epoch(model::LeaderEpoch(share.last_fetched_epoch))?;
+    let found = partition.end_of_epoch(LeaderEpoch(share.last_fetched_epoch));
+    let (epoch, end) = found.ok_or(ErrorCode::OffsetOutOfRange)?;
     let diverged = epoch.0 < share.last_fetched_epoch || end.0 < share.offset;
-    diverged.then_some((epoch.0, end.0))
+    Ok(diverged.then_some((epoch.0, end.0)))
 }
 
 struct WatchGrowth {

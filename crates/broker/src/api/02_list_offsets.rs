@@ -73,10 +73,10 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
             let index = PartitionId(partition.partition_index);
             let owner = id.and_then(|id| Some((id, shard.owner_of(id, index)?)));
             let listed = match (owner, isolation) {
+                (_, Err(error)) => Listed::refused(error),
                 _ if !knows(partition.timestamp, request.head.version) => {
                     Listed::refused(ErrorCode::UnsupportedVersion)
                 }
-                (_, Err(error)) => Listed::refused(error),
                 (None, _) => Listed::refused(ErrorCode::UnknownTopicOrPartition),
                 (Some((topic, owner)), Ok(isolation)) => {
                     let share = Share {

@@ -12,7 +12,7 @@ use model::{
     collections::{BTreeMap, BTreeSet},
 };
 use wire::{
-    metadata_request::MetadataRequest,
+    metadata_request::{MetadataRequest, MetadataRequestTopic},
     metadata_response::{
         MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     },
@@ -23,6 +23,8 @@ use crate::{error_map, shard::Shard, topic_settings};
 
 /// Before this version an empty list of topics asks for all of them.
 const NULL_MEANS_ALL_FROM_VERSION: i16 = 1;
+/// Before this version topics are asked for by name alone.
+const IDS_FROM_VERSION: i16 = 12;
 /// Before this version every metadata request may create topics.
 const AUTO_CREATION_FROM_VERSION: i16 = 4;
 
@@ -37,6 +39,12 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let body: MetadataRequest<'_> = request.decode()?;
     let shard = request.shard;
     let version = request.head.version;
+    if version < IDS_FROM_VERSION
+        && let Some(topics) = &body.topics
+        && topics.iter().any(|topic| topic.name.is_none() || topic.topic_id != Uuid::ZERO)
+    {
+        return refuse_ids(request, topics);
+    }
     let asked: Option<Vec<Asked<'_>>> = match &body.topics {
         None => None,
         Some(topics) if topics.is_empty() && version < NULL_MEANS_ALL_FROM_VERSION => None,
@@ -83,7 +91,10 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
                     Asked::Id(id) => (None, *id, image.topic(*id), ErrorCode::UnknownTopicId),
                 };
                 found.map_or_else(
-                    || refused(name, id, unknown),
+                    || {
+                        let is_told = name.is_some() && body.include_topic_authorized_operations;
+                        refused(name, id, unknown, is_told)
+                    },
                     |topic| described(topic, body.include_topic_authorized_operations),
                 )
             })
@@ -167,13 +178,30 @@ fn described(topic: &Topic, with_operations: bool) -> MetadataResponseTopic<'_> 
     }
 }
 
-fn refused<'a>(name: Option<&'a str>, id: Uuid, error: ErrorCode) -> MetadataResponseTopic<'a> {
+fn refused(
+    name: Option<&str>,
+    id: Uuid,
+    error: ErrorCode,
+    with_operations: bool,
+) -> MetadataResponseTopic<'_> {
     MetadataResponseTopic {
         error_code: error.code(),
         name,
         topic_id: id,
         is_internal: name.is_some_and(topic_settings::is_internal),
-        topic_authorized_operations: authorized_operations::NOT_ASKED,
+        topic_authorized_operations: authorized_operations::of_topic(with_operations),
         ..Default::default()
     }
+}
+
+/// Refuses a request that names topics by their ids before it may: as a whole.
+fn refuse_ids(request: &Request<'_>, topics: &[MetadataRequestTopic<'_>]) -> Answer {
+    let topics = topics
+        .iter()
+        .map(|topic| MetadataResponseTopic {
+            name: Some(topic.name.unwrap_or_default()),
+            ..refused(None, topic.topic_id, ErrorCode::InvalidRequest, false)
+        })
+        .collect();
+    request.respond(&MetadataResponse { topics, controller_id: -1, ..Default::default() })
 }

@@ -12,11 +12,7 @@ use wire::{
 };
 
 use super::{Answer, Request};
-use crate::{
-    error_map,
-    peers::Call,
-    shard::{Partition, Shard},
-};
+use crate::{error_map, peers::Call, shard::Shard};
 
 /// What stands for no epoch and for no offset.
 const UNDEFINED: (i32, i64) = (-1, -1);
@@ -80,28 +76,13 @@ impl Call for Share {
                 let current = partition.leader_epoch();
                 match error_map::leader_epoch(self.current_leader_epoch, current) {
                     Some(error) => Err(error),
-                    None => Ok(end_of(&partition, self.epoch)),
+                    None => {
+                        let found = partition.end_of_epoch(LeaderEpoch(self.epoch));
+                        Ok(found.map_or(UNDEFINED, |(epoch, end)| (epoch.0, end.0)))
+                    }
                 }
             }
         };
         std::future::ready(found)
-    }
-}
-
-/// The largest epoch up to `epoch` and where it ends. The current epoch ends at the log's end, also
-/// before its first record; one that is not known yet is undefined.
-fn end_of(partition: &Partition, epoch: i32) -> (i32, i64) {
-    let current = partition.leader_epoch();
-    let log = &partition.log;
-    if epoch < 0 || epoch > current.0 {
-        return UNDEFINED;
-    }
-    if epoch == current.0 {
-        return (epoch, log.log_end_offset().0);
-    }
-    match log.end_offset_for_epoch(LeaderEpoch(epoch)) {
-        Some((found, end)) => (found.0, end.0),
-        // Older than all that is left of the log.
-        None => (epoch, log.log_start_offset().0),
     }
 }

@@ -18,8 +18,7 @@ type Outcome = (ErrorCode, Option<String>);
 pub(super) fn answer(request: &Request<'_>) -> Answer {
     let body: ElectLeadersRequest<'_> = request.decode()?;
     if ![PREFERRED, UNCLEAN].contains(&body.election_type) {
-        let error_code = ErrorCode::InvalidRequest.code();
-        return request.respond(&ElectLeadersResponse { error_code, ..Default::default() });
+        return refuse(request, &body);
     }
     let mut outcomes = BTreeMap::<&str, BTreeMap<i32, Outcome>>::new();
     let image = request.shard.image.borrow();
@@ -36,10 +35,11 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
         // All of them: those that need no election are not told.
         None => {
             for topic in image.topics() {
+                let of_topic = outcomes.entry(&topic.name).or_default();
                 for id in topic.partitions.keys() {
                     let outcome = elect(request.shard, &topic.name, id.0, body.election_type);
                     if outcome.0 != ErrorCode::ElectionNotNeeded {
-                        outcomes.entry(&topic.name).or_default().insert(id.0, outcome);
+                        of_topic.insert(id.0, outcome);
                     }
                 }
             }
@@ -60,6 +60,25 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
         })
         .collect();
     request.respond(&ElectLeadersResponse { replica_election_results, ..Default::default() })
+}
+
+/// Refuses an election of a type that does not exist: as a whole, and for each that is named.
+fn refuse(request: &Request<'_>, body: &ElectLeadersRequest<'_>) -> Answer {
+    let error_code = ErrorCode::InvalidRequest.code();
+    let refused =
+        |id: &i32| PartitionResult { partition_id: *id, error_code, ..Default::default() };
+    let named = body.topic_partitions.iter().flatten();
+    let replica_election_results = named
+        .map(|topic| ReplicaElectionResult {
+            topic: topic.topic,
+            partition_result: topic.partitions.iter().map(refused).collect(),
+        })
+        .collect();
+    request.respond(&ElectLeadersResponse {
+        error_code,
+        replica_election_results,
+        ..Default::default()
+    })
 }
 
 fn elect(shard: &Shard, topic: &str, index: i32, election_type: i8) -> Outcome {

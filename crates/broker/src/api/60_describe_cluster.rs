@@ -31,7 +31,6 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
         return request.respond(&DescribeClusterResponse {
             error_code: error.code(),
             error_message: Some(&message),
-            endpoint_type: body.endpoint_type,
             ..Default::default()
         });
     }

@@ -21,10 +21,14 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         };
         body.group_ids.iter().map(failed).collect::<BTreeMap<_, _>>()
     };
-    let operations = authorized_operations::of_group(body.include_authorized_operations);
+    let is_told = body.include_authorized_operations;
     let groups = described
         .values()
-        .map(|group| DescribedGroup { authorized_operations: operations, ..group.to_wire() })
+        .map(|group| {
+            let group = group.to_wire();
+            let operations = authorized_operations::of_group(is_told && group.error_code == 0);
+            DescribedGroup { authorized_operations: operations, ..group }
+        })
         .collect();
     request.respond(&ConsumerGroupDescribeResponse { groups, ..Default::default() })
 }

@@ -25,11 +25,21 @@ const PARTITIONS_MAX: i32 = 2000;
 pub(super) fn answer(request: &Request<'_>) -> Answer {
     let body: DescribeTopicPartitionsRequest<'_> = request.decode()?;
     let image = request.shard.image.borrow();
-    let is_wrong =
-        |cursor: &describe_topic_partitions_request::Cursor<'_>| cursor.partition_index < 0;
+    // The cursor's topic has to be one of those that are named.
+    let is_left_out = |cursor: &describe_topic_partitions_request::Cursor<'_>| {
+        !body.topics.is_empty() && !body.topics.iter().any(|one| one.name == cursor.topic_name)
+    };
+    let is_wrong = |cursor: &describe_topic_partitions_request::Cursor<'_>| {
+        cursor.partition_index < 0 || is_left_out(cursor)
+    };
     let (topics, next_cursor) = if body.cursor.as_ref().is_some_and(is_wrong) {
-        let names = body.topics.iter().map(|topic| topic.name);
-        (names.map(|name| refused(name, ErrorCode::InvalidRequest)).collect(), None)
+        let refused = |name| DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::InvalidRequest.code(),
+            name: Some(name),
+            topic_authorized_operations: authorized_operations::NOT_ASKED,
+            ..Default::default()
+        };
+        (body.topics.iter().map(|topic| refused(topic.name)).collect(), None)
     } else {
         page(&image, &body)
     };

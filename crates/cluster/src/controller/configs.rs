@@ -106,16 +106,18 @@ impl Controller {
                 }
             }
         }
+        // As in Apache Kafka, what is wrong with the settings is told before that.
+        if scope == Scope::Topic && self.image.topic_by_name(&resource.name).is_none() {
+            return Err(Error::UnknownTopic(resource.name.clone()));
+        }
         Ok(records)
     }
 
-    /// Whose settings these are; refuses what has none that can be altered.
+    /// Whose settings these are; refuses what has none that can be altered. Whether a topic is there is
+    /// left open.
     fn scope(&self, resource: &ConfigResource) -> Result<Scope, Error> {
         let name = &resource.name;
         match resource.resource_type {
-            ResourceType::TOPIC if self.image.topic_by_name(name).is_none() => {
-                Err(Error::UnknownTopic(name.clone()))
-            }
             ResourceType::TOPIC => Ok(Scope::Topic),
             ResourceType::BROKER if name.is_empty() => Ok(Scope::Brokers),
             ResourceType::BROKER => {
@@ -167,11 +169,9 @@ impl Scope {
                     .map(|setting| (setting.kind, setting.default))
                     .ok_or_else(|| Error::InvalidConfig(unknown().to_string()))
             }
-            Scope::ClientMetrics => {
-                client_metrics::find(name).map(|setting| (setting.kind, setting.default))
-            }
-            // As in Apache Kafka, no list of a group's can be added to.
-            Scope::Group => group_config::find(name).map(|one| (Kind::Text, one.setting.default)),
+            // As in Apache Kafka, no list of these two can be added to; what is set is looked at
+            // later.
+            Scope::ClientMetrics | Scope::Group => Ok((Kind::Text, "")),
             Scope::Brokers | Scope::Broker => {
                 let setting = server_setting(name)?;
                 Ok((setting.kind, setting.default.unwrap_or_default()))

@@ -1,0 +1,56 @@
+"""What fuzz.py does not compare, and the differences that have a reason."""
+
+import re
+
+# Fields of any answer: times, addresses, sizes on disk, texts, and what each offers.
+LEFT_OUT = {
+    "ThrottleTimeMs", "ClusterId", "Host", "Port", "LogDir", "TotalBytes", "UsableBytes", "SessionId", "Records",
+    "LogAppendTimeMs", "Documentation", "CurrentLeader", "NodeEndpoints", "PartitionSize", "FinalizedFeaturesEpoch", "ApiKeys", "SupportedFeatures",
+    "FinalizedFeatures",
+}
+# Settings that Odradek alone has, or that are each node's own.
+OWN_SETTINGS = {"durability", "log.dirs"}
+# Arrays whose absence says what an empty one says.
+NULL_IS_EMPTY = {"AbortedTransactions"}
+# Errors that pass: a coordinator that loads, a partition that a broker of Apache Kafka does not lead yet.
+PASSING = {6, 14, 15, 16}
+# Arrays whose order has a meaning; others are compared sorted.
+ORDERED = set()
+
+# Texts that are shown and not compared.
+TEXTS = {"ErrorMessage", "BatchIndexErrorMessage"}
+
+# (API keys or none for all, in the request, path, Apache Kafka's, Odradek's, reason): patterns; but for that of the request, of whole texts.
+EXPLAINED = [
+    ({32}, "'ResourceType': 8", r"Results.ErrorCode", "0", "42", "the levels of loggers are no settings of a broker yet"),
+    ({44}, "'ConfigOperation': (4|-1)", r"Responses.ErrorCode", "-1", ".*", "an operation that does not exist fails its resource alone"),
+    ({33, 44}, "'Name': 'nope'", r"Responses.ErrorCode", "0", "40", "a setting that no broker has is refused"),
+    ({0}, "'Records': (None|b'')", r"the answer", "'no answer'", ".*", "null records are not answered by Apache Kafka"),
+    ({0}, "'Records': b'x", r"Responses.PartitionResponses.ErrorCode", "2|-1", ".*", "what is no batch fails the whole request in Apache Kafka"),
+    ({0}, "lie='magic'", r"Responses.PartitionResponses.ErrorCode", "2", ".*", "what is no batch fails the whole request in Apache Kafka"),
+    ({0}, "lie='attributes'", r"Responses.PartitionResponses.ErrorCode", "-1", "87", "a codec that does not exist has no error code in Apache Kafka"),
+    ({3}, "'Name': None", r"Topics", ".*", ".*", "Apache Kafka leaves out what is named where other topics are asked for by id"),
+    ({20}, "", r"Responses.TopicId", ".*", "b'.*", "a topic that is named by name and by id is refused by its name"),
+    ({32}, "'ResourceType': (0|1|3|-1),", r"Results.*", ".*", ".*", "a type of resource that does not exist is refused alone"),
+    ({1}, "'ReplicaId': (0|1)", r"Responses.*", ".*", ".*", "there are no replicas that fetch"),
+    ({1}, r"'TopicId': b'.x00", r".*", ".*", ".*", "a topic without an id fails the whole request in Apache Kafka"),
+    ({44, 33}, r"client_id=\[", r"Responses.ErrorCode", "40", "0", "patterns of clients are checked by their form alone"),
+    ({1}, "'IsolationLevel': (-1|2)", r".*", ".*", ".*", "an isolation level that does not exist has an error of the whole request alone"),
+]
+
+
+def is_left_out(element):
+    """A setting of one of them alone; a topic without partitions, which Apache Kafka does not answer."""
+    if not isinstance(element, dict):
+        return False
+    if element.get("Name") in OWN_SETTINGS:
+        return True
+    return any(element.get(name) == [] for name in ("Partitions", "PartitionResponses")) and element.get("ErrorCode", 0) == 0
+
+
+def explained(step, path, theirs, ours):
+    """The reason of a difference; None where it has none."""
+    for keys, in_request, in_path, of_theirs, of_ours, reason in EXPLAINED:
+        if (not keys or step.key in keys) and re.search(in_request, repr(step.body)) and re.fullmatch(in_path, path) and re.fullmatch(of_theirs, theirs) and re.fullmatch(of_ours, ours):
+            return reason
+    return None
