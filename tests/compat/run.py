@@ -7,15 +7,15 @@
 Options:
     --broker BIN|kafka   the binary to start as the broker, or `kafka` for Apache Kafka (its jars are installed as well)
     --driver uring|sync  handed to the binary; its ready line must name it (default uring)
-    --client NAME        only this one; can be repeated. NAME is first-scenario, confluent-kafka, kafka-python, aiokafka,
-                         java, java-3, confluent-kafka-848, java-848, franz-go, kafkajs or kcat (default: all)
+    --client NAME        only this one; can be repeated. NAME is first-scenario or one of harness/clients.py, where those
+                         that end in -848 are members of consumer groups (KIP-848) (default: all)
     --shards N           handed to the binary (default 2)
     --cache DIR          where clients are installed and logs are kept (default target/compat)
     --install-only       install the clients and stop
 
-It installs what it needs, pinned, into the cache: pip for the Python clients, npm for kafkajs, go for franz-go, mvn and
-javac for the two Java clients, apt-get for kcat if that is missing and this is root. A tool that is missing fails the run in
-one line. The scenario is told in harness/scenario.py, the protocol between it and the clients in harness/process.py.
+It installs what it needs, pinned, into the cache: pip for the Python clients, npm for those of Node, go for those in Go,
+cargo for rdkafka, mvn and javac for the two Java clients, apt-get for kcat if that is missing and this is root. A tool that is
+missing fails the run in one line. The scenario is told in harness/scenario.py, the protocol between it and the clients in harness/process.py.
 
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """

@@ -2,16 +2,20 @@
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from client_protocol import PRODUCE, Session, records_of
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
 
 
 async def produce(session):
     producers = {}
     while (command := await asyncio.to_thread(session.next_command))["do"] != "close":
         if command["do"] == "create":
-            await create(session, command["partitions"])
+            admin = AIOKafkaAdminClient(bootstrap_servers=session.bootstrap)
+            await admin.start()
+            await create(admin, session.topic, command["partitions"], {})
+            await admin.close()
             session.say("created")
             continue
         codec = command["codec"]
@@ -34,14 +38,11 @@ async def produce(session):
         await producer.stop()
 
 
-async def create(session, partitions):
-    admin = AIOKafkaAdminClient(bootstrap_servers=session.bootstrap)
-    await admin.start()
-    answer = await admin.create_topics([NewTopic(session.topic, partitions, 1)])
+async def create(admin, topic, partitions, settings):
+    answer = await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=settings)])
     for topic_error in answer.topic_errors:
         if topic_error[1] != 0:
             raise SystemExit(f"CreateTopics was refused: {topic_error}")
-    await admin.close()
 
 
 class Listener(ConsumerRebalanceListener):
@@ -67,9 +68,7 @@ async def consume(session):
         for records in (await consumer.getmany(timeout_ms=100)).values():
             for record in records:
                 positions[record.partition] = record.offset + 1
-                session.say_record(
-                    record.partition, record.offset, record.key, record.value, record.headers, record.timestamp
-                )
+                say_record(session, record)
         command = session.command_if_any()
         if command is None:
             continue
@@ -83,9 +82,56 @@ async def consume(session):
         session.say("committed", offsets={tp.partition: await consumer.committed(tp) for tp in assignment})
 
 
+def say_record(session, record):
+    session.say_record(record.partition, record.offset, record.key, record.value, record.headers, record.timestamp)
+
+
+async def alone(session):
+    admin, topic = AIOKafkaAdminClient(bootstrap_servers=session.bootstrap), session.other
+    await admin.start()
+    while (command := await asyncio.to_thread(session.next_command))["do"] != "close":
+        match command["do"]:
+            case "create":
+                await create(admin, topic, command["partitions"], command["settings"])
+                session.say("created")
+            case "list":
+                session.say("listed", topics=await admin.list_topics())
+            case "describe":
+                [described] = await admin.describe_topics([topic])
+                asked = ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(command["settings"]))
+                [answer] = await admin.describe_configs([asked])
+                [(_error, _message, _type, _name, entries)] = answer.resources
+                settings = {entry[0]: entry[1] for entry in entries}
+                session.say("described", partitions=len(described["partitions"]), settings=settings)
+            case "alter":
+                await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, command["settings"])])
+                session.say("altered")
+            case "delete":
+                await admin.delete_topics([topic])
+                session.say("deleted")
+            case "seek":
+                session.say("sought", offset=await seek(session, command))
+    await admin.close()
+
+
+async def seek(session, command):
+    """The offset of the time, or None; says what it read from there on."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=session.bootstrap, enable_auto_commit=False)
+    tp = TopicPartition(session.topic, command["partition"])
+    await consumer.start()
+    consumer.assign([tp])
+    found = (await consumer.offsets_for_times({tp: command["timestamp"]}))[tp]
+    if found is not None:
+        consumer.seek(tp, found.offset)
+        for _ in range(command["count"]):
+            say_record(session, await consumer.getone(tp))
+    await consumer.stop()
+    return None if found is None else found.offset
+
+
 async def main():
     session = Session()
-    await (produce if session.role == PRODUCE else consume)(session)
+    await {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
     session.say("closed")
 
 

@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 
-PRODUCE, CONSUME = "produce", "consume"
+PRODUCE, CONSUME, ALONE = "produce", "consume", "alone"
 
 
 class Session:
@@ -18,6 +18,7 @@ class Session:
         self.group = sys.argv[4] if self.role == CONSUME else None
         # Whether its consumers are members of KIP-848's groups.
         self.is_newer = os.environ.get("GROUP_PROTOCOL") == "consumer"
+        self.other = sys.argv[4] if self.role == ALONE else None
         self._commands = queue.Queue()
         # Several threads of one client may have something to say, and a line longer than a buffer is not written in one go.
         self._saying = threading.Lock()

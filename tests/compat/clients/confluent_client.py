@@ -2,9 +2,9 @@
 
 import sys
 
-from client_protocol import PRODUCE, Session, records_of
+from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 TIMEOUT_S = 30
 
@@ -78,10 +78,7 @@ def consume(session):
                     raise KafkaException(message.error())
                 continue
             positions[message.partition()] = message.offset() + 1
-            session.say_record(
-                message.partition(), message.offset(), message.key(), message.value(),
-                message.headers() or [], message.timestamp()[1],
-            )
+            say_record(session, message)
         command = session.command_if_any()
         if command is None:
             continue
@@ -103,9 +100,71 @@ def commit(session, consumer, positions):
     session.say("committed", offsets={tp.partition: tp.offset for tp in committed})
 
 
+def say_record(session, message):
+    session.say_record(
+        message.partition(), message.offset(), message.key(), message.value(), message.headers() or [], message.timestamp()[1]
+    )
+
+
+def alone(session):
+    admin, topic = AdminClient({"bootstrap.servers": session.bootstrap}), session.other
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    while (command := session.next_command())["do"] != "close":
+        match command["do"]:
+            case "create":
+                new = NewTopic(topic, command["partitions"], 1, config=command["settings"])
+                admin.create_topics([new])[topic].result(TIMEOUT_S)
+                session.say("created")
+            case "list":
+                session.say("listed", topics=list(admin.list_topics(timeout=TIMEOUT_S).topics))
+            case "describe":
+                partitions = admin.list_topics(topic, TIMEOUT_S).topics[topic].partitions
+                entries = admin.describe_configs([resource])[resource].result(TIMEOUT_S)
+                settings = {name: entries[name].value for name in command["settings"]}
+                session.say("described", partitions=len(partitions), settings=settings)
+            case "alter":
+                entries = [
+                    ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+                    for name, value in command["settings"].items()
+                ]
+                changed = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+                admin.incremental_alter_configs([changed])[changed].result(TIMEOUT_S)
+                session.say("altered")
+            case "delete":
+                admin.delete_topics([topic])[topic].result(TIMEOUT_S)
+                session.say("deleted")
+            case "seek":
+                session.say("sought", offset=seek(session, command))
+
+
+def seek(session, command):
+    """The offset of the time, or None; says what it read from there on."""
+    consumer = Consumer({"bootstrap.servers": session.bootstrap, "group.id": "alone", "enable.auto.commit": False})
+    try:
+        asked = TopicPartition(session.topic, command["partition"], command["timestamp"])
+        found = consumer.offsets_for_times([asked], TIMEOUT_S)[0]
+        if found.offset < 0:
+            return None
+        consumer.assign([TopicPartition(session.topic, command["partition"], 0)])
+        # A partition can be sought in when it is being fetched.
+        while not consumer.consume(num_messages=1, timeout=0.1):
+            pass
+        consumer.seek(found)
+        left = command["count"]
+        while left > 0:
+            for message in consumer.consume(num_messages=left, timeout=0.1):
+                if message.error():
+                    raise KafkaException(message.error())
+                say_record(session, message)
+                left -= 1
+        return found.offset
+    finally:
+        consumer.close()
+
+
 def main():
     session = Session()
-    (produce if session.role == PRODUCE else consume)(session)
+    {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
     session.say("closed")
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from client_protocol import PRODUCE, Session, records_of
+from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
 from kafka import (
     ConsumerRebalanceListener,
     KafkaAdminClient,
@@ -12,6 +12,7 @@ from kafka import (
     OffsetAndMetadata,
     TopicPartition,
 )
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaConnectionError
 
 TIMEOUT_S = 30
@@ -84,9 +85,7 @@ def consume(session):
         for records in poll(consumer, POLL_MS if positions else FIRST_POLL_MS).values():
             for record in records:
                 positions[record.partition] = record.offset + 1
-                session.say_record(
-                    record.partition, record.offset, record.key, record.value, record.headers, record.timestamp
-                )
+                say_record(session, record)
         command = session.command_if_any()
         if command is None:
             continue
@@ -101,9 +100,59 @@ def consume(session):
         session.say("committed", offsets=committed)
 
 
+def say_record(session, record):
+    session.say_record(record.partition, record.offset, record.key, record.value, record.headers, record.timestamp)
+
+
+def alone(session):
+    admin, topic = KafkaAdminClient(bootstrap_servers=session.bootstrap), session.other
+    while (command := session.next_command())["do"] != "close":
+        match command["do"]:
+            case "create":
+                wanted = {"num_partitions": command["partitions"], "replication_factor": 1, "configs": command["settings"]}
+                admin.create_topics({topic: wanted})
+                session.say("created")
+            case "list":
+                session.say("listed", topics=admin.list_topics())
+            case "describe":
+                [described] = admin.describe_topics([topic])
+                asked = ConfigResource(ConfigResourceType.TOPIC, topic, configs=command["settings"])
+                settings = admin.describe_configs([asked], config_filter="all")["topic"][topic]
+                session.say(
+                    "described", partitions=len(described["partitions"]),
+                    settings={name: settings[name]["value"] for name in command["settings"]},
+                )
+            case "alter":
+                admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=command["settings"])])
+                session.say("altered")
+            case "delete":
+                admin.delete_topics([topic])
+                session.say("deleted")
+            case "seek":
+                session.say("sought", offset=seek(session, command))
+    admin.close()
+
+
+def seek(session, command):
+    """The offset of the time, or None; says what it read from there on."""
+    consumer = KafkaConsumer(bootstrap_servers=session.bootstrap, enable_auto_commit=False)
+    tp = TopicPartition(session.topic, command["partition"])
+    consumer.assign([tp])
+    found = consumer.offsets_for_times({tp: command["timestamp"]})[tp]
+    if found is not None:
+        consumer.seek(tp, found.offset)
+        left = command["count"]
+        while left > 0:
+            for record in consumer.poll(timeout_ms=POLL_MS).get(tp, []):
+                say_record(session, record)
+                left -= 1
+    consumer.close()
+    return None if found is None else found.offset
+
+
 def main():
     session = Session()
-    (produce if session.role == PRODUCE else consume)(session)
+    {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
     session.say("closed")
 
 

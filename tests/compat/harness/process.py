@@ -1,6 +1,10 @@
 """A client under test as a process that is told what to do on stdin and tells what happened on stdout, in lines of JSON.
 
-The program is started as `... produce|consume BOOTSTRAP TOPIC [GROUP]`. Bytes are base64 or null.
+The program is started as one of these. Bytes are base64 or null.
+
+    ... produce BOOTSTRAP TOPIC
+    ... consume BOOTSTRAP TOPIC GROUP              with Kafka's group.protocol, classic or consumer (KIP-848), in GROUP_PROTOCOL
+    ... alone   BOOTSTRAP TOPIC OTHER              in no group with others: seeks in TOPIC, and is the administrator of OTHER
 
     role     stdin                                       stdout
     produce  {"do":"create","partitions":N}              {"event":"created"}
@@ -10,7 +14,15 @@ The program is started as `... produce|consume BOOTSTRAP TOPIC [GROUP]`. Bytes a
                                                          {"event":"record","offset":O, ...R}
              {"do":"commit"}                             {"event":"committed","offsets":{P:O}} of what it was given, read back
                                                          from the broker (not told to kcat, which commits by itself)
-    both     {"do":"close"}                              {"event":"closed"}, and exit 0
+    alone    {"do":"create","partitions":N,              {"event":"created"}
+              "settings":{name:text}}
+             {"do":"list"}                               {"event":"listed","topics":[..]}
+             {"do":"describe","settings":[name..]}       {"event":"described","partitions":N,"settings":{name:text}}
+             {"do":"alter","settings":{name:text}}       {"event":"altered"}
+             {"do":"delete"}                             {"event":"deleted"}
+             {"do":"seek","partition":P,                 records, COUNT or more, from the first one that is of TIME or later; and
+              "timestamp":TIME,"count":COUNT}            {"event":"sought","offset":O}, or O null and no record if none is so late
+    all      {"do":"close"}                              {"event":"closed"}, and exit 0
     R = {"partition":P,"key":B,"value":B,"headers":[[name,B]..],"timestamp":ms}
 
 Consumers start at the earliest offset, never commit by themselves (kcat apart), and are configured to notice a rebalance
@@ -200,3 +212,51 @@ class Member(ClientProcess):
         for partition, offset in offsets.items():
             self.committed.setdefault(partition, {0}).add(offset)
         return offsets
+
+
+class Alone(ClientProcess):
+    """A client that is in no group with others: the administrator of a topic, and a reader that seeks by time."""
+
+    def __init__(self, name, command, log_folder, ledger, environment=None):
+        self.ledger = ledger
+        self._sought = []
+        super().__init__(name, command, log_folder, environment)
+
+    def _take(self, event):
+        if event["event"] == "record":
+            record = from_json(event)
+            self.ledger.check(record, event["offset"])
+            self._sought.append((record.partition, event["offset"]))
+        else:
+            super()._take(event)
+
+    def create(self, partitions, settings):
+        self._tell(do="create", partitions=partitions, settings=settings)
+        self._answer("created", "create a topic")
+
+    def list(self):
+        self._tell(do="list")
+        return self._answer("listed", "list the topics")["topics"]
+
+    def describe(self, *settings):
+        """(number of partitions, {name: text} of the settings)."""
+        self._tell(do="describe", settings=settings)
+        described = self._answer("described", "describe the topic")
+        return described["partitions"], described["settings"]
+
+    def alter(self, settings):
+        self._tell(do="alter", settings=settings)
+        self._answer("altered", "alter the topic's settings")
+
+    def delete(self):
+        self._tell(do="delete")
+        self._answer("deleted", "delete the topic")
+
+    def seek(self, partition, timestamp, count):
+        """(the offset that it was told for that time, [(partition, offset) of what it then read])."""
+        with self._changed:
+            self._sought.clear()
+        self._tell(do="seek", partition=partition, timestamp=timestamp, count=count)
+        offset = self._answer("sought", f"seek in partition {partition} by the time {timestamp}")["offset"]
+        with self._changed:
+            return offset, list(self._sought)

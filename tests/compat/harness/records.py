@@ -87,7 +87,9 @@ def _value(name, index, partition, abilities):
 def _headers(name, index, abilities):
     if "headers" not in abilities or index % 3 == 2:
         return ()
-    headers = [("name", name.encode()), ("\u00fcnicode", b"\x00\xff\n"), ("empty", b"")]
+    headers = [("name", name.encode()), ("\u00fcnicode", b"\x00\xff\n")]
+    if "empty headers" in abilities:
+        headers.append(("empty", b""))
     if index % 3 == 1 and "null headers" in abilities:
         headers += [("null", None), ("name", b"again")]
     return tuple(headers)
@@ -117,8 +119,19 @@ class Ledger:
     def all_positions(self):
         return {(partition, offset) for partition, end in self.ends().items() for offset in range(end)}
 
+    def first_since(self, partition, timestamp):
+        """The first offset whose record is of that time or later; None if there is none."""
+        with self._lock:
+            records = enumerate(self._partitions[partition])
+            return next((offset for offset, record in records if record.timestamp >= timestamp), None)
+
+    def timestamp(self, partition, offset):
+        with self._lock:
+            return self._partitions[partition][offset].timestamp
+
     def check(self, got, offset):
-        """Fails unless `got` is, field by field, what was produced at its partition and offset."""
+        """Fails unless `got` is, field by field, what was produced at its partition and offset. A time that the client gave
+        a record by itself is taken from the first that reads it; to all others it has to be the same."""
         with self._lock:
             partition = self._partitions[got.partition] if 0 <= got.partition < len(self._partitions) else []
             if not 0 <= offset < len(partition):
@@ -127,6 +140,8 @@ class Ledger:
         for field in dataclasses.fields(Record):
             want, have = getattr(expected, field.name), getattr(got, field.name)
             if field.name == "timestamp" and want is None:
+                with self._lock:
+                    partition[offset] = dataclasses.replace(expected, timestamp=have)
                 continue
             if want != have:
                 raise Failure(

@@ -21,15 +21,21 @@ import java.util.concurrent.Future;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.Config;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
@@ -56,10 +62,10 @@ public final class Client {
         Thread reader = new Thread(client::readCommands);
         reader.setDaemon(true);
         reader.start();
-        if (arguments[0].equals("produce")) {
-            client.produce();
-        } else {
-            client.consume(arguments[3]);
+        switch (arguments[0]) {
+            case "produce" -> client.produce();
+            case "consume" -> client.consume(arguments[3]);
+            default -> client.alone(arguments[3]);
         }
         say(event("closed"));
     }
@@ -179,6 +185,78 @@ public final class Client {
             }
         });
         say(committed);
+    }
+
+    private void alone(String other) throws Exception {
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, other);
+        try (Admin admin = Admin.create(Map.<String, Object>of("bootstrap.servers", bootstrap))) {
+            for (JsonNode command = commands.take(); !is(command, "close"); command = commands.take()) {
+                switch (command.get("do").asText()) {
+                    case "create" -> {
+                        NewTopic created = new NewTopic(other, command.get("partitions").asInt(), (short) 1).configs(settings(command));
+                        admin.createTopics(List.of(created)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+                        say(event("created"));
+                    }
+                    case "list" -> {
+                        ObjectNode listed = event("listed");
+                        ArrayNode topics = listed.putArray("topics");
+                        admin.listTopics().names().get(TIMEOUT_S, TimeUnit.SECONDS).forEach(topics::add);
+                        say(listed);
+                    }
+                    case "describe" -> {
+                        ObjectNode described = event("described");
+                        TopicDescription description =
+                            admin.describeTopics(List.of(other)).allTopicNames().get(TIMEOUT_S, TimeUnit.SECONDS).get(other);
+                        Config config = admin.describeConfigs(List.of(resource)).all().get(TIMEOUT_S, TimeUnit.SECONDS).get(resource);
+                        described.put("partitions", description.partitions().size());
+                        ObjectNode settings = described.putObject("settings");
+                        for (JsonNode name : command.get("settings")) {
+                            settings.put(name.asText(), config.get(name.asText()).value());
+                        }
+                        say(described);
+                    }
+                    case "alter" -> {
+                        List<AlterConfigOp> changes = new ArrayList<>();
+                        settings(command).forEach((name, value) ->
+                            changes.add(new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
+                        admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+                        say(event("altered"));
+                    }
+                    case "delete" -> {
+                        admin.deleteTopics(List.of(other)).all().get(TIMEOUT_S, TimeUnit.SECONDS);
+                        say(event("deleted"));
+                    }
+                    default -> seek(command);
+                }
+            }
+        }
+    }
+
+    private static Map<String, String> settings(JsonNode command) {
+        Map<String, String> settings = new HashMap<>();
+        JsonNode given = command.get("settings");
+        given.fieldNames().forEachRemaining(name -> settings.put(name, given.get(name).asText()));
+        return settings;
+    }
+
+    private void seek(JsonNode command) {
+        TopicPartition partition = new TopicPartition(topic, command.get("partition").asInt());
+        OffsetAndTimestamp found;
+        Map<String, Object> settings = Map.of("bootstrap.servers", bootstrap, "enable.auto.commit", false);
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            found = consumer.offsetsForTimes(Map.of(partition, command.get("timestamp").asLong())).get(partition);
+            if (found != null) {
+                consumer.assign(List.of(partition));
+                consumer.seek(partition, found.offset());
+                for (int left = command.get("count").asInt(); left > 0; ) {
+                    for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(100))) {
+                        sayRecord(record);
+                        left--;
+                    }
+                }
+            }
+        }
+        say(event("sought").put("offset", found == null ? null : found.offset()));
     }
 
     private static TreeSet<Integer> partitions(Collection<TopicPartition> partitions) {

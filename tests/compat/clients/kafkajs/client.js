@@ -1,22 +1,12 @@
 // kafkajs as a client under test: see harness/process.py for the protocol.
 'use strict';
 
-const readline = require('node:readline');
-const { CompressionTypes, Kafka, logLevel } = require('kafkajs');
-
-const [role, bootstrap, topic, group] = process.argv.slice(2);
-
-const say = (event, fields = {}) => process.stdout.write(JSON.stringify({ event, ...fields }) + '\n');
-const encode = (data) => (data == null ? null : Buffer.from(data).toString('base64'));
-const decode = (text) => (text === null ? null : Buffer.from(text, 'base64'));
+const { CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs');
+const { administer, bootstrap, commands, counted, decode, encode, fail, group, other, run, say, topic } = require('../node_protocol.js');
 
 // stdout is the protocol's, so the client's log goes to stderr.
 const logCreator = () => ({ namespace, log }) => process.stderr.write(`${namespace} ${JSON.stringify(log)}\n`);
 const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.WARN, logCreator, retry: { initialRetryTime: 100, retries: 12 } });
-
-async function* commands() {
-  for await (const line of readline.createInterface({ input: process.stdin })) yield JSON.parse(line);
-}
 
 async function produce() {
   const producer = kafka.producer();
@@ -26,9 +16,7 @@ async function produce() {
     if (command.do === 'create') {
       const admin = kafka.admin();
       await admin.connect();
-      // kafkajs's own wait fails when Apache Kafka, which answers before it has applied it, does not know the topic yet.
-      const topics = [{ topic, numPartitions: command.partitions, replicationFactor: 1 }];
-      await admin.createTopics({ topics, waitForLeaders: false });
+      await create(admin, topic, command.partitions, {});
       await admin.disconnect();
       say('created');
     } else {
@@ -36,6 +24,13 @@ async function produce() {
     }
   }
   await producer.disconnect();
+}
+
+async function create(admin, name, partitions, settings) {
+  const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
+  const topics = [{ topic: name, numPartitions: partitions, replicationFactor: 1, configEntries }];
+  // kafkajs's own wait fails when Apache Kafka, which answers before it has applied it, does not know the topic yet.
+  await admin.createTopics({ topics, waitForLeaders: false });
 }
 
 async function send(producer, { codec, records }) {
@@ -54,6 +49,17 @@ async function send(producer, { codec, records }) {
     const offset = next.get(partition);
     next.set(partition, offset + 1);
     return offset;
+  });
+}
+
+function tell({ partition, message }) {
+  say('record', {
+    partition,
+    offset: Number(message.offset),
+    key: encode(message.key),
+    value: encode(message.value),
+    headers: Object.entries(message.headers ?? {}).map(([name, data]) => [name, encode(data)]),
+    timestamp: Number(message.timestamp),
   });
 }
 
@@ -83,16 +89,9 @@ class Member {
     say('assigned', { partitions });
   }
 
-  take({ partition, message }) {
-    this.positions.set(partition, Number(message.offset) + 1);
-    say('record', {
-      partition,
-      offset: Number(message.offset),
-      key: encode(message.key),
-      value: encode(message.value),
-      headers: Object.entries(message.headers ?? {}).map(([name, data]) => [name, encode(data)]),
-      timestamp: Number(message.timestamp),
-    });
+  take(given) {
+    this.positions.set(given.partition, Number(given.message.offset) + 1);
+    tell(given);
   }
 
   async commit(admin) {
@@ -118,13 +117,50 @@ async function consume() {
   await Promise.all([member.consumer.disconnect(), admin.disconnect()]);
 }
 
-const fail = (error) => {
-  console.error(error);
-  process.exit(1);
-};
+async function alone() {
+  const admin = kafka.admin();
+  await admin.connect();
+  const resource = { type: ConfigResourceTypes.TOPIC, name: other };
+  await administer({
+    create: (partitions, settings) => create(admin, other, partitions, settings),
+    list: () => admin.listTopics(),
+    describe: async (names) => {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [other] });
+      const { resources } = await admin.describeConfigs({ resources: [{ ...resource, configNames: names }], includeSynonyms: false });
+      const settings = Object.fromEntries(resources[0].configEntries.map((entry) => [entry.configName, entry.configValue]));
+      return { partitions: topics[0].partitions.length, settings };
+    },
+    alter: (settings) =>
+      admin.alterConfigs({
+        validateOnly: false,
+        resources: [{ ...resource, configEntries: Object.entries(settings).map(([name, value]) => ({ name, value })) }],
+      }),
+    remove: () => admin.deleteTopics({ topics: [other] }),
+    seek: (command) => seek(admin, command),
+  });
+  await admin.disconnect();
+}
 
-(role === 'produce' ? produce() : consume()).then(() => {
-  say('closed');
-  // Not left to an empty event loop: a consumer that was given up keeps timers.
-  process.stdout.write('', () => process.exit(0));
-}, fail);
+// kafkajs reads in groups alone, and tells the end of a partition where nothing is so late.
+async function seek(admin, { partition, timestamp, count }) {
+  const [offsets, ends] = [await admin.fetchTopicOffsetsByTimestamp(topic, timestamp), await admin.fetchTopicOffsets(topic)];
+  const of = (all) => all.find((one) => one.partition === partition).offset;
+  if (of(offsets) === of(ends)) return null;
+  const consumer = kafka.consumer({ groupId: `alone-${partition}`, maxWaitTimeInMs: 500 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [topic], fromBeginning: true });
+  const { promise, take } = counted(count, tell);
+  const offset = Number(of(offsets));
+  await consumer.run({
+    autoCommit: false,
+    eachMessage: async (given) => {
+      if (given.partition === partition && Number(given.message.offset) >= offset) take(given);
+    },
+  });
+  consumer.seek({ topic, partition, offset: String(offset) });
+  await promise;
+  await consumer.disconnect();
+  return offset;
+}
+
+run({ produce, consume, alone });
