@@ -1,6 +1,7 @@
 //! `cargo xtask compat`: Apache Kafka's own tools against Odradek and Apache Kafka side by side. What
 //! they print has to be the same; tests/compat/tools.py compares it. With `--franz-go` franz-go's own
-//! tests, against one and then the other; tests/compat/franz_go.py has those that are left out.
+//! tests, against one and then the other; tests/compat/franz_go.py has those that are left out. With
+//! `--ecosystem` Kafka Connect, Kafka Streams, MirrorMaker 2 and the like, against one and the other.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,6 +28,9 @@ pub(crate) struct Options {
     /// Not the tools but franz-go's own tests: minutes for each of the two brokers
     #[arg(long, conflicts_with = "section")]
     franz_go: bool,
+    /// Not the tools but what is built on Kafka: minutes for each of the two brokers
+    #[arg(long, conflicts_with_all = ["section", "franz_go"])]
+    ecosystem: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -35,7 +39,7 @@ enum Driver {
     Sync,
 }
 
-/// Builds the broker and runs the table, or franz-go's tests.
+/// Builds the broker and runs the table, or one of the other tests.
 ///
 /// # Errors
 /// When something is missing or does not build, or a difference has no reason or a test fails.
@@ -55,7 +59,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
         Driver::Sync => "sync",
     };
     if options.franz_go {
-        return franz_go(root, &binary, driver);
+        return both(root, "tests/compat/franz_go.py", &binary, driver);
+    }
+    if options.ecosystem {
+        return both(root, "tests/compat/ecosystem.py", &binary, driver);
     }
     let mut test = Command::new("python3");
     test.arg("tests/compat/tools.py").arg("--broker").arg(binary).args(["--driver", driver]);
@@ -65,12 +72,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     finish(test.current_dir(root), "the comparison")
 }
 
-fn franz_go(root: &Path, binary: &Path, driver: &str) -> Result<(), String> {
-    let test = |broker: &Path| {
+/// Runs a test against the binary and then, as the reference, against Apache Kafka.
+fn both(root: &Path, program: &str, binary: &Path, driver: &str) -> Result<(), String> {
+    for broker in [binary, Path::new("kafka")] {
         let mut test = Command::new("python3");
-        test.arg("tests/compat/franz_go.py").arg("--broker").arg(broker).args(["--driver", driver]);
-        finish(test.current_dir(root), "franz-go's tests")
-    };
-    test(binary)?;
-    test(Path::new("kafka"))
+        test.arg(program).arg("--broker").arg(broker).args(["--driver", driver]);
+        finish(test.current_dir(root), program)?;
+    }
+    Ok(())
 }

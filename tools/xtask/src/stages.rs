@@ -171,6 +171,21 @@ pub(crate) const STAGES: &[Stage] = &[
         ],
     },
     Stage {
+        name: "ecosystem",
+        room: "tests/compat/ecosystem.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &[
+            "python3",
+            "tests/compat/ecosystem.py",
+            "--broker",
+            "{binary}",
+            "--driver",
+            "uring",
+        ],
+    },
+    Stage {
         name: "tools",
         room: "tests/compat/tools.py",
         needs: &[PYTHON],
