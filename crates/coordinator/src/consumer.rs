@@ -48,6 +48,9 @@ use crate::topics::Topics;
 /// Requests that may wait for a group's write. Each connection has one under way, so this is the
 /// number of members that may come at the same moment; those above are told to come back.
 pub const WAITING_MAX: usize = 20_000;
+/// The epoch of a group that nobody has joined yet, and of its assignment: Apache Kafka 4.4's. Who
+/// joins first comes to the next one.
+const FIRST_EPOCH: i32 = 1;
 /// The epoch of a static member that left for a while.
 pub const LEFT_FOR_A_WHILE: i32 = -2;
 
@@ -240,12 +243,12 @@ impl ConsumerGroup {
 
     /// How often members, subscriptions or topics changed.
     pub fn group_epoch(&self) -> i32 {
-        self.epoch.map_or(0, |(epoch, _)| epoch)
+        self.epoch.map_or(FIRST_EPOCH, |(epoch, _)| epoch)
     }
 
-    /// The group epoch that the target assignment is for; -1 before the first.
+    /// The group epoch that the target assignment is for.
     pub fn assignment_epoch(&self) -> i32 {
-        self.target_epoch.map_or(-1, |(epoch, _)| epoch)
+        self.target_epoch.map_or(FIRST_EPOCH, |(epoch, _)| epoch)
     }
 
     /// The members by id.

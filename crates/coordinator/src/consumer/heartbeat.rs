@@ -396,7 +396,8 @@ impl<'a> Edit<'a> {
     pub(super) fn update_target(&mut self) {
         let epoch = self.group.group_epoch();
         let now_ms = self.now.wall.0;
-        let (made_for, made_at) = self.group.target_epoch.unwrap_or((-1, 0));
+        let made_for = self.group.assignment_epoch();
+        let made_at = self.group.target_epoch.map_or(0, |(_, at)| at);
         let next_at = made_at.saturating_add(self.settings.assignment_interval_ms);
         // A clock that was set back must not put it off.
         let is_soon = made_at != 0 && now_ms < next_at && now_ms >= made_at;

@@ -159,12 +159,12 @@ fn members_share_and_give_up_before_others_get() {
     let mut harness = harness();
     let mut clients = vec![Client::new("m1", &["a", "b"])];
     let first = clients[0].beat(&mut harness, "g");
-    assert_eq!((first.error, first.member_epoch), (ErrorCode::None, 1));
+    assert_eq!((first.error, first.member_epoch), (ErrorCode::None, 2));
     assert_eq!(sizes(&clients), [9]);
     clients.push(Client::new("m2", &["a", "b"]));
     harness.advance(1_000);
     let second = clients[1].beat(&mut harness, "g");
-    assert_eq!((second.member_epoch, sizes(&clients)), (2, vec![9, 0]), "nothing is free yet");
+    assert_eq!((second.member_epoch, sizes(&clients)), (3, vec![9, 0]), "nothing is free yet");
     assert_eq!(state(&harness, "g"), "Reconciling");
     settle(&mut harness, "g", &mut clients);
     assert_eq!(sizes(&clients), [5, 4]);
@@ -280,7 +280,7 @@ fn refusals_name_what_is_wrong() {
     harness.topics.set("a", 2);
     let mut first = Client::new("m1", &["a"]);
     first.beat(&mut harness, "g");
-    let known = || Client { epoch: 1, ..Client::new("m1", &["a"]) };
+    let known = || Client { epoch: 2, ..Client::new("m1", &["a"]) };
     let cases = [
         (Client::new("", &["a"]), ErrorCode::InvalidRequest),
         (Client { epoch: -3, ..known() }, ErrorCode::InvalidRequest),
@@ -336,8 +336,8 @@ fn offsets_are_committed_at_the_members_epoch() {
     let cases = [
         (9, "m1", epoch, kept, ErrorCode::None),
         (9, "m1", epoch, gone, ErrorCode::None),
-        (9, "m1", 1, kept, ErrorCode::None),
-        (9, "m1", 1, gone, ErrorCode::StaleMemberEpoch),
+        (9, "m1", 2, kept, ErrorCode::None),
+        (9, "m1", 2, gone, ErrorCode::StaleMemberEpoch),
         (9, "m1", epoch + 1, kept, ErrorCode::StaleMemberEpoch),
         (8, "m1", epoch, kept, ErrorCode::UnsupportedVersion),
         (9, "nobody", epoch, kept, ErrorCode::UnknownMemberId),
@@ -397,10 +397,10 @@ fn what_a_group_has_of_its_own_acts() {
     assert_eq!(Client::new("m1", &["a"]).beat(&mut harness, "h").heartbeat_interval_ms, 5_000);
     harness.advance(8_000);
     clients[0].beat(&mut harness, "g");
-    assert_eq!(clients[1].beat(&mut harness, "g").member_epoch, 1, "not assigned again yet");
+    assert_eq!(clients[1].beat(&mut harness, "g").member_epoch, 2, "not assigned again yet");
     harness.advance(8_000);
     clients[0].beat(&mut harness, "g");
-    assert_eq!(clients[1].beat(&mut harness, "g").member_epoch, 2);
+    assert_eq!(clients[1].beat(&mut harness, "g").member_epoch, 3);
     harness.advance(9_500);
     harness.flush();
     assert_eq!(clients[1].beat(&mut harness, "g").error, ErrorCode::UnknownMemberId);
