@@ -39,9 +39,6 @@ SKIPPED = {
     "^TestShareGroupAckOnClose$": "needs share groups",
     "^TestShareGroupOffsetsAdmin$": "needs share groups",
     "^TestConsumeRegexShareSkipsInternal$": "needs share groups",
-    "^TestGroupETL$/.*/^848$": "needs groups of KIP-848",
-    "^TestGroupSimple$/^848$": "needs groups of KIP-848",
-    "^Test848RegexBrokerResolves$": "needs groups of KIP-848",
     "^TestSCRAMAuth$": "needs SASL",
     "^TestSCRAMAuthBadCredentials$": "needs SASL",
     "^TestIssueProduceBrokerTooOldFailsRecords$":

@@ -42,6 +42,8 @@ OF_NODE = re.compile(r"^(process\.roles|node\.id|controller\.|listener|advertise
 NOISE = re.compile(r"^(\tat .*|\t\.\.\. \d+ more|Driver\$Ended: .*|exit -?\d+|\s*)$")
 NORMALISED = [
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
+    # Members of KIP-848's groups, and classic ones in them.
+    (re.compile(r"(?<= )[A-Za-z0-9_-]{22}(?= +(/|[\w.-]+ +/))"), "MEMBER"),
     (re.compile(r"(topicId=|id: )[A-Za-z0-9_-]{22}\b"), r"\1ID"),
     (re.compile(r'(TopicId: |Cluster ID: |ClusterId: *|"directoryId": ")[A-Za-z0-9_-]{22}'), r"\1ID"),
     (re.compile(r"^(\d+ *\t)[A-Za-z0-9_-]{22}(\t\d+ *\t)"), r"\1ID\2"),

@@ -194,16 +194,22 @@ SECTIONS = {
         consumer-groups --bootstrap-server @ --list --type consumer
         consumer-groups --bootstrap-server @ --delete --group g5
         member start old @ mixed group.id=g5 client.id=c6 group.instance.id=i6 partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor
+        member rest g5 @ 2
         consumer-groups --bootstrap-server @ --describe --group g5 --state
-        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        consumer-groups --bootstrap-server @ --describe --group g5 --state --verbose
         groups --bootstrap-server @ --list
         member stop new @
+        member rest g5 @ 1
         consumer-groups --bootstrap-server @ --list --type
-        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        consumer-groups --bootstrap-server @ --describe --group g5 --members --verbose
+        consumer-groups --bootstrap-server @ --describe --group g5 --state
         member start newer @ mixed group.id=g5 client.id=c7 group.protocol=consumer
+        member rest g5 @ 2
         consumer-groups --bootstrap-server @ --list --type
-        consumer-groups --bootstrap-server @ --describe --group g5 --members
+        consumer-groups --bootstrap-server @ --describe --group g5 --state
         member stop old @
+        member rest g5 @ 1
+        consumer-groups --bootstrap-server @ --describe --group g5 --members --verbose
         member stop newer @
         consumer-groups --bootstrap-server @ --delete --group g5
         consumer-groups --bootstrap-server @ --list --state

@@ -6,15 +6,20 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 /**
  * Members of groups that live while tools look at them: {@code member start NAME BROKER TOPIC KEY=VALUE...} returns when the
- * member has partitions and has committed, {@code member stop NAME BROKER} when it has left.
+ * member has partitions and has committed, {@code member stop NAME BROKER} when it has left, {@code member rest GROUP BROKER N}
+ * when the group has N members and all of them have what they are to have.
  */
 final class Members {
     private static final int PATIENCE_S = 60;
@@ -30,6 +35,10 @@ final class Members {
             RUNNING.remove(name).close();
             return;
         }
+        if (arguments[0].equals("rest")) {
+            rest(arguments[1], arguments[2], Integer.parseInt(arguments[3]));
+            return;
+        }
         Properties properties = new Properties();
         properties.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, arguments[2]);
         properties.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, StringDeserializer.class.getName());
@@ -43,6 +52,28 @@ final class Members {
         RUNNING.put(name, member);
         if (!member.isAssigned.await(PATIENCE_S, TimeUnit.SECONDS)) {
             throw new IllegalStateException(name + " got no partitions");
+        }
+    }
+
+    private static void rest(String group, String broker, int members) throws InterruptedException {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(PATIENCE_S);
+        try (Admin admin = Admin.create(Map.of(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, broker))) {
+            while (true) {
+                try {
+                    ConsumerGroupDescription told =
+                        admin.describeConsumerGroups(List.of(group)).describedGroups().get(group).get();
+                    boolean areAll = told.members().stream().noneMatch(one -> one.assignment().topicPartitions().isEmpty());
+                    if (told.groupState() == GroupState.STABLE && told.members().size() == members && areAll) {
+                        return;
+                    }
+                } catch (ExecutionException error) {
+                    // It may be on its way from one protocol to the other.
+                }
+                if (System.nanoTime() > deadline) {
+                    throw new IllegalStateException(group + " does not come to rest");
+                }
+                Thread.sleep(100);
+            }
         }
     }
 
