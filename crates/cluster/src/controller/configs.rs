@@ -118,6 +118,9 @@ impl Controller {
     fn scope(&self, resource: &ConfigResource) -> Result<Scope, Error> {
         let name = &resource.name;
         match resource.resource_type {
+            ResourceType::TOPIC if name.is_empty() => {
+                Err(Error::InvalidRequest("Default topic resources are not allowed.".to_owned()))
+            }
             ResourceType::TOPIC => Ok(Scope::Topic),
             ResourceType::BROKER if name.is_empty() => Ok(Scope::Brokers),
             ResourceType::BROKER => {

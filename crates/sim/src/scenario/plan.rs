@@ -154,6 +154,13 @@ impl Plan {
             (None, Some(rng)) => Features::by_seed(rng, &mut topics, &mut producers),
             (Some(_), _) | (None, None) => Features::default(),
         };
+        // They leave the usual producers less to send.
+        let reachable = answered_batches(&producers) * 4 / 5;
+        for end in &mut ends {
+            if let When::AtMoment { acked_batches, .. } = &mut end.when {
+                *acked_batches = (*acked_batches).min(reachable);
+            }
+        }
         Plan {
             shard_count,
             topics,
@@ -181,9 +188,14 @@ fn segment_bytes(rng: &mut Rng) -> u32 {
     rng.pick(&[20 << 10, 64 << 10, 256 << 10])
 }
 
-fn ends(rng: &mut Rng, producers: &[ProducerPlan], shards: Option<u16>) -> Vec<EndPlan> {
+/// How many batches are acknowledged in all.
+fn answered_batches(producers: &[ProducerPlan]) -> u64 {
     let answered = producers.iter().filter(|producer| producer.promise != Promise::Nothing);
-    let total: u64 = answered.map(|producer| u64::from(producer.batch_count)).sum();
+    answered.map(|producer| u64::from(producer.batch_count)).sum()
+}
+
+fn ends(rng: &mut Rng, producers: &[ProducerPlan], shards: Option<u16>) -> Vec<EndPlan> {
+    let total = answered_batches(producers);
     let kinds: &[End] = rng.pick(&[
         &[End::Crash(Crash::Kill)][..],
         &[End::Crash(Crash::PowerCut)],
