@@ -17,7 +17,9 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
         AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
-        AppendError::TransactionOpen(_) => ErrorCode::InvalidTxnState,
+        AppendError::TransactionOpen(_) | AppendError::NotInTransaction(_) => {
+            ErrorCode::InvalidTxnState
+        }
         AppendError::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         AppendError::NoSpace | AppendError::Fenced(_) => ErrorCode::KafkaStorageError,
         // Both pass: clients look up the leader and try again.

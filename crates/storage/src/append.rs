@@ -29,6 +29,7 @@ use crate::{
     storage::{StorageInner, UNSYNCED_BYTES_MAX},
     tail::{TailBatch, length_of, position_of},
     transactions::TransactionStep,
+    verification::Verification,
 };
 
 /// Who appends.
@@ -104,6 +105,20 @@ impl Log {
         options: &AppendOptions,
         survey: Option<&Survey>,
     ) -> Result<Appended, AppendError> {
+        self.append_verified(bytes, options, survey, Verification::Off)
+    }
+
+    /// [`Log::append_surveyed`] of what may be part of a transaction, or its marker.
+    ///
+    /// # Errors
+    /// When it is refused; nothing has changed then.
+    pub fn append_verified(
+        &self,
+        bytes: &Bytes,
+        options: &AppendOptions,
+        survey: Option<&Survey>,
+        verification: Verification,
+    ) -> Result<Appended, AppendError> {
         let mut state = self.0.state.borrow_mut();
         match state.status {
             Status::Open if state.is_stopping => return Err(AppendError::Closed),
@@ -111,7 +126,7 @@ impl Log {
             Status::Fenced(reason) => return Err(AppendError::Fenced(reason)),
             Status::Closed => return Err(AppendError::Closed),
         }
-        let verdict = state.check(bytes, options, survey)?;
+        let verdict = state.check(bytes, options, survey, verification)?;
         if let Some(duplicate) = verdict.duplicate {
             return Ok(duplicate);
         }
@@ -282,6 +297,7 @@ impl State {
         bytes: &[u8],
         options: &AppendOptions,
         survey: Option<&Survey>,
+        verification: Verification,
     ) -> Result<Verdict, AppendError> {
         let segment_bytes_max = usize::try_from(self.config.segment_bytes).unwrap_or(0);
         let mut verdict = Verdict {
@@ -308,7 +324,7 @@ impl State {
             }
             if options.origin == AppendOrigin::Client && batch.producer_id().0 >= 0 {
                 match self.producers.judge(&batch, &judged)? {
-                    Judgement::New => {}
+                    Judgement::New => self.producers.judge_beginning(&batch, verification)?,
                     Judgement::Duplicate { base_offset, last_offset, timestamp } => {
                         verdict.duplicate = Some(Appended {
                             base_offset,
@@ -325,8 +341,8 @@ impl State {
                 }
                 judged.push((batch.producer_id(), batch.producer_epoch(), batch.last_sequence()));
             }
-            if options.origin == AppendOrigin::Coordinator && batch.is_control() {
-                self.producers.judge_marker(&batch)?;
+            if options.origin == AppendOrigin::Coordinator && batch.producer_id().0 >= 0 {
+                self.judge_by_coordinator(&batch, verification)?;
             }
             verdict.offsets += i64::from(batch.last_offset_delta()) + 1;
             let timestamp = match append_time(&self.config, options) {
@@ -349,6 +365,22 @@ impl State {
             return Err(AppendError::RecordListTooLarge { size, max });
         }
         Ok(verdict)
+    }
+
+    /// Judges a marker, or records of a coordinator that are part of a transaction.
+    fn judge_by_coordinator(
+        &self,
+        batch: &RecordBatch<'_>,
+        verification: Verification,
+    ) -> Result<(), AppendError> {
+        match verification {
+            Verification::Marker(version) => self.producers.judge_marker(batch, version),
+            Verification::Off if batch.is_control() => self.producers.judge_marker(batch, 0),
+            Verification::Off | Verification::Needed(_) => {
+                self.producers.judge_epoch(batch)?;
+                self.producers.judge_beginning(batch, verification)
+            }
+        }
     }
 
     /// Begins a new active segment at the log's end; its file comes with its first write.

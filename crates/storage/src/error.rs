@@ -144,6 +144,9 @@ pub enum AppendError {
     },
     /// A batch that is no part of a transaction from a producer whose transaction is open.
     TransactionOpen(ProducerId),
+    /// A batch that begins a transaction of which the coordinator does not say that this partition
+    /// is in it, or that has ended since.
+    NotInTransaction(ProducerId),
     /// The batch does not continue the log ([`crate::AppendOrigin::Raft`]).
     UnexpectedOffset {
         /// The log's end.
@@ -194,6 +197,9 @@ impl fmt::Display for AppendError {
             }
             AppendError::TransactionOpen(producer) => {
                 write!(formatter, "producer {} has a transaction open", producer.0)
+            }
+            AppendError::NotInTransaction(producer) => {
+                write!(formatter, "the partition is in no transaction of producer {}", producer.0)
             }
             AppendError::UnexpectedOffset { expected, found } => {
                 write!(formatter, "offset {found}, the log ends at {expected}")

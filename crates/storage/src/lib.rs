@@ -55,6 +55,7 @@ mod storage;
 mod tail;
 mod times;
 mod transactions;
+mod verification;
 mod write;
 
 #[cfg(test)]
@@ -81,3 +82,4 @@ pub use scrub::{ScrubOptions, Scrubbed};
 pub use storage::{CommitCounts, CommitStrategy, RecoveryPoint, Storage, StorageOptions};
 pub use times::TimestampOffset;
 pub use transactions::{AbortedTransaction, CommittedRead};
+pub use verification::{Verification, VerificationGuard};

@@ -15,13 +15,19 @@ use model::{
 };
 use smallvec::SmallVec;
 
-use crate::{AppendError, transactions::TransactionStep};
+use crate::{
+    AppendError,
+    transactions::TransactionStep,
+    verification::{Verification, Verifications},
+};
 
 /// How many batches a producer may have in flight.
 pub(crate) const BATCHES_KEPT: usize = 5;
 /// What has to be remembered so that as many batches as are in flight can be taken back and the
 /// one before them is still known.
 const BATCHES_REMEMBERED: usize = 2 * BATCHES_KEPT;
+/// From this version of transactions on each end of one bumps the epoch (KIP-890).
+const EPOCH_BUMP_FROM: i16 = 2;
 const VERSION: i16 = 1;
 const HEADER_BYTES: usize = 10;
 const ENTRY_BYTES: usize = 46;
@@ -118,9 +124,40 @@ pub(crate) struct Producers {
     /// Those that have ended, with a marker that is not below the high watermark yet. In the order
     /// of the markers.
     unreplicated: Vec<CompletedTransaction>,
+    pub(crate) verifications: Verifications,
 }
 
 impl Producers {
+    /// Whether this incarnation of a producer has a transaction open here.
+    pub(crate) fn is_in_transaction(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
+        let known = self.by_id.get(&id);
+        known.is_some_and(|one| one.transaction_start.is_some() && one.epoch == epoch)
+    }
+
+    /// Judges whether a batch may begin a transaction, if it does.
+    pub(crate) fn judge_beginning(
+        &self,
+        batch: &RecordBatch<'_>,
+        verification: Verification,
+    ) -> Result<(), AppendError> {
+        let Verification::Needed(guard) = verification else { return Ok(()) };
+        let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
+        if !batch.is_transactional() || self.is_in_transaction(id, epoch) {
+            return Ok(());
+        }
+        self.verifications.check(batch, guard)
+    }
+
+    /// Judges a coordinator's own batch of a transaction, which has no sequence.
+    pub(crate) fn judge_epoch(&self, batch: &RecordBatch<'_>) -> Result<(), AppendError> {
+        let current = self.by_id.get(&batch.producer_id()).map(|one| one.epoch);
+        let found = batch.producer_epoch();
+        match current.filter(|current| found < *current) {
+            Some(current) => Err(AppendError::InvalidProducerEpoch { current, found }),
+            None => Ok(()),
+        }
+    }
+
     /// Judges a batch from a client. `pending` are batches of the same append that were judged
     /// before it: epoch and last sequence of each producer.
     pub(crate) fn judge(
@@ -162,11 +199,21 @@ impl Producers {
         Ok(judgement)
     }
 
-    /// Judges a marker: that neither its producer nor its coordinator is an old one.
-    pub(crate) fn judge_marker(&self, batch: &RecordBatch<'_>) -> Result<(), AppendError> {
+    /// Judges a marker: that neither its producer nor its coordinator is an old one. From version
+    /// 2 of transactions on its epoch is one that no record has, so that a late marker cannot end
+    /// the next transaction; the same once more is a marker that was written already, or one of the
+    /// last epoch, which cannot grow.
+    pub(crate) fn judge_marker(
+        &self,
+        batch: &RecordBatch<'_>,
+        transaction_version: i16,
+    ) -> Result<(), AppendError> {
         let Some(producer) = self.by_id.get(&batch.producer_id()) else { return Ok(()) };
         let (current, found) = (producer.epoch, batch.producer_epoch());
-        if found < current {
+        let may_be_same = transaction_version < EPOCH_BUMP_FROM
+            || producer.transaction_start.is_none()
+            || found == ProducerEpoch(i16::MAX);
+        if found < current || (found == current && !may_be_same) {
             return Err(AppendError::InvalidProducerEpoch { current, found });
         }
         let (current, found) = (producer.coordinator_epoch, coordinator_epoch(batch));
@@ -188,6 +235,10 @@ impl Producers {
         if id.0 < 0 {
             return None;
         }
+        if batch.is_transactional() {
+            self.verifications.end(id);
+        }
+        let is_known = self.by_id.contains_key(&id);
         let producer = self.by_id.entry(id).or_insert_with(|| Producer {
             epoch: batch.producer_epoch(),
             coordinator_epoch: -1,
@@ -196,10 +247,14 @@ impl Producers {
             batches: SmallVec::new(),
             awaited: None,
         });
-        producer.awaited = None;
+        if !batch.is_control() {
+            producer.awaited = None;
+        }
         if producer.epoch != batch.producer_epoch() {
             producer.epoch = batch.producer_epoch();
             producer.batches.clear();
+            // Nothing of an epoch comes before the marker that begins it.
+            producer.awaited = (batch.is_control() && is_known).then_some(Sequence(0));
         }
         producer.timestamp = timestamp;
         if batch.is_control() {
@@ -291,6 +346,7 @@ impl Producers {
         self.by_id.retain(|_, producer| {
             producer.transaction_start.is_some() || producer.timestamp >= before
         });
+        self.verifications.expire(before);
     }
 
     /// Every producer, by id.
@@ -364,7 +420,7 @@ impl Producers {
         let by_id: BTreeMap<ProducerId, Producer> = entries.iter().map(parse_entry).collect();
         let open = by_id.iter().filter_map(|(id, one)| Some((one.transaction_start?, *id)));
         let open = open.collect();
-        Some(Producers { by_id, open, unreplicated: Vec::new() })
+        Some(Producers { by_id, open, ..Producers::default() })
     }
 }
 

@@ -14,6 +14,7 @@ mod marks;
 mod retention;
 mod space;
 mod transactions;
+mod verification;
 
 use std::{cell::RefCell, path::Path, rc::Rc};
 
