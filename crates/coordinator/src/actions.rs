@@ -3,6 +3,7 @@
 use model::{ErrorCode, TimestampMs, Uuid};
 
 use crate::Response;
+use crate::transactions::{Outcome, ProducerIdentity};
 
 /// The time of an event, by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +51,34 @@ pub struct WriteId(pub u64);
 pub struct Write {
     /// To be given back when it is done.
     pub id: WriteId,
-    /// What to append; never empty.
+    /// What the batch is.
+    pub form: WriteForm,
+    /// What to append; empty for a marker, and for nothing else.
     pub records: Vec<Record>,
+}
+
+/// What a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteForm {
+    /// Records that stand alone.
+    Plain,
+    /// Records of this producer's transaction.
+    Transactional(ProducerIdentity),
+    /// The marker that ends a transaction.
+    Marker(TransactionEnd),
+}
+
+/// The end of a transaction, as a coordinator of transactions writes it into a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionEnd {
+    /// Whose transaction.
+    pub producer: ProducerIdentity,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// The epoch of the coordinator that says so.
+    pub coordinator_epoch: i32,
+    /// The version of transactions: from 2 on the epoch is one that no record has.
+    pub transaction_version: i16,
 }
 
 /// Why a write was not made. Nothing of it is in the log.
@@ -63,6 +90,8 @@ pub enum WriteError {
     NotCoordinator,
     /// Not now: no space, too few replicas, too slow.
     Unavailable,
+    /// The log refuses it: an old producer's, or of a transaction that has ended.
+    Refused(ErrorCode),
 }
 
 impl WriteError {
@@ -72,6 +101,7 @@ impl WriteError {
             WriteError::TooLarge => ErrorCode::UnknownServerError,
             WriteError::NotCoordinator => ErrorCode::NotCoordinator,
             WriteError::Unavailable => ErrorCode::CoordinatorNotAvailable,
+            WriteError::Refused(error) => error,
         }
     }
 
@@ -79,7 +109,9 @@ impl WriteError {
     pub(crate) fn commit_error(self) -> ErrorCode {
         match self {
             WriteError::TooLarge => ErrorCode::InvalidCommitOffsetSize,
-            WriteError::NotCoordinator | WriteError::Unavailable => self.group_error(),
+            WriteError::NotCoordinator | WriteError::Unavailable | WriteError::Refused(_) => {
+                self.group_error()
+            }
         }
     }
 }

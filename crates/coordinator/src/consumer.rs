@@ -31,6 +31,7 @@ pub use change::{Change, change_of};
 pub use classic::{Adopted, ClassicJoin, Joined};
 pub use deferred::{ClassicCall, ClassicRequest};
 pub use heartbeat::{Edit, Heartbeat, Refusal};
+pub use regex::compile as compile_regex;
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -8,6 +8,7 @@ mod membership;
 mod migration;
 mod offsets;
 mod replay;
+mod transactions;
 
 use std::rc::Rc;
 
@@ -20,7 +21,9 @@ pub use consumer::{ConsumerGroupDescription, describe_response};
 pub use offsets::{KnownTopic, Resolve};
 pub use replay::{LoadError, Replayed};
 
-use crate::actions::{Actions, Now, Record, Token, Write, WriteError, WriteId};
+use crate::actions::{
+    Actions, Now, Record, Token, TransactionEnd, Write, WriteError, WriteForm, WriteId,
+};
 use crate::consumer::Event;
 use crate::group::{Group, State};
 use crate::offsets::CommittedOffset;
@@ -34,8 +37,8 @@ use crate::topics::Topics;
 #[derive(Debug)]
 pub struct GroupCoordinator {
     groups: BTreeMap<Rc<str>, Group>,
-    /// Offsets of transactions that have not ended, while the partition is loaded.
-    pending: BTreeMap<ProducerId, replay::PendingOffsets>,
+    /// Offsets of transactions that have not ended.
+    pending: BTreeMap<ProducerId, transactions::PendingOffsets>,
     engine: Engine,
 }
 
@@ -77,6 +80,15 @@ pub enum Effect {
         offsets: Vec<(String, i32, CommittedOffset)>,
         /// What to say if it succeeds.
         response: OffsetCommit,
+    },
+    /// Offsets of a transaction wait for its end.
+    PendingCommit(transactions::PendingCommit),
+    /// They become visible, or are forgotten.
+    EndTransaction {
+        /// Whom to tell.
+        token: Token,
+        /// Which transaction, and how it ended.
+        end: TransactionEnd,
     },
     /// Offsets are forgotten.
     DeleteOffsets {
@@ -120,10 +132,15 @@ impl Turn<'_> {
     /// Appends records; the effect comes when they are durable.
     pub fn write(&mut self, records: Vec<Record>, effect: Effect) {
         assert!(!records.is_empty(), "a write has records");
+        self.write_as(WriteForm::Plain, records, effect);
+    }
+
+    /// The same for what is part of a transaction, or ends one.
+    pub fn write_as(&mut self, form: WriteForm, records: Vec<Record>, effect: Effect) {
         let id = WriteId(self.engine.next_write);
         self.engine.next_write += 1;
         self.engine.effects.insert(id, effect);
-        self.actions.writes.push(Write { id, records });
+        self.actions.writes.push(Write { id, form, records });
     }
 
     /// Sets a timer to go off after a while.
@@ -241,6 +258,8 @@ impl GroupCoordinator {
             Effect::CommitOffsets { token, group, offsets, response } => {
                 self.commit_done(token, &group, offsets, response, result, now)
             }
+            Effect::PendingCommit(commit) => self.pending_commit_done(commit, result, now),
+            Effect::EndTransaction { token, end } => self.transaction_end_done(token, end, result),
             Effect::DeleteOffsets { answer, offsets } => {
                 self.offset_deletion_done(answer, &offsets, result)
             }
@@ -309,6 +328,12 @@ impl Effect {
             Effect::Consumer(write) => write.answer.map(|(token, one)| (token, one.failed(error))),
             Effect::CommitOffsets { token, response, .. } => {
                 Some((token, Response::OffsetCommit(response).failed(error)))
+            }
+            Effect::PendingCommit(commit) => {
+                Some((commit.token, Response::TxnOffsetCommit(commit.response).failed(error)))
+            }
+            Effect::EndTransaction { token, .. } => {
+                Some((token, Response::TransactionEnded(ErrorCode::None).failed(error)))
             }
             Effect::DeleteOffsets { answer, .. } => answer
                 .map(|(token, response)| (token, Response::OffsetDelete(response).failed(error))),

@@ -37,7 +37,9 @@ mod timers;
 pub mod topics;
 pub mod transactions;
 
-pub use actions::{Actions, Caller, Now, Record, Token, Write, WriteError, WriteId};
+pub use actions::{
+    Actions, Caller, Now, Record, Token, TransactionEnd, Write, WriteError, WriteForm, WriteId,
+};
 pub use coordinator::GroupCoordinator;
 pub use partition::partition_of;
 pub use response::Response;

@@ -29,8 +29,19 @@ pub struct GroupQuery {
     pub member_id: Option<String>,
     /// The epoch that it is at; -1 where nobody says.
     pub member_epoch: i32,
+    /// Whether only offsets are wanted that no open transaction may change.
+    pub stability: Stability,
     /// The topics; `None`: all that have offsets.
     pub topics: Option<Vec<TopicQuery>>,
+}
+
+/// Which offsets are wanted where transactions are open (KIP-447).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// The last ones that hold.
+    Any,
+    /// None where an open transaction commits another one.
+    Required,
 }
 
 /// What is asked of one topic.
@@ -111,18 +122,20 @@ pub fn queries(
             resolve(name, topic_id).unwrap_or_else(|| (name.to_owned(), topic_id));
         TopicQuery { name, topic_id, partitions: partitions.to_vec() }
     };
+    let stability = if request.require_stable { Stability::Required } else { Stability::Any };
     if version < SEVERAL_GROUPS_FROM {
         let topics = request.topics.as_ref().map(|topics| {
             let query = topics.iter();
             query.map(|one| topic(one.name, TopicId::ZERO, &one.partition_indexes)).collect()
         });
         let (group_id, member_id) = (request.group_id.to_owned(), None);
-        return vec![GroupQuery { group_id, member_id, member_epoch: -1, topics }];
+        return vec![GroupQuery { group_id, member_id, member_epoch: -1, stability, topics }];
     }
     let group = |group: &wire::offset_fetch_request::OffsetFetchRequestGroup<'_>| GroupQuery {
         group_id: group.group_id.to_owned(),
         member_id: group.member_id.map(str::to_owned),
         member_epoch: group.member_epoch,
+        stability,
         topics: group.topics.as_ref().map(|topics| {
             let query = topics.iter();
             query.map(|one| topic(one.name, one.topic_id, &one.partition_indexes)).collect()
@@ -164,6 +177,12 @@ pub fn response(groups: &[FetchedGroup], version: i16) -> OffsetFetchResponse<'_
     }
 }
 
+impl Stability {
+    fn is_missing(self, offsets: &Offsets, topic: &str, partition: i32) -> bool {
+        self == Stability::Required && offsets.is_pending(topic, partition)
+    }
+}
+
 impl GroupQuery {
     /// The answer where the group's coordinator cannot be asked.
     #[must_use]
@@ -192,18 +211,23 @@ impl GroupQuery {
     /// The answer from a group's offsets, or from a group that is not there.
     pub(crate) fn answer(&self, offsets: Option<&Offsets>) -> FetchedGroup {
         let topics = match &self.topics {
-            Some(topics) => topics.iter().map(|topic| topic.answer(offsets)).collect(),
-            None => offsets.map(all_topics).unwrap_or_default(),
+            Some(topics) => {
+                topics.iter().map(|topic| topic.answer(offsets, self.stability)).collect()
+            }
+            None => offsets.map(|all| all_topics(all, self.stability)).unwrap_or_default(),
         };
         FetchedGroup { group_id: self.group_id.clone(), error: ErrorCode::None, topics }
     }
 }
 
 impl TopicQuery {
-    fn answer(&self, offsets: Option<&Offsets>) -> FetchedTopic {
+    fn answer(&self, offsets: Option<&Offsets>, stability: Stability) -> FetchedTopic {
         let is_unknown = self.name.is_empty() && self.topic_id != TopicId::ZERO;
         let error = if is_unknown { ErrorCode::UnknownTopicId } else { ErrorCode::None };
         let offset = |partition: &i32| {
+            if offsets.is_some_and(|all| stability.is_missing(all, &self.name, *partition)) {
+                return FetchedOffset::none(*partition, ErrorCode::UnstableOffsetCommit);
+            }
             let committed = offsets.and_then(|offsets| offsets.get(&self.name, *partition));
             let fits = |committed: &&CommittedOffset| {
                 let ids = [committed.topic_id, self.topic_id];
@@ -223,7 +247,7 @@ impl TopicQuery {
 }
 
 /// Every durable offset, topic by topic.
-fn all_topics(offsets: &Offsets) -> Vec<FetchedTopic> {
+fn all_topics(offsets: &Offsets, stability: Stability) -> Vec<FetchedTopic> {
     let mut topics: Vec<FetchedTopic> = Vec::new();
     for (name, partition, committed) in offsets.durable() {
         if topics.last().is_none_or(|last| last.name != name) {
@@ -231,7 +255,11 @@ fn all_topics(offsets: &Offsets) -> Vec<FetchedTopic> {
             topics.push(FetchedTopic { name, topic_id: committed.topic_id, partitions });
         }
         let topic = topics.last_mut().expect("it was just put there");
-        topic.partitions.push(FetchedOffset::of(partition, committed));
+        let is_unstable = stability.is_missing(offsets, name, partition);
+        topic.partitions.push(match is_unstable {
+            true => FetchedOffset::none(partition, ErrorCode::UnstableOffsetCommit),
+            false => FetchedOffset::of(partition, committed),
+        });
     }
     topics
 }

@@ -1,7 +1,7 @@
 //! The offsets that one group committed.
 //!
-//! An offset is visible when its record is durable. One whose record is under way is only counted,
-//! so that deletions and retention know of it.
+//! An offset is visible when its record is durable. One whose record is under way, or whose
+//! transaction has not ended, is only counted, so that deletions and retention know of it.
 
 use model::collections::BTreeMap;
 use model::{TimestampMs, TopicId};
@@ -40,6 +40,8 @@ pub struct Entry {
     pub durable: Option<CommittedOffset>,
     /// Writes under way that name it.
     pub in_flight: u32,
+    /// Open transactions that commit an offset of it.
+    pub pending: u32,
 }
 
 /// The offsets of a group, by topic and partition.
@@ -56,7 +58,7 @@ impl Offsets {
 
     /// The durable offset of a partition.
     pub fn get(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.topics.get(topic)?.get(&partition)?.durable.as_ref()
+        self.known(topic, partition)?.durable.as_ref()
     }
 
     /// The durable offsets of each topic.
@@ -78,10 +80,30 @@ impl Offsets {
         self.topics.get(topic).is_some_and(|partitions| partitions.contains_key(&partition))
     }
 
-    /// Whether records of the partition are under way.
-    pub fn is_in_flight(&self, topic: &str, partition: i32) -> bool {
-        let entry = self.topics.get(topic).and_then(|partitions| partitions.get(&partition));
-        entry.is_some_and(|entry| entry.in_flight > 0)
+    /// Whether records of the partition are under way, or a transaction that commits one is open.
+    pub fn is_undecided(&self, topic: &str, partition: i32) -> bool {
+        self.known(topic, partition).is_some_and(|entry| entry.in_flight > 0 || entry.pending > 0)
+    }
+
+    /// Whether a transaction that commits an offset of the partition is open.
+    pub fn is_pending(&self, topic: &str, partition: i32) -> bool {
+        self.known(topic, partition).is_some_and(|entry| entry.pending > 0)
+    }
+
+    fn known(&self, topic: &str, partition: i32) -> Option<&Entry> {
+        self.topics.get(topic)?.get(&partition)
+    }
+
+    /// A transaction commits an offset of the partition, and is open.
+    pub fn hold(&mut self, topic: &str, partition: i32) {
+        self.entry(topic, partition).pending += 1;
+    }
+
+    /// A transaction that commits an offset of the partition is over.
+    pub fn release(&mut self, topic: &str, partition: i32) {
+        let entry = self.entry(topic, partition);
+        entry.pending = entry.pending.saturating_sub(1);
+        self.drop_if_unused(topic, partition);
     }
 
     /// A record of the partition is on its way to the log.
@@ -119,7 +141,8 @@ impl Offsets {
 
     fn drop_if_unused(&mut self, topic: &str, partition: i32) {
         let Some(partitions) = self.topics.get_mut(topic) else { return };
-        let is_unused = |entry: &Entry| entry.durable.is_none() && entry.in_flight == 0;
+        let is_unused =
+            |entry: &Entry| entry.durable.is_none() && entry.in_flight == 0 && entry.pending == 0;
         if partitions.get(&partition).is_some_and(is_unused) {
             partitions.remove(&partition);
         }

@@ -18,6 +18,9 @@ use wire::offset_delete_response::{
     OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 use wire::sync_group_response::SyncGroupResponse;
+use wire::txn_offset_commit_response::{
+    TxnOffsetCommitResponse, TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
 use wire::{Encoded, frame};
 
 /// The first version of JoinGroup whose protocol name may be null.
@@ -26,6 +29,11 @@ const JOIN_NULL_PROTOCOL_FROM: i16 = 7;
 const LEAVE_BATCH_FROM: i16 = 3;
 /// The first version of OffsetCommit and OffsetFetch that names topics by id.
 pub(crate) const TOPIC_IDS_FROM: i16 = 10;
+
+/// The first version of TxnOffsetCommit that names topics by id.
+const TXN_TOPIC_IDS_FROM: i16 = 6;
+/// Older clients than those of this version of TxnOffsetCommit take loading for an end.
+const TXN_LOADING_FROM: i16 = 2;
 
 /// What a request is answered with.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +50,10 @@ pub enum Response {
     ConsumerHeartbeat(ConsumerHeartbeat),
     /// To OffsetCommit.
     OffsetCommit(OffsetCommit),
+    /// To TxnOffsetCommit.
+    TxnOffsetCommit(OffsetCommit),
+    /// To whoever ends a transaction in this partition; no client's.
+    TransactionEnded(ErrorCode),
     /// To OffsetDelete.
     OffsetDelete(OffsetDelete),
     /// To DeleteGroups, or to the part of it that this coordinator was given.
@@ -278,6 +290,28 @@ impl OffsetCommit {
         });
         OffsetCommitResponse { throttle_time_ms: 0, topics: topics.collect() }
     }
+
+    fn to_transactional(&self, version: i16) -> TxnOffsetCommitResponse<'_> {
+        let is_unknown = |error: ErrorCode| {
+            error == ErrorCode::CoordinatorLoadInProgress && version < TXN_LOADING_FROM
+        };
+        let error = |error: ErrorCode| {
+            if is_unknown(error) { ErrorCode::CoordinatorNotAvailable } else { error }
+        };
+        let topics = self.topics.iter().map(|topic| TxnOffsetCommitResponseTopic {
+            name: if version < TXN_TOPIC_IDS_FROM { &topic.name } else { "" },
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|(partition, result)| TxnOffsetCommitResponsePartition {
+                    partition_index: *partition,
+                    error_code: error(*result).code(),
+                })
+                .collect(),
+        });
+        TxnOffsetCommitResponse { throttle_time_ms: 0, topics: topics.collect() }
+    }
 }
 
 /// To OffsetDelete.
@@ -324,6 +358,15 @@ impl Response {
                 commit.fail(error);
                 Response::OffsetCommit(commit)
             }
+            Response::TxnOffsetCommit(mut commit) => {
+                commit.fail(error);
+                Response::TxnOffsetCommit(commit)
+            }
+            // What is a coordinator of groups for others is a partition for that of transactions.
+            Response::TransactionEnded(_) if error == ErrorCode::NotCoordinator => {
+                Response::TransactionEnded(ErrorCode::NotLeaderOrFollower)
+            }
+            Response::TransactionEnded(_) => Response::TransactionEnded(error),
             Response::OffsetDelete(_) => {
                 Response::OffsetDelete(OffsetDelete { error, topics: Vec::new() })
             }
@@ -368,6 +411,10 @@ impl Response {
             Response::OffsetCommit(commit) => {
                 frame::encode_response(correlation_id, version, &commit.to_wire(version))
             }
+            Response::TxnOffsetCommit(commit) => {
+                frame::encode_response(correlation_id, version, &commit.to_transactional(version))
+            }
+            Response::TransactionEnded(_) => unreachable!("only this broker asks for it"),
             Response::OffsetDelete(delete) => {
                 frame::encode_response(correlation_id, version, &delete.to_wire())
             }

@@ -15,7 +15,7 @@
 //! appended: durable, or failed: write_done()                            -> actions
 //! markers:  durable in every partition: markers_written()               -> actions
 //! timer:    at next_deadline(): on_time()                               -> actions
-//! ids:      before a request that wants_producer_id(): give_producer_id()
+//! ids:      when is_short_of_producer_ids(): give_producer_id(), and the same again
 //! unload:   unload()                                                    -> actions
 //! ```
 //! The client is answered when it is durable *how* its transaction ends (Prepare...); the markers

@@ -229,6 +229,7 @@ impl GroupCoordinator {
         for id in groups {
             match result {
                 Ok(()) => {
+                    self.overtake_group(id);
                     self.groups.remove(id);
                 }
                 Err(_) => {

@@ -14,6 +14,7 @@ use crate::offset_fetch::{FetchedGroup, GroupQuery};
 use crate::offsets::CommittedOffset;
 use crate::records;
 use crate::response::{CommittedTopic, OffsetCommit, OffsetDelete, Response};
+use crate::settings::Settings;
 use crate::timers::Timer;
 
 /// The first version that tells an unknown group apart from a wrong generation.
@@ -39,6 +40,50 @@ impl KnownTopic {
     }
 }
 
+/// A topic that offsets are to be committed for.
+pub(super) struct CommitTarget {
+    pub(super) name: String,
+    pub(super) topic_id: TopicId,
+    /// How many partitions it has, or what is wrong with it.
+    partition_count: Result<i32, ErrorCode>,
+}
+
+impl CommitTarget {
+    pub(super) fn of(
+        known: Result<KnownTopic, ErrorCode>,
+        name: &str,
+        topic_id: TopicId,
+    ) -> CommitTarget {
+        match known {
+            Ok(KnownTopic { name, topic_id, partition_count }) => {
+                CommitTarget { name, topic_id, partition_count: Ok(partition_count) }
+            }
+            Err(error) => {
+                CommitTarget { name: name.to_owned(), topic_id, partition_count: Err(error) }
+            }
+        }
+    }
+
+    pub(super) fn check(&self, partition: i32) -> ErrorCode {
+        match self.partition_count {
+            Ok(count) if (0..count).contains(&partition) => ErrorCode::None,
+            Ok(_) => ErrorCode::UnknownTopicOrPartition,
+            Err(error) => error,
+        }
+    }
+}
+
+/// Whether what stands beside an offset can be kept.
+pub(super) fn check_metadata(topic: &str, metadata: &str, settings: &Settings) -> ErrorCode {
+    if metadata.encode_utf16().count() > settings.offset_metadata_max {
+        ErrorCode::OffsetMetadataTooLarge
+    } else if !is_storable(topic) || !is_storable(metadata) {
+        ErrorCode::InvalidCommitOffsetSize
+    } else {
+        ErrorCode::None
+    }
+}
+
 /// Finds a topic by its name, or by its id where the name is empty; or says what is wrong.
 pub type Resolve<'a> = dyn Fn(&str, TopicId) -> Result<KnownTopic, ErrorCode> + 'a;
 
@@ -55,18 +100,12 @@ impl GroupCoordinator {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let known = resolve(topic.name, topic.topic_id);
+            let target = CommitTarget::of(known, topic.name, topic.topic_id);
             let partition = |one: &OffsetCommitRequestPartition<'_>| {
-                let error = match &known {
-                    Ok(known) => known.check_partition(one.partition_index),
-                    Err(error) => *error,
-                };
-                (one.partition_index, error)
+                (one.partition_index, target.check(one.partition_index))
             };
             let partitions = topic.partitions.iter().map(partition).collect();
-            let (name, topic_id) = match known {
-                Ok(known) => (known.name, known.topic_id),
-                Err(_) => (topic.name.to_owned(), topic.topic_id),
-            };
+            let CommitTarget { name, topic_id, .. } = target;
             topics.push(CommittedTopic { name, topic_id, partitions });
         }
         let mut response = OffsetCommit { topics };
@@ -147,6 +186,9 @@ impl GroupCoordinator {
     ) -> Actions {
         if let Err(error) = result {
             response.fail(error.commit_error());
+        }
+        for (topic, partition, _) in offsets.iter().filter(|_| result.is_ok()) {
+            self.overtake(group_id, topic, *partition);
         }
         let mut actions = self.in_group(group_id, now, |group, _| {
             for (topic, partition, offset) in offsets {
@@ -251,6 +293,7 @@ impl GroupCoordinator {
         let mut actions = Actions::default();
         if result.is_ok() {
             for (id, topic, partition) in offsets {
+                self.overtake(id, topic, *partition);
                 let Some(group) = self.groups.get_mut(id) else { continue };
                 group.offsets.remove(topic, *partition);
                 // A group that has nothing left stays until the next check of the retention where
@@ -341,12 +384,8 @@ fn commit(
             if result.1 != ErrorCode::None {
                 continue;
             }
-            if metadata.encode_utf16().count() > turn.settings().offset_metadata_max {
-                result.1 = ErrorCode::OffsetMetadataTooLarge;
-                continue;
-            }
-            if !is_storable(&answer.name) || !is_storable(metadata) {
-                result.1 = ErrorCode::InvalidCommitOffsetSize;
+            result.1 = check_metadata(&answer.name, metadata, turn.settings());
+            if result.1 != ErrorCode::None {
                 continue;
             }
             let offset = CommittedOffset {
@@ -402,7 +441,7 @@ fn expired(group: &Group, now: TimestampMs, retention_ms: i64) -> Vec<OffsetKey>
         let is_used = has_members && group.is_subscribed_to(topic);
         let since = empty_since.unwrap_or(offset.commit_timestamp);
         !is_used
-            && !group.offsets.is_in_flight(topic, *partition)
+            && !group.offsets.is_undecided(topic, *partition)
             && offset.is_expired(since, now, retention_ms)
     };
     let key = |(topic, partition, _): (&str, i32, &CommittedOffset)| {

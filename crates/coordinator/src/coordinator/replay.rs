@@ -4,7 +4,6 @@ use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use model::collections::BTreeMap;
 use model::record_batch::{BatchError, Compression, RecordBatch};
 use model::{ProducerId, TimestampMs};
 use wire::consumer_offsets_record::ConsumerOffsetsRecord;
@@ -20,6 +19,7 @@ use crate::consumer::{Change, ConsumerGroup, MemberState, change_of};
 use crate::group::{Group, Member, State};
 use crate::offsets::{CommittedOffset, Offsets};
 use crate::timers::Timer;
+use crate::transactions::Outcome;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,6 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
-
-/// Offsets that a transaction commits, until its end says whether.
-pub(super) type PendingOffsets = BTreeMap<(String, String, i32), CommittedOffset>;
 
 impl GroupCoordinator {
     /// Takes in a batch of the partition, in the order of the log: plain, of a transaction, or
@@ -118,9 +115,8 @@ impl GroupCoordinator {
     }
 
     /// All records are in: the members' sessions begin now, as if each had just been heard of.
-    /// Transactions that have not ended commit nothing.
+    /// What transactions have pending waits for their markers.
     pub fn loaded(&mut self, now: Now) -> Actions {
-        self.pending.clear();
         let interval_ms = self.engine.settings.retention_check_interval_ms;
         let size_max = self.engine.settings.group_size_max;
         let ids: Vec<Rc<str>> = self.groups.keys().cloned().collect();
@@ -168,9 +164,7 @@ impl GroupCoordinator {
     ) -> wire::Result<()> {
         let record = decode_consumer_offsets_record(key, value)?;
         if let ConsumerOffsetsRecord::OffsetCommit(key, Some(value)) = record {
-            let pending = self.pending.entry(producer_id).or_default();
-            let key = (key.group.to_owned(), key.topic.to_owned(), key.partition);
-            pending.insert(key, offset_of(&value));
+            self.hold(producer_id, key.group, key.topic, key.partition, offset_of(&value));
         }
         Ok(())
     }
@@ -183,12 +177,8 @@ impl GroupCoordinator {
         value: &[u8],
     ) -> wire::Result<()> {
         let marker = ControlRecord::decode(key, value)?;
-        let pending = self.pending.remove(&producer_id).unwrap_or_default();
-        if matches!(marker, ControlRecord::Commit(_)) {
-            for ((group, topic, partition), offset) in pending {
-                self.set_offset(&group, &topic, partition, offset);
-            }
-        }
+        let is_commit = matches!(marker, ControlRecord::Commit(_));
+        self.end_pending(producer_id, if is_commit { Outcome::Commit } else { Outcome::Abort });
         Ok(())
     }
 
@@ -199,13 +189,7 @@ impl GroupCoordinator {
         partition: i32,
         value: Option<&OffsetCommitValue<'_>>,
     ) {
-        // What a transaction that is still open said before is overtaken.
-        if !self.pending.is_empty() {
-            let key = (group_id.to_owned(), topic.to_owned(), partition);
-            self.pending.values_mut().for_each(|pending| {
-                pending.remove(&key);
-            });
-        }
+        self.overtake(group_id, topic, partition);
         let Some(value) = value else {
             if let Some(group) = self.groups.get_mut(group_id) {
                 group.offsets.remove(topic, partition);

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::transaction::{
     EPOCH_BUMP_FROM, NO_EPOCH, Outcome, Partitions, State, Transaction, is_exhausted, tombstone,
 };
-use crate::actions::{Now, Record, Token, Write, WriteError, WriteId};
+use crate::actions::{Now, Record, Token, Write, WriteError, WriteForm, WriteId};
 use crate::records::STRING_BYTES_MAX;
 
 /// When a completion that could not be written is tried again.
@@ -168,15 +168,9 @@ impl TransactionCoordinator {
         actions
     }
 
-    /// Whether a request of this transactional id needs a producer id that nobody has, so that
-    /// [`give_producer_id`](Self::give_producer_id) has to come first.
-    #[must_use]
-    pub fn wants_producer_id(&self, transactional_id: &str) -> bool {
-        let entry = self.entries.get(transactional_id);
-        self.spare.is_none() && entry.is_none_or(|one| one.transaction.is_epoch_exhausted())
-    }
-
-    /// Whether something due had to wait for a producer id.
+    /// Whether something came to nothing for want of a producer id that nobody has: a request was
+    /// answered with COORDINATOR_LOAD_IN_PROGRESS, or what is due has to wait. It is to be asked
+    /// again after [`give_producer_id`](Self::give_producer_id).
     #[must_use]
     pub fn is_short_of_producer_ids(&self) -> bool {
         self.is_short_of_ids
@@ -511,7 +505,7 @@ impl TransactionCoordinator {
         let id = WriteId(self.next_write);
         self.next_write += 1;
         self.effects.insert(id, effect);
-        Write { id, records }
+        Write { id, form: WriteForm::Plain, records }
     }
 
     pub(super) fn bumps_epochs(&self) -> bool {

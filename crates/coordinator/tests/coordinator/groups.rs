@@ -487,6 +487,8 @@ fn everybody_who_waits_is_answered_when_the_partition_moves_away() {
         | Response::Heartbeat(_)
         | Response::Leave(_)
         | Response::OffsetDelete(_)
+        | Response::TxnOffsetCommit(_)
+        | Response::TransactionEnded(_)
         | Response::ConsumerHeartbeat(_)
         | Response::DeleteGroups(_) => false,
     }));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use coordinator::coordinator::KnownTopic;
-use coordinator::offset_fetch::{GroupQuery, TopicQuery};
+use coordinator::offset_fetch::{GroupQuery, Stability, TopicQuery};
 use coordinator::response::{Join, Leave, OffsetCommit, Sync};
 use coordinator::{
     Actions, Caller, GroupCoordinator, GroupSettings, Now, Response, Settings, Token, TopicShape,
@@ -400,6 +400,7 @@ pub fn offset_in(coordinator: &GroupCoordinator, group: &str, partition: i32) ->
         group_id: group.to_owned(),
         member_id: None,
         member_epoch: -1,
+        stability: Stability::Any,
         topics: Some(vec![TopicQuery {
             name: TOPIC.to_owned(),
             topic_id: TOPIC_ID,

@@ -6,3 +6,4 @@ mod harness;
 mod migrations;
 mod offsets;
 mod schedules;
+mod transactions;

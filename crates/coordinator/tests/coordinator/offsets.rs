@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use coordinator::coordinator::GroupFilter;
-use coordinator::offset_fetch::{self, GroupQuery};
+use coordinator::offset_fetch::{self, GroupQuery, Stability};
 use coordinator::{Actions, GroupCoordinator, Response, Settings, WriteError};
 use model::record_batch::{BatchOptions, NewRecord, RecordBatch, RecordBatchBuilder, attribute};
 use model::{ErrorCode, ProducerId, TimestampMs, TopicId, Uuid};
@@ -317,6 +317,7 @@ fn the_offset_of_a_deleted_topic_is_none_of_its_namesake() {
         member_id: None,
         member_epoch: -1,
         group_id: G.to_owned(),
+        stability: Stability::Any,
         topics: Some(vec![offset_fetch::TopicQuery {
             name: TOPIC.to_owned(),
             topic_id,

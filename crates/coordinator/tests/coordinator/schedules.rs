@@ -269,6 +269,8 @@ impl World {
                 | Response::Leave(_)
                 | Response::OffsetCommit(_)
                 | Response::OffsetDelete(_)
+                | Response::TxnOffsetCommit(_)
+                | Response::TransactionEnded(_)
                 | Response::ConsumerHeartbeat(_)
                 | Response::DeleteGroups(_) => {}
             }

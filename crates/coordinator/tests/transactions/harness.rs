@@ -73,10 +73,23 @@ impl Harness {
         Token(self.next_token)
     }
 
-    fn feed(&mut self, transactional_id: &str) {
-        if self.coordinator.wants_producer_id(transactional_id) {
-            self.coordinator.give_producer_id(ProducerId(self.next_producer_id));
-            self.next_producer_id += 1;
+    /// Asks, and again once the coordinator has the producer id that it lacked.
+    fn ask(
+        &mut self,
+        ask: impl Fn(&mut TransactionCoordinator, Token, Now) -> TransactionActions,
+    ) -> Token {
+        loop {
+            let (token, now) = (self.token(), self.now());
+            let actions = ask(&mut self.coordinator, token, now);
+            let lacks = TransactionResponse::Identity(Err(ErrorCode::CoordinatorLoadInProgress));
+            if actions.responses == [(token, lacks)] && self.coordinator.is_short_of_producer_ids()
+            {
+                self.coordinator.give_producer_id(ProducerId(self.next_producer_id));
+                self.next_producer_id += 1;
+                continue;
+            }
+            self.carry_out(actions);
+            return token;
         }
     }
 
@@ -86,11 +99,9 @@ impl Harness {
         timeout_ms: i32,
         expected: Option<ProducerIdentity>,
     ) -> Token {
-        self.feed(id);
-        let (token, now) = (self.token(), self.now());
-        let actions = self.coordinator.init_producer_id(token, id, timeout_ms, expected, now);
-        self.carry_out(actions);
-        token
+        self.ask(|coordinator, token, now| {
+            coordinator.init_producer_id(token, id, timeout_ms, expected, now)
+        })
     }
 
     pub fn ask_add(
@@ -115,12 +126,8 @@ impl Harness {
         outcome: Outcome,
         client_version: i16,
     ) -> Token {
-        self.feed(id);
-        let (token, now) = (self.token(), self.now());
         let request = EndRequest { transactional_id: id, producer, outcome, client_version };
-        let actions = self.coordinator.end(token, &request, now);
-        self.carry_out(actions);
-        token
+        self.ask(|coordinator, token, now| coordinator.end(token, &request, now))
     }
 
     /// The oldest write is durable, or was not made.
