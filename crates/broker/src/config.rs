@@ -7,6 +7,7 @@
 //! among others) is refused.
 
 mod consumer_groups;
+mod transactions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,8 @@ use model::topic_config;
 use storage::CommitStrategy;
 
 use crate::connection_limits::{self, ConnectionLimits};
+
+pub use transactions::TransactionsConfig;
 
 /// Where a broker listens when nobody says: this machine only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1";
@@ -90,6 +93,8 @@ pub struct BrokerConfig {
     pub group_consumer: ConsumerSettings,
     /// Whether `group.coordinator.rebalance.protocols` has KIP-848's.
     pub has_consumer_groups: bool,
+    /// `transaction.*` and `transactional.id.*`.
+    pub transactions: TransactionsConfig,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: u64,
     /// `log.retention.check.interval.ms`.
@@ -265,6 +270,7 @@ impl BrokerConfig {
             group_max_size: reader.int("group.max.size", 1, INT_MAX)?,
             group_consumer: consumer_groups::settings(reader)?,
             has_consumer_groups: consumer_groups::is_enabled(reader)?,
+            transactions: transactions::settings(reader)?,
             metadata_snapshot_bytes: snapshot_bytes(reader)?,
             metadata_snapshot_interval_ms: snapshot_interval(reader)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,

@@ -11,7 +11,11 @@ use model::{
 use runtime::{Runtime, TaskQueue, local::Notify};
 use storage::Log;
 
-use crate::{handle_shares::HandleShares, shard::Shard, topic_settings::CONSUMER_OFFSETS};
+use crate::{
+    handle_shares::HandleShares,
+    shard::Shard,
+    topic_settings::{CONSUMER_OFFSETS, TRANSACTION_STATE},
+};
 
 /// Partitions that are opened at the same time: enough to keep a disk busy with their
 /// syncs, few enough for the file handles and buffers of recovery.
@@ -48,6 +52,7 @@ impl Shard {
                 let id = TopicPartition { topic: *id, partition: *partition };
                 if let Some(removed) = self.remove_partition(id) {
                     self.groups.partition_removed(id);
+                    self.transactions.partition_removed(id);
                     deleting.push(Box::pin(async move {
                         if let Err(error) = removed.log.delete().await {
                             tracing::error!(partition = %removed.name(), %error, "not deleted");
@@ -62,6 +67,7 @@ impl Shard {
         if !removed.is_empty() {
             self.forget_offsets_of(&removed);
         }
+        self.tell_transactions_of_features();
         if !delta.partitions.is_empty() || !delta.topics_removed.is_empty() {
             self.tell_groups_of_topics();
         }
@@ -162,12 +168,9 @@ impl Shard {
             self.add_partition(*id, log);
         }
         for (id, topic) in new {
-            if topic == CONSUMER_OFFSETS {
-                let partition = self.partition(id.topic, id.partition).expect("just added");
-                match self.host_groups(id, partition).await {
-                    Err(error) if gone.contains(&id) => no_groups(&error),
-                    hosted => hosted?,
-                }
+            match self.host_coordinator(id, &topic).await {
+                Err(error) if gone.contains(&id) => not_loaded(&error),
+                hosted => hosted?,
             }
         }
         let obtaining = found
@@ -181,13 +184,9 @@ impl Shard {
                             .await
                             .map_err(|error| format!("{topic}-{}: {error}", id.partition))?;
                         shard.add_partition(id, log);
-                        if topic == CONSUMER_OFFSETS {
-                            let partition = shard.partition(id.topic, id.partition);
-                            let partition = partition.expect("just added");
-                            // The node serves without it; its groups have no coordinator.
-                            if let Err(error) = shard.host_groups(id, partition).await {
-                                no_groups(&error);
-                            }
+                        // The node serves without it; what it holds has no coordinator.
+                        if let Err(error) = shard.host_coordinator(id, &topic).await {
+                            not_loaded(&error);
                         }
                         Ok(())
                     });
@@ -201,6 +200,20 @@ impl Shard {
             obtained?;
         }
         Ok(())
+    }
+
+    /// Starts the coordinator of a partition that was just added, if it has one.
+    async fn host_coordinator(
+        self: &Rc<Self>,
+        id: TopicPartition,
+        topic: &str,
+    ) -> Result<(), String> {
+        let partition = || self.partition(id.topic, id.partition).expect("just added");
+        match topic {
+            CONSUMER_OFFSETS => self.host_groups(id, partition()).await,
+            TRANSACTION_STATE => self.host_transactions(id, partition()).await,
+            _ => Ok(()),
+        }
     }
 
     /// Whether the directory had the partition's log when the node started. One that it had not is
@@ -220,8 +233,8 @@ impl Shard {
     }
 }
 
-fn no_groups(error: &str) {
-    tracing::error!(error, "the groups of a partition were not loaded");
+fn not_loaded(error: &str) {
+    tracing::error!(error, "the coordinator of a partition was not loaded");
 }
 
 /// Runs futures, at most `limit` at a time, and gives their results in their order.

@@ -21,27 +21,26 @@ use coordinator::{
     offset_fetch::{FetchedGroup, GroupQuery},
 };
 use model::{
-    ErrorCode, Offset, PartitionId, TimestampMs, TopicId, TopicPartition, Uuid,
+    ErrorCode, Offset, PartitionId, Sequence, TimestampMs, TopicId, TopicPartition, Uuid,
     collections::{BTreeMap, HashMap},
-    record_batch::{BatchOptions, NewRecord, RecordBatchBuilder, batches},
 };
 use runtime::{
     Instant, ShardIndex, TaskQueue,
     local::{Channel, Notify, Oneshot, Sender, oneshot},
 };
-use storage::{AppendError, AppendOptions, AppendOrigin, FirstBatch, Log};
+use storage::Verification;
 use wire::{api::ApiKey, frame};
 
 use crate::{
     connection::first_of,
+    coordinator_log,
     group_topics::GroupTopics,
     peers::Call,
     shard::{Partition, Shard},
     topic_settings::CONSUMER_OFFSETS,
+    verification::{Entered, Transactional},
 };
 
-/// How much of a partition is read at a time when it is loaded.
-const LOAD_BYTES: usize = 1 << 20;
 /// How often expired offsets are looked for: `offsets.retention.check.interval.ms`.
 const RETENTION_CHECK_INTERVAL_MS: u64 = 600_000;
 
@@ -124,7 +123,7 @@ impl Shard {
     ) -> Result<(), String> {
         let topics = GroupTopics::of(self);
         let mut coordinator = GroupCoordinator::new(self.group_settings(), topics.clone());
-        load(&mut coordinator, &partition.log)
+        coordinator_log::load(&partition.log, |batch| coordinator.replay_batch(batch))
             .await
             .map_err(|error| format!("{}: {error}", partition.name()))?;
         let actions = coordinator.loaded(self.now_of_groups());
@@ -229,7 +228,29 @@ impl Shard {
         client_host: String,
     ) -> Result<Response, ErrorCode> {
         let (partition, owner) = self.coordinator_of(group).await?;
-        let call = GroupRequest { partition, frame: frame.clone(), client_host };
+        let verification = Verification::Off;
+        let call = GroupRequest { partition, frame: frame.clone(), client_host, verification };
+        self.call(owner, call).await.answer().await
+    }
+
+    /// Has a group's coordinator answer a request of a transaction.
+    pub(crate) async fn ask_group_in_transaction(
+        self: &Rc<Self>,
+        group: &str,
+        transactional: &Transactional<'_>,
+        frame: &Bytes,
+        client_host: String,
+    ) -> Result<Response, ErrorCode> {
+        let (partition, owner) = self.coordinator_of(group).await?;
+        let entered = Entered {
+            id: partition,
+            owner,
+            topic: CONSUMER_OFFSETS.to_owned(),
+            sequence: Sequence(-1),
+        };
+        let mut entered = self.enter_transaction(transactional, &[entered]).await;
+        let verification = entered.pop().expect("one for each partition")?;
+        let call = GroupRequest { partition, frame: frame.clone(), client_host, verification };
         self.call(owner, call).await.answer().await
     }
 
@@ -242,34 +263,6 @@ impl Shard {
             }
             Err(error) => query.failed(error),
         }
-    }
-}
-
-/// Replays all records of a partition.
-async fn load(coordinator: &mut GroupCoordinator, log: &Log) -> Result<(), String> {
-    let mut from = log.log_start_offset();
-    loop {
-        let end = log.high_watermark();
-        if from >= end {
-            return Ok(());
-        }
-        let read = log.read(from, LOAD_BYTES, FirstBatch::Whole, end).await;
-        let read = read.map_err(|error| error.to_string())?;
-        if read.batches.is_empty() {
-            return Ok(());
-        }
-        let bytes = read.batches.concat();
-        for batch in batches(&bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            let offset = batch.base_offset();
-            let skipped = coordinator
-                .replay_batch(&batch)
-                .map_err(|error| format!("at offset {offset}: {error}"))?;
-            for error in skipped {
-                tracing::warn!(%offset, %error, "a group record skipped");
-            }
-        }
-        from = read.next_offset;
     }
 }
 
@@ -308,9 +301,19 @@ impl Hosted {
     }
 
     /// Appends what was decided and answers who is to be answered.
-    fn carry_out(&self, shard: &Rc<Shard>, mut actions: Actions) {
+    fn carry_out(&self, shard: &Rc<Shard>, actions: Actions) {
+        self.carry_out_verified(shard, actions, Verification::Off);
+    }
+
+    /// The same of what may be part of a transaction.
+    fn carry_out_verified(
+        &self,
+        shard: &Rc<Shard>,
+        mut actions: Actions,
+        verification: Verification,
+    ) {
         for write in std::mem::take(&mut actions.writes) {
-            let appended = self.append(shard, &write.records);
+            let appended = coordinator_log::append(shard, &self.partition, &write, verification);
             self.writes.push((write.id, appended));
         }
         self.carry_out_answers(actions);
@@ -322,37 +325,6 @@ impl Hosted {
             // Whoever asked may be gone.
             if let Some(sender) = self.waiting.borrow_mut().remove(&token) {
                 sender.send(response);
-            }
-        }
-    }
-
-    fn append(
-        &self,
-        shard: &Rc<Shard>,
-        records: &[coordinator::Record],
-    ) -> Result<Offset, WriteError> {
-        let now_ms = shard.runtime.wall_clock_ms();
-        let leader_epoch = self.partition.leader_epoch();
-        let mut builder =
-            RecordBatchBuilder::new(BatchOptions { leader_epoch, ..BatchOptions::default() });
-        for record in records {
-            builder.append(&NewRecord {
-                timestamp: TimestampMs(now_ms),
-                key: Some(&record.key),
-                value: record.value.as_deref(),
-                headers: &[],
-            });
-        }
-        let options = AppendOptions { leader_epoch, origin: AppendOrigin::Coordinator, now_ms };
-        match self.partition.log.append(&builder.build(), &options) {
-            Ok(appended) => Ok(appended.end()),
-            Err(AppendError::MessageTooLarge { .. } | AppendError::RecordListTooLarge { .. }) => {
-                Err(WriteError::TooLarge)
-            }
-            Err(AppendError::Fenced(_) | AppendError::Closed) => Err(WriteError::NotCoordinator),
-            Err(error) => {
-                tracing::warn!(partition = %self.partition.name(), %error, "not appended");
-                Err(WriteError::Unavailable)
             }
         }
     }
@@ -407,6 +379,7 @@ struct GroupRequest {
     partition: TopicPartition,
     frame: Bytes,
     client_host: String,
+    verification: Verification,
 }
 
 impl Call for GroupRequest {
@@ -418,7 +391,7 @@ impl Call for GroupRequest {
                 let (token, receiver) = hosted.expect_answer();
                 match self.decide(shard, &hosted, token) {
                     Ok(actions) => {
-                        hosted.carry_out(shard, actions);
+                        hosted.carry_out_verified(shard, actions, self.verification);
                         Ok(receiver)
                     }
                     Err(error) => {
@@ -469,6 +442,9 @@ impl GroupRequest {
                 coordinator.consumer_heartbeat(&caller, decoded!(), now)
             }
             ApiKey::OffsetCommit => coordinator.commit_offsets(&caller, decoded!(), &resolve, now),
+            ApiKey::TxnOffsetCommit => {
+                coordinator.commit_transactional_offsets(&caller, decoded!(), &resolve, now)
+            }
             ApiKey::OffsetDelete => coordinator.delete_offsets(&caller, decoded!(), &resolve, now),
             other => unreachable!("{other:?} is no request of a group"),
         };

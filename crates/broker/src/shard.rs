@@ -34,6 +34,7 @@ use crate::{
     start::StartPlan,
     stop::CheckpointsAsked,
     topic_settings::is_internal,
+    transactions::Transactions,
 };
 
 /// What a node is called.
@@ -84,6 +85,7 @@ pub(crate) struct Shard {
     pub(crate) image: RefCell<MetadataImage>,
     pub(crate) peers: Peers,
     pub(crate) groups: Groups,
+    pub(crate) transactions: Transactions,
     pub(crate) fetch_session_slots: Slots,
     pub(crate) waiting_bytes: WaitingBytes,
     pub(crate) own_codecs: OwnCodecs,
@@ -117,6 +119,7 @@ impl Shard {
             image: RefCell::new(MetadataImage::new()),
             peers: Peers::default(),
             groups: Groups::default(),
+            transactions: Transactions::default(),
             fetch_session_slots: Slots { used: Cell::new(0), max: slots },
             waiting_bytes: WaitingBytes::default(),
             own_codecs: OwnCodecs::default(),

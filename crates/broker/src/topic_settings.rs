@@ -8,7 +8,7 @@ use crate::config::BrokerConfig;
 /// Where groups' offsets are kept.
 pub(crate) const CONSUMER_OFFSETS: &str = coordinator::partition::OFFSETS_TOPIC;
 /// Where transactions' states are kept.
-const TRANSACTION_STATE: &str = "__transaction_state";
+pub(crate) const TRANSACTION_STATE: &str = coordinator::transactions::TRANSACTIONS_TOPIC;
 /// The metadata log.
 pub(crate) const CLUSTER_METADATA: &str = "__cluster_metadata";
 
@@ -31,6 +31,15 @@ pub(crate) fn automatic_topic(config: &BrokerConfig, name: &str) -> NewTopic {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())))
             .collect();
+    }
+    if name == TRANSACTION_STATE {
+        let config = &config.transactions;
+        topic.partition_count = config.log_partition_count;
+        let own = coordinator::transactions::TRANSACTIONS_TOPIC_CONFIGS.iter();
+        let own = own.map(|(name, value)| ((*name).to_owned(), Some((*value).to_owned())));
+        let given = config.log_settings.iter();
+        let given = given.map(|(name, value)| ((*name).to_owned(), Some(value.clone())));
+        topic.configs = own.chain(given).collect();
     }
     topic
 }

@@ -3,7 +3,7 @@
 //! A stock Apache Kafka 4.4 finalizes six: `metadata.version` 33, `eligible.leader.replicas.version`
 //! 1, `group.version` 1, `share.version` 2, `streams.version` 1 and `transaction.version` 2. Clients
 //! read the finalized levels as promises (KIP-848 groups, transactions of KIP-890), so only what
-//! this node does is finalized: the metadata's own version and that of groups. A directory that Apache Kafka wrote
+//! this node does is finalized: the metadata's own version, that of groups and that of transactions. A directory that Apache Kafka wrote
 //! keeps its levels in its log; what is told to clients is [`finalized`], never more than supported.
 
 use crate::MetadataImage;
@@ -17,6 +17,12 @@ pub const KRAFT_VERSION: &str = "kraft.version";
 /// The feature that says whether groups may speak KIP-848's protocol.
 pub const GROUP_VERSION: &str = "group.version";
 
+/// The feature that says how transactions end and how partitions come into them (KIP-890).
+pub const TRANSACTION_VERSION: &str = "transaction.version";
+
+/// The level of `transaction.version` whose transactions have an epoch each, and the one of a new
+/// directory.
+pub const TRANSACTION_VERSION_MAX: i16 = 2;
 /// The level of `group.version` with KIP-848's groups, and the one of a new directory.
 pub const GROUP_VERSION_MAX: i16 = 1;
 /// 4.0-IV1: the first level whose partition records are version 2. Older ones are not written.
@@ -29,10 +35,11 @@ pub const METADATA_VERSION_MAX: i16 = 33;
 pub const KRAFT_VERSION_LEVEL: i16 = 1;
 
 /// What this node supports, by name.
-pub const SUPPORTED: [(&str, i16, i16); 3] = [
+pub const SUPPORTED: [(&str, i16, i16); 4] = [
     (GROUP_VERSION, 0, GROUP_VERSION_MAX),
     (KRAFT_VERSION, 0, KRAFT_VERSION_LEVEL),
     (METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_MAX),
+    (TRANSACTION_VERSION, 0, TRANSACTION_VERSION_MAX),
 ];
 
 /// [`SUPPORTED`] as a registration names it.

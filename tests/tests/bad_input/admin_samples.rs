@@ -36,7 +36,10 @@ use wire::{
     update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest},
 };
 
-use super::samples::{GROUP, TOPIC, discard};
+use super::{
+    samples::{GROUP, TOPIC, discard},
+    transaction_samples,
+};
 
 fn describe_quorum(version: i16) -> Vec<u8> {
     let partition = describe_quorum_request::PartitionData { partition_index: 0 };
@@ -200,6 +203,6 @@ pub(super) fn decode(key: ApiKey, body: Reader<'_>, version: i16) -> wire::Resul
         ApiKey::DescribeTopicPartitions => {
             discard::<DescribeTopicPartitionsRequest<'_>>(body, version)
         }
-        _ => Ok(()),
+        other => transaction_samples::decode(other, body, version),
     }
 }

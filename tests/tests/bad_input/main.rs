@@ -12,6 +12,7 @@ mod produce;
 mod refusals;
 mod samples;
 mod slow_clients;
+mod transaction_samples;
 
 /// Both ways to do I/O.
 const DRIVERS: [&str; 2] = ["uring", "sync"];

@@ -35,7 +35,7 @@ use wire::{
     sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment},
 };
 
-use super::admin_samples;
+use super::{admin_samples, transaction_samples};
 
 /// The topic that samples talk of.
 pub const TOPIC: &str = "sample";
@@ -96,7 +96,8 @@ fn sample(key: ApiKey, version: i16) -> Vec<u8> {
         ApiKey::DescribeConfigs => describe_configs(version),
         ApiKey::AlterConfigs => alter_configs(version),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs(version),
-        other => admin_samples::sample(other, version),
+        other => transaction_samples::sample(other, version)
+            .unwrap_or_else(|| admin_samples::sample(other, version)),
     }
 }
 

@@ -12,8 +12,10 @@
 use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use coordinator::transactions::ProducerIdentity;
 use model::{
-    ErrorCode, PartitionId, TopicId,
+    ErrorCode, PartitionId, TopicId, TopicPartition,
+    collections::BTreeMap,
     record_batch::{BatchError, Compression, RecordBatch},
 };
 use runtime::{
@@ -21,7 +23,9 @@ use runtime::{
     local::{Oneshot, oneshot},
 };
 use smallvec::SmallVec;
-use storage::{AppendError, AppendOptions, AppendOrigin, Log, RecordRules, Survey, WaitError};
+use storage::{
+    AppendError, AppendOptions, AppendOrigin, Log, RecordRules, Survey, Verification, WaitError,
+};
 use wire::{
     Encoded, frame,
     produce_request::ProduceRequest,
@@ -38,10 +42,15 @@ use crate::{
     record_survey,
     shard::{Partition, Shard},
     topic_settings::is_internal,
+    verification::{Entered, Membership, Transactional},
 };
 
 /// From this version on topics are named by id.
 const TOPIC_ID_FROM_VERSION: i16 = 13;
+/// From this version on clients know TRANSACTION_ABORTABLE (KIP-890).
+const ABORTABLE_FROM_VERSION: i16 = 11;
+/// From this version on partitions come into transactions with their batches (KIP-890).
+const ADDED_FROM_VERSION: i16 = 12;
 /// Before this version nobody knew zstd (KIP-110).
 const ZSTD_FROM_VERSION: i16 = 7;
 /// Who may write to Kafka's own topics, as in Apache Kafka.
@@ -75,6 +84,8 @@ pub(crate) struct Dispatched {
 enum Place {
     /// Refused before it got to a shard.
     Refused(ErrorCode),
+    /// Not in the transaction, for all that the coordinator says.
+    Unverified(ErrorCode),
     /// The answer of a shard, by its number and the place in its answers.
     Shard { shard: usize, index: usize },
 }
@@ -86,6 +97,8 @@ struct Share {
     records: Bytes,
     /// What its records are, if they are or were compressed.
     survey: Option<Survey>,
+    /// What is known of its transaction.
+    verification: Verification,
 }
 
 /// What became of it.
@@ -133,7 +146,10 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
         -1 => Some(Acks::All),
         _ => None,
     };
-    let refusal = has_transactions(&request).then(|| transaction_refusal(&request));
+    let (refusal, entered) = match enter_transaction(shard, &request, head.version).await {
+        Ok(entered) => (None, entered),
+        Err(error) => (Some(error), EnteredPartitions::default()),
+    };
     let refuses_zstd = head.version < ZSTD_FROM_VERSION;
     let mut shares: SmallVec<[(ShardIndex, Vec<Share>); 2]> = SmallVec::new();
     let mut places = Vec::new();
@@ -165,9 +181,15 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                     }
                     (_, _, None) => Place::Refused(ErrorCode::InvalidRecord),
                     (Ok((topic, owner)), Some(_), Some(records)) => {
-                        let records = wire::subslice(frame, records);
-                        let share = Share { topic, partition, records, survey: None };
-                        add_share(&mut shares, owner, share)
+                        match entered.of(topic, partition) {
+                            Err(error) => Place::Unverified(error),
+                            Ok(verification) => {
+                                let records = wire::subslice(frame, records);
+                                let share =
+                                    Share { topic, partition, records, survey: None, verification };
+                                add_share(&mut shares, owner, share)
+                            }
+                        }
                     }
                 };
                 places.push(place);
@@ -243,20 +265,91 @@ async fn look_into(shard: &Shard, share: &mut Share) {
     }
 }
 
-/// True if a batch of the request is part of a transaction.
-fn has_transactions(request: &ProduceRequest<'_>) -> bool {
-    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    partitions
-        .filter_map(|data| data.records.as_ref()?.as_borrowed())
-        .any(|records| RecordBatch::first(records).is_ok_and(|batch| batch.is_transactional()))
+/// The partitions of a request whose batches are part of a transaction.
+#[derive(Default)]
+struct EnteredPartitions(BTreeMap<TopicPartition, Result<Verification, ErrorCode>>);
+
+impl EnteredPartitions {
+    fn of(&self, topic: TopicId, partition: PartitionId) -> Result<Verification, ErrorCode> {
+        let known = self.0.get(&TopicPartition { topic, partition });
+        known.copied().unwrap_or(Ok(Verification::Off))
+    }
 }
 
-/// Why such a request is refused, as a whole: there is no coordinator that knows its transactional
-/// id, and Apache Kafka asks it.
-fn transaction_refusal(request: &ProduceRequest<'_>) -> ErrorCode {
-    match request.transactional_id {
-        None => ErrorCode::TransactionalIdAuthorizationFailed,
-        Some(_) => ErrorCode::InvalidProducerIdMapping,
+/// Finds out whether the partitions of a request are in its transaction.
+///
+/// # Errors
+/// When all of the request is refused.
+async fn enter_transaction(
+    shard: &Rc<Shard>,
+    request: &ProduceRequest<'_>,
+    version: i16,
+) -> Result<EnteredPartitions, ErrorCode> {
+    let mut producers: SmallVec<[ProducerIdentity; 1]> = SmallVec::new();
+    let mut partitions: Vec<Entered> = Vec::new();
+    {
+        let image = shard.image.borrow();
+        for topic in &request.topic_data {
+            for data in &topic.partition_data {
+                let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
+                let batch = records.and_then(|records| RecordBatch::first(records).ok());
+                let Some(batch) = batch.filter(RecordBatch::is_transactional) else { continue };
+                let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
+                let producer = ProducerIdentity { id, epoch };
+                if !producers.contains(&producer) {
+                    producers.push(producer);
+                }
+                let found = if version >= TOPIC_ID_FROM_VERSION {
+                    image.topic(topic.topic_id)
+                } else {
+                    image.topic_by_name(topic.name)
+                };
+                let Some(found) = found else { continue };
+                let partition = PartitionId(data.index);
+                if let Some(owner) = shard.owner_of(found.id, partition) {
+                    partitions.push(Entered {
+                        id: TopicPartition { topic: found.id, partition },
+                        owner,
+                        topic: found.name.clone(),
+                        sequence: batch.base_sequence(),
+                    });
+                }
+            }
+        }
+    }
+    let producer = match producers.as_slice() {
+        [] => return Ok(EnteredPartitions::default()),
+        [producer] => *producer,
+        _ => return Err(ErrorCode::InvalidProducerIdMapping),
+    };
+    // Whoever may not write as this transactional id is told so, and so is who names none.
+    let transactional_id =
+        request.transactional_id.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+    let membership = Membership::of(version, ABORTABLE_FROM_VERSION, ADDED_FROM_VERSION);
+    let transactional = Transactional { transactional_id, producer, membership };
+    let results = shard.enter_transaction(&transactional, &partitions).await;
+    let ids = partitions.iter().map(|one| one.id);
+    Ok(EnteredPartitions(ids.zip(results).collect()))
+}
+
+/// What a producer is told of a partition that could not be found to be in its transaction. What
+/// passes is an error that clients of all ages try again after.
+fn unverified(error: ErrorCode) -> (ErrorCode, Option<&'static str>) {
+    let passing = |message| (ErrorCode::NotEnoughReplicas, Some(message));
+    if error == ErrorCode::InvalidTxnState {
+        (error, Some("the partition is not in the transaction"))
+    } else if error == ErrorCode::ConcurrentTransactions {
+        passing("not known whether the partition is in the transaction: CONCURRENT_TRANSACTIONS")
+    } else if error == ErrorCode::CoordinatorNotAvailable {
+        passing("not known whether the partition is in the transaction: COORDINATOR_NOT_AVAILABLE")
+    } else if error == ErrorCode::CoordinatorLoadInProgress {
+        passing(
+            "not known whether the partition is in the transaction: COORDINATOR_LOAD_IN_PROGRESS",
+        )
+    } else if error == ErrorCode::NotCoordinator {
+        passing("not known whether the partition is in the transaction: NOT_COORDINATOR")
+    } else {
+        (error, None)
     }
 }
 
@@ -287,7 +380,7 @@ impl Dispatched {
         }
         if self.acks == Some(Acks::None) {
             let failed = produced.iter().flatten().any(|one| one.error != ErrorCode::None)
-                || self.places.iter().any(|place| matches!(place, Place::Refused(_)));
+                || self.places.iter().any(|place| !matches!(place, Place::Shard { .. }));
             if failed {
                 // As Apache Kafka does: nobody reads an error, so the connection says it.
                 return Err(Refusal::FailedWithoutAcks);
@@ -341,6 +434,16 @@ fn partition_response(
             base_offset: -1,
             ..Default::default()
         },
+        Place::Unverified(error) => {
+            let (error, message) = unverified(error);
+            PartitionProduceResponse {
+                index,
+                error_code: error.code(),
+                base_offset: -1,
+                error_message: message,
+                ..Default::default()
+            }
+        }
         Place::Shard { shard, index: at } => {
             let one = &produced[shard][at];
             PartitionProduceResponse {
@@ -524,7 +627,8 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
         now_ms: shard.runtime.wall_clock_ms(),
     };
     let log = &partition.log;
-    Some(match log.append_surveyed(&share.records, &options, share.survey.as_ref()) {
+    let survey = share.survey.as_ref();
+    Some(match log.append_verified(&share.records, &options, survey, share.verification) {
         Ok(appended) => {
             let produced = Produced {
                 error: ErrorCode::None,

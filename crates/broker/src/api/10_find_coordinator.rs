@@ -1,5 +1,5 @@
 //! FindCoordinator, versions 0 to 6. Alone, this node is everybody's coordinator; the answer waits
-//! for `__consumer_offsets`, so that no client is told to come back later.
+//! for `__consumer_offsets` or `__transaction_state`, so that no client is told to come back later.
 
 use model::ErrorCode;
 use wire::{
@@ -9,8 +9,9 @@ use wire::{
 
 use super::{Answer, Request};
 
-/// The key is a group's id; 1 would be a transactional id, 2 a share group's partition.
+/// The key is a group's id, or a transactional id; 2 would be a share group's partition.
 const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
 /// From this version on several keys are asked at once.
 const SEVERAL_FROM_VERSION: i16 = 4;
 
@@ -21,12 +22,12 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let keys: &[&str] = if is_several { &body.coordinator_keys } else { &[body.key] };
     let mut errors = Vec::with_capacity(keys.len());
     for key in keys {
-        let error = if body.key_type == KEY_TYPE_GROUP {
-            shard.coordinator_of(key).await.err().unwrap_or(ErrorCode::None)
-        } else {
-            ErrorCode::InvalidRequest
+        let found = match body.key_type {
+            KEY_TYPE_GROUP => shard.coordinator_of(key).await.map(drop),
+            KEY_TYPE_TRANSACTION => shard.require_transactions_topic().await,
+            _ => Err(ErrorCode::InvalidRequest),
         };
-        errors.push(error);
+        errors.push(found.err().unwrap_or(ErrorCode::None));
     }
     let (host, port) = shard.advertised(request.connection);
     let place = |error: ErrorCode| {
@@ -63,5 +64,6 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
 }
 
 fn message(error: ErrorCode) -> Option<&'static str> {
-    (error == ErrorCode::InvalidRequest).then_some("only groups have a coordinator here")
+    (error == ErrorCode::InvalidRequest)
+        .then_some("only groups and transactional ids have a coordinator here")
 }

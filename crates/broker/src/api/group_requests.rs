@@ -5,7 +5,7 @@ use coordinator::{Response, response};
 use model::ErrorCode;
 use wire::api::ApiKey;
 
-use super::{Answer, Request};
+use super::{Answer, Request, client_host};
 
 /// Has the coordinator of `group` answer; `refused` makes the answer when it cannot be asked. The
 /// empty name is no group's that has members, but offsets are committed under it; a member of
@@ -21,8 +21,7 @@ pub(super) async fn ask(
         let response = refused(ErrorCode::InvalidGroupId);
         return Ok(response.encode(request.head.correlation_id, request.head.version)?);
     }
-    let client_host = format!("/{}", request.connection.peer.ip().to_canonical());
-    let answered = request.shard.ask_group(group, request.frame, client_host).await;
+    let answered = request.shard.ask_group(group, request.frame, client_host(request)).await;
     let response = answered.unwrap_or_else(refused);
     Ok(response.encode(request.head.correlation_id, request.head.version)?)
 }

@@ -1,5 +1,9 @@
 //! One file for each API; here the table of what is offered, and the way from a frame to an answer.
 
+#[path = "25_add_offsets_to_txn.rs"]
+mod add_offsets_to_txn;
+#[path = "24_add_partitions_to_txn.rs"]
+mod add_partitions_to_txn;
 #[path = "33_alter_configs.rs"]
 mod alter_configs;
 #[path = "45_alter_partition_reassignments.rs"]
@@ -38,8 +42,12 @@ mod describe_producers;
 mod describe_quorum;
 #[path = "75_describe_topic_partitions.rs"]
 mod describe_topic_partitions;
+#[path = "65_describe_transactions.rs"]
+mod describe_transactions;
 #[path = "43_elect_leaders.rs"]
 mod elect_leaders;
+#[path = "26_end_txn.rs"]
+mod end_txn;
 #[path = "01_fetch.rs"]
 mod fetch;
 pub(crate) mod fetch_session;
@@ -65,6 +73,8 @@ mod list_groups;
 mod list_offsets;
 #[path = "46_list_partition_reassignments.rs"]
 mod list_partition_reassignments;
+#[path = "66_list_transactions.rs"]
+mod list_transactions;
 #[path = "03_metadata.rs"]
 mod metadata;
 #[path = "08_offset_commit.rs"]
@@ -79,10 +89,14 @@ mod offset_for_leader_epoch;
 pub(crate) mod produce;
 #[path = "14_sync_group.rs"]
 mod sync_group;
+#[path = "28_txn_offset_commit.rs"]
+mod txn_offset_commit;
 #[path = "64_unregister_broker.rs"]
 mod unregister_broker;
 #[path = "57_update_features.rs"]
 mod update_features;
+#[path = "27_write_txn_markers.rs"]
+mod write_txn_markers;
 
 use std::{
     fmt,
@@ -92,6 +106,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use model::ErrorCode;
 use wire::{
     Encoded, Response,
     api::ApiKey,
@@ -136,6 +151,11 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::DeleteRecords, 0, 2),
     offered(ApiKey::InitProducerId, 0, 5),
     offered(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    offered(ApiKey::AddPartitionsToTxn, 0, 5),
+    offered(ApiKey::AddOffsetsToTxn, 0, 4),
+    offered(ApiKey::EndTxn, 0, 5),
+    offered(ApiKey::WriteTxnMarkers, 1, 2),
+    offered(ApiKey::TxnOffsetCommit, 0, 6),
     offered(ApiKey::DescribeConfigs, 1, 4),
     offered(ApiKey::AlterConfigs, 0, 2),
     offered(ApiKey::AlterReplicaLogDirs, 1, 2),
@@ -152,6 +172,8 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::DescribeCluster, 0, 2),
     offered(ApiKey::DescribeProducers, 0, 0),
     offered(ApiKey::UnregisterBroker, 0, 0),
+    offered(ApiKey::DescribeTransactions, 0, 0),
+    offered(ApiKey::ListTransactions, 0, 2),
     offered(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     offered(ApiKey::ConsumerGroupDescribe, 0, 1),
     offered(ApiKey::ListConfigResources, 0, 1),
@@ -214,6 +236,20 @@ impl<'a> Request<'a> {
     }
 }
 
+/// The client's address, as Java writes it.
+fn client_host(request: &Request<'_>) -> String {
+    format!("/{}", request.connection.peer.ip().to_canonical())
+}
+
+/// An error in words that a client of this version knows: PRODUCER_FENCED came later.
+fn old_client_error(error: ErrorCode, version: i16, fenced_from: i16) -> ErrorCode {
+    if error == ErrorCode::ProducerFenced && version < fenced_from {
+        ErrorCode::InvalidProducerEpoch
+    } else {
+        error
+    }
+}
+
 /// Whether a version is offered.
 pub(crate) fn is_offered(key: ApiKey, version: i16) -> bool {
     OFFERED.iter().any(|row| row.key == key && (row.min..=row.max).contains(&version))
@@ -246,6 +282,13 @@ fn handler(key: ApiKey) -> Option<Handler> {
         ApiKey::OffsetForLeaderEpoch => {
             |request| Box::pin(offset_for_leader_epoch::answer(request))
         }
+        ApiKey::AddPartitionsToTxn => |request| Box::pin(add_partitions_to_txn::answer(request)),
+        ApiKey::AddOffsetsToTxn => |request| Box::pin(add_offsets_to_txn::answer(request)),
+        ApiKey::EndTxn => |request| Box::pin(end_txn::answer(request)),
+        ApiKey::WriteTxnMarkers => |request| Box::pin(write_txn_markers::answer(request)),
+        ApiKey::TxnOffsetCommit => |request| Box::pin(txn_offset_commit::answer(request)),
+        ApiKey::DescribeTransactions => |request| Box::pin(describe_transactions::answer(request)),
+        ApiKey::ListTransactions => |request| Box::pin(list_transactions::answer(request)),
         ApiKey::DescribeConfigs => |request| Box::pin(ready(describe_configs::answer(request))),
         ApiKey::AlterConfigs => |request| Box::pin(alter_configs::answer(request)),
         ApiKey::AlterReplicaLogDirs => {

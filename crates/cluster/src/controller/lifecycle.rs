@@ -26,6 +26,7 @@ pub fn bootstrap_snapshot() -> Vec<MetadataRecord> {
     vec![
         level(feature::METADATA_VERSION, feature::METADATA_VERSION_MAX),
         level(feature::GROUP_VERSION, feature::GROUP_VERSION_MAX),
+        level(feature::TRANSACTION_VERSION, feature::TRANSACTION_VERSION_MAX),
     ]
 }
 
