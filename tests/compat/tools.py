@@ -54,6 +54,8 @@ NORMALISED = [
     (re.compile(r"^(1 *\tID\t)\d+ *\t"), r"\1N\t"),
     (re.compile(r"\b1\d{12}\b"), "MS"),
     (re.compile(r"\b\d+ ms ago"), "N ms ago"),
+    # How long a transaction has been going on.
+    (re.compile(r"(\tMS *\t)\d+"), r"\1N"),
     (re.compile(r"(adminclient|producer|consumer)-\d+"), r"\1-N"),
     (re.compile(r"(perf-consumer|console-consumer)-\d+"), r"\1-N"),
     # Rates and times of the performance tools.
@@ -157,7 +159,7 @@ class Driver:
         for server in servers:
             line, _, stdin = call.partition(" << ")
             tool, *words = shlex.split(line.replace("\\", "\\\\"))
-            main = tool if tool in ("member", "walk") else f"org.apache.kafka.tools.{tools_table.TOOLS[tool]}"
+            main = tool if tool in ("member", "transaction", "walk") else f"org.apache.kafka.tools.{tools_table.TOOLS[tool]}"
             words = [re.sub(r"^FILE\((.*)\)$", rf"{folder}/\1", re.sub("^DATA$", str(server.data_dir), word.replace("@", server.address))) for word in words]
             request = {
                 "id": self._next, "main": main, "args": words, "stdin": stdin.encode().decode("unicode_escape"),

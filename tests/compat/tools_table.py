@@ -1,7 +1,7 @@
 """What tools.py runs: Apache Kafka's own tools, line by line, in sections; and the differences that have a reason.
 
 A line is a tool's short name and its arguments; `@` is the broker's address, `DATA` its log directory; what stands behind ` << `
-is what the tool reads from stdin. `member` starts and stops members of groups, `walk` takes the admin client through its calls;
+is what the tool reads from stdin. `member` starts and stops members of groups, `transaction` has producers go through transactions, `walk` takes the admin client through its calls;
 they are in tools. Sections run in this
 order on one life of both brokers, so that later ones see what earlier ones did. Topics of one partition, or keys: where a
 record without a key goes is left to chance.
@@ -25,6 +25,7 @@ TOOLS = {
     "console-producer": "ConsoleProducer",
     "console-consumer": "consumer.ConsoleConsumer",
     "producer-perf": "ProducerPerformance",
+    "transactions": "TransactionsCommand",
     "consumer-perf": "ConsumerPerformance",
     "verifiable-producer": "VerifiableProducer",
     "verifiable-consumer": "VerifiableConsumer",
@@ -330,6 +331,80 @@ SECTIONS = {
         walk groups @ DATA
         walk cluster @ DATA
     """,
+    "transactions": """
+        topics --bootstrap-server @ --create --topic once
+        transactions --bootstrap-server @ list
+        transactions --bootstrap-server @ describe --transactional-id nobody
+        transaction start one @ first
+        transactions --bootstrap-server @ list
+        transactions --bootstrap-server @ describe --transactional-id first
+        transaction begin one @
+        transaction send one @ once 3
+        transaction offsets one @ once-group once 2
+        transactions --bootstrap-server @ describe --transactional-id first
+        transactions --bootstrap-server @ describe-producers --topic once --partition 0
+        transactions --bootstrap-server @ find-hanging --broker-id 1
+        transactions --bootstrap-server @ find-hanging --topic once --partition 0 --max-transaction-timeout 0
+        console-consumer --bootstrap-server @ --topic once --from-beginning --isolation-level read_committed --timeout-ms 1500
+        console-consumer --bootstrap-server @ --topic once --from-beginning --isolation-level read_uncommitted --timeout-ms 1500
+        consumer-groups --bootstrap-server @ --describe --group once-group
+        transaction commit one @
+        console-consumer --bootstrap-server @ --topic once --from-beginning --isolation-level read_committed --timeout-ms 1500
+        consumer-groups --bootstrap-server @ --describe --group once-group --offsets
+        transactions --bootstrap-server @ describe --transactional-id first
+        transactions --bootstrap-server @ describe-producers --topic once --partition 0
+        transaction begin one @
+        transaction send one @ once 2
+        transaction offsets one @ once-group once 4
+        transaction abort one @
+        transaction begin one @
+        transaction commit one @
+        transaction begin one @
+        transaction abort one @
+        transaction begin one @
+        transaction send one @ once 1
+        transaction commit one @
+        console-consumer --bootstrap-server @ --topic once --from-beginning --isolation-level read_committed --timeout-ms 1500
+        consumer-groups --bootstrap-server @ --describe --group once-group --offsets
+        transactions --bootstrap-server @ describe-producers --topic once --partition 0
+        get-offsets --bootstrap-server @ --topic once
+    """,
+    "transactions that are fenced, hang or are listed": """
+        transaction start two @ second
+        transaction begin two @
+        transaction send two @ once 1
+        transaction start again @ second
+        transaction commit two @
+        transaction close two @
+        transaction begin again @
+        transaction send again @ once 1
+        transaction commit again @
+        transactions --bootstrap-server @ describe-producers --topic once --partition 0
+        transaction start three @ third
+        transaction begin three @
+        transaction send three @ once 1
+        transactions --bootstrap-server @ list
+        transactions --bootstrap-server @ list --duration-filter 0
+        transactions --bootstrap-server @ list --duration-filter 100000000
+        transactions --bootstrap-server @ list --transactional-id-pattern s.*
+        transactions --bootstrap-server @ list --transactional-id-pattern (
+        transactions --bootstrap-server @ abort --topic once --partition 0 --start-offset 14
+        transactions --bootstrap-server @ abort --topic once --partition 0 --start-offset 9999
+        transactions --bootstrap-server @ describe --transactional-id third
+        transactions --bootstrap-server @ describe-producers --topic once --partition 0
+        transaction send three @ once 1
+        transaction commit three @
+        transaction close three @
+        transaction close again @
+        transaction start third-again @ third
+        transactions --bootstrap-server @ describe --transactional-id third
+        transaction start slow @ slow transaction.timeout.ms=1000000000
+        producer-perf --bootstrap-server @ --topic once --num-records 100 --record-size 10 --throughput -1 --transactional-id perf --transaction-duration-ms 1000000
+        transactions --bootstrap-server @ describe --transactional-id perf
+        get-offsets --bootstrap-server @ --topic once
+        console-consumer --bootstrap-server @ --topic once --from-beginning --isolation-level read_committed --timeout-ms 1500
+        topics --bootstrap-server @ --describe --topic __transaction_state
+    """,
 }
 
 # What FILE(name) is.
@@ -344,7 +419,7 @@ FILES = {
 }
 
 # Calls whose lines come in the order of a hash, or of the broker's partitions.
-UNORDERED = r"consumer-groups .*(--list|--all-groups)|groups .*--list"
+UNORDERED = r"consumer-groups .*(--list|--all-groups)|groups .*--list|transactions .* list"
 
 # (what matches the call, what matches in lines of either output, what stands there instead or None to leave the line out, the
 # reason). One that no run needs is a failure: docs/COMPATIBILITY.md tells users of these.

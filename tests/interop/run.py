@@ -32,6 +32,7 @@ sys.path.insert(0, str(HERE.parent / "compat"))
 # The harness is beside this folder, so its path has to be known first.
 import consumer_groups  # noqa: E402
 import damages  # noqa: E402
+import exactly_once  # noqa: E402
 import kafka_log  # noqa: E402
 import refusals  # noqa: E402
 import takeover  # noqa: E402
@@ -43,6 +44,7 @@ PROGRAMS = {
     "transactions_client": ("transact", "transact-more", "transactions", "transactions-add", "transactions-end"),
     "leftovers_client": ("leave", "left"),
     "consumer_groups_client": ("begin", "resume"),
+    "exactly_once_client": ("once", "once-leave", "once-resume", "once-storm"),
     "damages_client": ("cases", "outcomes", "append", "mended"),
 }
 
@@ -63,6 +65,7 @@ def main():
         takeover.run(arguments, tools, folder, results, run_client)
         refusals.run(arguments, tools, folder, results)
         consumer_groups.run(arguments, tools, folder, results, run_client)
+        exactly_once.run(arguments, tools, folder, results, run_client)
         damages.run(arguments, tools, folder, results, run_client)
     return results.close()
 

@@ -28,7 +28,7 @@ import org.slf4j.LoggerFactory;
  * Reads a request a line from stdin and answers each with a line on stdout, in the order in which they end:
  * {"id":1,"main":"org.apache.kafka.tools.TopicCommand","args":["--list",...],"stdin":"","timeout_s":30}
  * gives {"id":1,"exit":0,"out":"...","err":"..."}. Requests run side by side, each in a thread of its own, whose children
- * inherit where it prints to. A main class of "member" is no tool: see Members. Exit code -1: it did not end in time.
+ * inherit where it prints to. A main class of "member", "transaction" or "walk" is no tool: see these. Exit code -1: it did not end in time.
  */
 public final class Driver {
     /** What one call reads and prints. */
@@ -80,6 +80,7 @@ public final class Driver {
             thread.join();
         }
         Members.closeAll();
+        Transactions.closeAll();
         answers.flush();
         Runtime.getRuntime().halt(0);
     }
@@ -127,6 +128,7 @@ public final class Driver {
         try {
             switch (name) {
                 case "member" -> Members.main(arguments);
+                case "transaction" -> Transactions.main(arguments);
                 case "walk" -> Walk.main(arguments);
                 default -> new ToolLoader().loadClass(name).getMethod("main", String[].class).invoke(null, (Object) arguments);
             }
