@@ -4,6 +4,7 @@
 //! docs/PERFORMANCE.md quotes, are printed with `--nocapture`, best with a release build named by
 //! `ODRADEK_BIN`, and with `TMPDIR` on a disk that nobody else uses.
 
+mod groups;
 mod handles;
 mod memory;
 mod partitions;
