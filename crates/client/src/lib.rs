@@ -3,7 +3,7 @@
 //! - [`Connection`]: negotiated versions, pipelined calls of any API of [`wire`], and one method
 //!   for each of the usual ones;
 //! - [`Client`]: a connection that comes back, and retries;
-//! - [`ProducerState`], [`Fetched`], [`GroupMember`]: what stays on the client's side.
+//! - [`ProducerState`], [`Fetched`], [`GroupMember`], [`ConsumerGroupMember`]: what stays on the client's side.
 //!
 //! It talks to one broker, that which it was pointed at; it has no codecs; it names topics by
 //! their names. What comes from the broker is bounded before memory is spent on it, and never
@@ -12,6 +12,7 @@
 pub mod assignor;
 mod client;
 mod connection;
+mod consumer_group;
 mod error;
 mod fetch;
 mod group;
@@ -20,6 +21,7 @@ mod topics;
 
 pub use client::Client;
 pub use connection::{Answer, Connection, Options};
+pub use consumer_group::{ConsumerGroupMember, ConsumerGroupOptions};
 pub use error::{Error, Result};
 pub use fetch::{ConsumedRecord, FetchOptions, Fetched, OffsetSpec, Position};
 pub use group::{CommittedOffsets, GroupMember, GroupOptions};

@@ -180,6 +180,7 @@ impl Summary {
         sum.counts.records_seen += counts.records_seen;
         sum.counts.commits += counts.commits;
         sum.counts.joins += counts.joins;
+        sum.counts.consumer_joins += counts.consumer_joins;
         sum.counts.topic_changes += counts.topic_changes;
         sum.counts.damages += counts.damages;
         sum.counts.damaged_reads += counts.damaged_reads;
@@ -255,7 +256,7 @@ impl Summary {
     }
 
     /// The same of what `--features` adds.
-    fn feature_aims(&self) -> [(&'static str, u64); 7] {
+    fn feature_aims(&self) -> [(&'static str, u64); 8] {
         let Outcome { counts, .. } = &self.sum;
         [
             ("deletions of records acknowledged", counts.deletions),
@@ -265,6 +266,7 @@ impl Summary {
             ("settings altered", counts.settings_altered),
             ("jumps of the wall clock", counts.clock_jumps),
             ("topics made again under load", counts.recreations),
+            ("joins under KIP-848", counts.consumer_joins),
         ]
     }
 }

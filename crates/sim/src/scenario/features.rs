@@ -108,6 +108,8 @@ pub(crate) struct Features {
     pub(crate) clock_jumps: bool,
     /// A topic is deleted and made again, so many times.
     pub(crate) recreations: u64,
+    /// Members of KIP-848's protocol, and classic ones, in a group of their own.
+    pub(crate) mixed_members: (u64, u64),
 }
 
 impl Features {
@@ -161,6 +163,7 @@ impl Features {
         }
         let clock_jumps = rng.chance(500);
         let recreations = if recreates { rng.between(2, 5) } else { 0 };
-        Features { is_any: true, alters_settings, clock_jumps, recreations }
+        let mixed_members = (rng.between(0, 2), rng.between(0, 2));
+        Features { is_any: true, alters_settings, clock_jumps, recreations, mixed_members }
     }
 }

@@ -56,6 +56,8 @@ pub struct Counts {
     pub commits: u64,
     /// Generations that a member of a group took part in.
     pub joins: u64,
+    /// Times that a member of KIP-848's protocol joined its group.
+    pub consumer_joins: u64,
     /// Clean stops so far.
     pub clean_stops: u64,
     /// Idempotent producers that had to start anew after a clean stop.
@@ -101,7 +103,7 @@ pub(crate) struct History {
     seen: BTreeMap<Partition, BTreeMap<i64, Rc<str>>>,
     places: BTreeMap<Rc<str>, i64>,
     commits: BTreeMap<(String, Partition), i64>,
-    owners: BTreeMap<(i32, Partition), String>,
+    owners: BTreeMap<(String, i32, Partition), String>,
     pub(crate) topics_there: BTreeMap<String, bool>,
     pub(crate) losses: Losses,
     /// What may become of the records of a topic; that of those not named: they stay.
@@ -237,9 +239,14 @@ impl History {
         Some(end)
     }
 
-    /// A member of a generation reads a partition.
-    pub(crate) fn note_owner(&mut self, generation: i32, partition: &Partition, member: &str) {
-        let key = (generation, partition.clone());
+    /// A member of a generation, or at an epoch, reads a partition.
+    pub(crate) fn note_owner(
+        &mut self,
+        (group, generation): (&str, i32),
+        partition: &Partition,
+        member: &str,
+    ) {
+        let key = (group.to_owned(), generation, partition.clone());
         let owner = self.owners.entry(key).or_insert_with(|| member.to_owned());
         if owner != member {
             let owner = owner.clone();
@@ -625,11 +632,12 @@ mod tests {
         let mut history = History::default();
         history.note_commit("g", &partition(), 5);
         history.check_committed("g", &partition(), 5);
-        history.note_owner(1, &partition(), "m1");
-        history.note_owner(2, &partition(), "m2");
+        history.note_owner(("g", 1), &partition(), "m1");
+        history.note_owner(("h", 1), &partition(), "m2");
+        history.note_owner(("g", 2), &partition(), "m2");
         assert_eq!(history.complaints, Vec::<String>::new());
         history.check_committed("g", &partition(), 4);
-        history.note_owner(2, &partition(), "m1");
+        history.note_owner(("g", 2), &partition(), "m1");
         assert_eq!(history.complaints.len(), 2);
     }
 }

@@ -8,6 +8,7 @@
 //! program may do, or when the last life does not get everything done in time.
 
 mod clients;
+mod consumers;
 mod damage;
 mod damaged_life;
 mod features;

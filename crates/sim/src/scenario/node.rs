@@ -31,6 +31,9 @@ const MARK_INTERVAL_MS_MAX: u64 = 60_000;
 
 /// Where records are let go, often in the short time of a run.
 const RETENTION_CHECK_MS: u64 = 20;
+/// Of consumer groups (KIP-848); classic members say it themselves.
+const SESSION_TIMEOUT_MS: u64 = 6_000;
+const ASSIGNMENT_INTERVAL_MS: i64 = 100;
 
 /// What the command that gives up what is damaged has said.
 pub(crate) type LossAnswer = Rc<RefCell<Option<Result<LossReport, String>>>>;
@@ -67,6 +70,9 @@ impl BrokerNode {
         if features.is_any {
             config.log_initial_task_delay_ms = RETENTION_CHECK_MS;
             config.log_retention_check_interval_ms = RETENTION_CHECK_MS;
+            // Members that crashed are out as soon as classic ones.
+            config.group_consumer.session_timeout_ms = SESSION_TIMEOUT_MS;
+            config.group_consumer.assignment_interval_ms = ASSIGNMENT_INTERVAL_MS;
         }
         BrokerNode {
             node,

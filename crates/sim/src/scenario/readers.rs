@@ -13,7 +13,7 @@ use crate::Rng;
 
 /// The group of the run.
 pub(crate) const GROUP: &str = "group";
-const FETCH: FetchOptions = FetchOptions {
+pub(super) const FETCH: FetchOptions = FetchOptions {
     max_wait: Duration::from_millis(50),
     min_bytes: 1,
     max_bytes: 1 << 20,
@@ -169,20 +169,25 @@ impl Workload {
     ///
     /// After a failure of its connection it comes back as a new member: a commit that was under way
     /// belongs to a generation that is then over.
-    pub(crate) async fn be_member(self, index: u64, topics: Vec<String>, mut rng: Rng) {
-        let client = self.client(&format!("member-{index}"));
+    pub(crate) async fn be_member(
+        self,
+        (group, index): (&'static str, u64),
+        topics: Vec<String>,
+        mut rng: Rng,
+    ) {
+        let client = self.client(&format!("{group}-member-{index}"));
         while !self.stop.get() {
             let connection = self.connect(&client).await;
             let member = GroupMember::new(
                 connection.clone(),
                 GroupOptions {
-                    group: GROUP.to_owned(),
+                    group: group.to_owned(),
                     topics: topics.clone(),
                     session_timeout: Duration::from_secs(6),
                     rebalance_timeout: Duration::from_secs(6),
                 },
             );
-            if let Err(error) = self.take_part(&connection, member, &mut rng).await {
+            if let Err(error) = self.take_part(&connection, group, member, &mut rng).await {
                 self.refuse_nonsense("group", error);
                 client.disconnect();
                 self.pause().await;
@@ -193,11 +198,12 @@ impl Workload {
     async fn take_part(
         &self,
         connection: &Connection,
+        group: &str,
         mut member: GroupMember,
         rng: &mut Rng,
     ) -> Result<(), Error> {
         while !self.stop.get() {
-            match self.be_in_generation(connection, &mut member, rng).await {
+            match self.be_in_generation(connection, group, &mut member, rng).await {
                 Ok(()) => break,
                 Err(Error::Refused(
                     ErrorCode::RebalanceInProgress
@@ -221,14 +227,16 @@ impl Workload {
     async fn be_in_generation(
         &self,
         connection: &Connection,
+        group: &str,
         member: &mut GroupMember,
         rng: &mut Rng,
     ) -> Result<(), Error> {
         member.join().await?;
         self.operation();
         self.history.borrow_mut().counts.joins += 1;
-        let committed = connection.committed_offsets(GROUP, member.assignment()).await?;
-        let mut positions = self.start_positions(member, &committed);
+        let committed = connection.committed_offsets(group, member.assignment()).await?;
+        let owner = (group, member.generation_id(), member.member_id());
+        let mut positions = self.start_positions(owner, member.assignment(), &committed);
         loop {
             if self.stop.get() || rng.chance(10) {
                 return Ok(());
@@ -241,22 +249,31 @@ impl Workload {
                 self.take_all(&fetched, &mut positions);
             }
             if rng.chance(300) {
-                self.commit(member, &positions).await?;
+                let offsets = offsets_of(&positions);
+                if !offsets.is_empty() {
+                    member.commit(&offsets).await?;
+                    self.committed(group, &offsets);
+                }
             }
             member.heartbeat().await?;
             self.operation();
         }
     }
 
-    fn start_positions(&self, member: &GroupMember, committed: &CommittedOffsets) -> Vec<Position> {
+    pub(super) fn start_positions(
+        &self,
+        (group, generation, member): (&str, i32, &str),
+        assignment: &BTreeMap<String, Vec<i32>>,
+        committed: &CommittedOffsets,
+    ) -> Vec<Position> {
         let mut positions = Vec::new();
         let mut history = self.history.borrow_mut();
-        for (topic, partitions) in member.assignment() {
+        for (topic, partitions) in assignment {
             for partition in partitions {
                 let partition = (topic.clone(), *partition);
                 let offset = committed.get(&partition).copied().unwrap_or_default();
-                history.check_committed(GROUP, &partition, offset.0);
-                history.note_owner(member.generation_id(), &partition, member.member_id());
+                history.check_committed(group, &partition, offset.0);
+                history.note_owner((group, generation), &partition, member);
                 let (topic, partition) = partition;
                 positions.push(Position { topic, partition, offset });
             }
@@ -264,7 +281,7 @@ impl Workload {
         positions
     }
 
-    fn take_all(&self, fetched: &[Fetched], positions: &mut [Position]) {
+    pub(super) fn take_all(&self, fetched: &[Fetched], positions: &mut [Position]) {
         for fetched in fetched {
             let position = positions.iter_mut().find(|position| {
                 position.topic == fetched.topic && position.partition == fetched.partition
@@ -276,20 +293,20 @@ impl Workload {
         }
     }
 
-    async fn commit(&self, member: &GroupMember, positions: &[Position]) -> Result<(), Error> {
-        let offsets: BTreeMap<Partition, Offset> = positions
-            .iter()
-            .map(|position| ((position.topic.clone(), position.partition), position.offset))
-            .collect();
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        member.commit(&offsets).await?;
+    /// A commit was acknowledged.
+    pub(super) fn committed(&self, group: &str, offsets: &CommittedOffsets) {
         self.operation();
         let mut history = self.history.borrow_mut();
-        for (partition, offset) in &offsets {
-            history.note_commit(GROUP, partition, offset.0);
+        for (partition, offset) in offsets {
+            history.note_commit(group, partition, offset.0);
         }
-        Ok(())
     }
+}
+
+/// Where a member would go on.
+pub(super) fn offsets_of(positions: &[Position]) -> CommittedOffsets {
+    positions
+        .iter()
+        .map(|position| ((position.topic.clone(), position.partition), position.offset))
+        .collect()
 }

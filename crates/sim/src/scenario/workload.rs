@@ -7,8 +7,10 @@ use runtime::{Runtime, TaskQueue};
 use super::{
     LOOK_INTERVAL, Scenario,
     clients::{Producer, Workload},
+    consumers::MIXED,
     features::Role,
     plan::Plan,
+    readers::GROUP,
 };
 use crate::Rng;
 
@@ -68,7 +70,7 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
     for index in 0..plan.group_members {
         let kept = plan.topics.iter().filter(|topic| topic.role == Role::Kept);
         let topics = kept.map(|topic| topic.name.to_owned()).collect();
-        spawn("member", boxed(workload.clone().be_member(index, topics, rng.fork())));
+        spawn("member", boxed(workload.clone().be_member((GROUP, index), topics, rng.fork())));
     }
     spawn("topics", boxed(workload.clone().churn_topics(plan.churned_topics, rng.fork())));
     start_administrators(&workload, &plan, &mut rng);
@@ -90,6 +92,17 @@ fn start_administrators(workload: &Workload, plan: &Plan, rng: &mut Rng) {
             let alterer = workload.clone().alter(topic.clone(), rng.fork());
             spawn("alterer", boxed(alterer));
         }
+    }
+    let kept = plan.topics.iter().filter(|topic| topic.role == Role::Kept);
+    let topics: Vec<String> = kept.map(|topic| topic.name.to_owned()).collect();
+    let (newer, classic) = plan.features.mixed_members;
+    for index in 0..newer {
+        let member = workload.clone().be_consumer(index, topics.clone(), rng.fork());
+        spawn("consumer", boxed(member));
+    }
+    for index in 0..classic {
+        let member = workload.clone().be_member((MIXED, index), topics.clone(), rng.fork());
+        spawn("member", boxed(member));
     }
     if plan.features.recreations > 0 {
         let count = plan.features.recreations;
