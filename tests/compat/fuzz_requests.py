@@ -289,10 +289,18 @@ class Generator:
         step.slot = str(self.random.randrange(MEMBERS))
         step.body["MemberId"] = self._pick(["", Named("member", step.slot)], ["nobody"])
         step.body["SessionTimeoutMs"] = self._pick([60_000], [0, -1, 2**31 - 1])
+        if step.body["MemberId"] == "" and not step.body["Protocols"]:
+            # Apache Kafka makes a group of it, though it has no member.
+            step.body["Protocols"] = [{"Name": "range", "Metadata": b""}]
+        if step.body["MemberId"] == "":
+            step.body["ProtocolType"] = "consumer"
         if step.version >= 1:
             step.body["RebalanceTimeoutMs"] = 150
         for protocol in step.body["Protocols"]:
-            protocol["Metadata"] = struct.pack(">hih3si", 0, 1, 3, b"one", -1) if self.random.random() < 0.7 else b""
+            protocol["Metadata"] = struct.pack(">hih3si", 0, 1, 3, b"one", -1) if not self._odd() else b""
+
+    def _adjust_21(self, step):
+        step.body["TimeoutMs"] = 5000
 
     def _adjust_22(self, step):
         step.slot = str(self.random.randrange(PRODUCERS))

@@ -25,7 +25,10 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let groups = described
         .values()
         .map(|group| {
-            let group = group.to_wire();
+            let mut group = group.to_wire();
+            if group.group_id.is_empty() {
+                group.error_code = ErrorCode::InvalidGroupId.code();
+            }
             let operations = authorized_operations::of_group(is_told && group.error_code == 0);
             DescribedGroup { authorized_operations: operations, ..group }
         })

@@ -69,6 +69,9 @@ impl Controller {
         };
         let invalid =
             |why: &str| refuse(format!("Invalid update version {level} for feature {name}. {why}"));
+        if *direction == Direction::Unknown {
+            return invalid("The controller does not support the given upgrade type.");
+        }
         let node = self.image.brokers().keys().next().map_or(-1, |id| id.0);
         let Some((_, min, max)) = feature else {
             return invalid(&format!("Local controller {node} does not support this feature."));
@@ -143,7 +146,7 @@ mod tests {
             (metadata, 22, up, Err("only supports versions 23-33")),
             (metadata, 0, Direction::UnsafeDown, Err("only supports versions")),
             (metadata, 29, up, Err("without setting the upgrade type")),
-            (metadata, 29, Direction::Unknown, Err("without setting the upgrade type")),
+            (metadata, 30, Direction::Unknown, Err("not support the given upgrade type")),
             (metadata, 29, safe, Err("metadata.version downgrade from 30 to 29. Refusing")),
             (metadata, 29, Direction::UnsafeDown, Err("downgrade is not supported")),
             (feature::KRAFT_VERSION, 1, up, Ok(0)),

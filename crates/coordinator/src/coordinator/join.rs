@@ -56,14 +56,14 @@ impl GroupCoordinator {
     fn check_join(&self, request: &JoinGroupRequest<'_>) -> Result<(), ErrorCode> {
         let settings = &self.engine.settings;
         let sessions = settings.session_timeout_min_ms..=settings.session_timeout_max_ms;
-        let instance_id = request.group_instance_id.unwrap_or("-");
+        let instance_id = request.group_instance_id.unwrap_or_default();
         if request.group_id.is_empty() || !is_storable(request.group_id) {
             return Err(ErrorCode::InvalidGroupId);
         }
         if !sessions.contains(&request.session_timeout_ms) {
             return Err(ErrorCode::InvalidSessionTimeout);
         }
-        if instance_id.is_empty() || instance_id.len() > MEMBER_ID_PREFIX_MAX {
+        if instance_id.len() > MEMBER_ID_PREFIX_MAX {
             return Err(ErrorCode::InvalidRequest);
         }
         let mut names = request.protocols.iter().map(|protocol| protocol.name);
