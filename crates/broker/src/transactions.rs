@@ -82,7 +82,8 @@ pub(crate) enum Ask {
         producer: ProducerIdentity,
         partitions: Partitions,
         client_version: i16,
-        /// How long the end of the transaction before is waited for.
+        /// How long the answer that the transaction before has not ended yet waits for its end: it
+        /// is to be asked again then, since markers change what partitions say.
         patience: Duration,
     },
     /// That its transaction ends.
@@ -342,8 +343,9 @@ impl Hosted {
                 return Ok(response);
             }
             let settled = std::future::poll_fn(|context| settled.poll(context.waker()));
-            // Either end of the wait is as good: the next round tells.
+            // Either end of the wait is as good: who asks again is told.
             let _ = first_of(settled, shard.runtime.sleep_until(deadline)).await;
+            return Ok(response);
         }
     }
 
@@ -456,6 +458,7 @@ impl Hosted {
             let over = self.settled.wait_until(|| self.is_over.get());
             let Some((id, appended)) = first_of(self.writes.pop(), over).await else { return };
             let result = match appended {
+                Ok(_) if cfg!(feature = "mutant_decision_not_awaited") => Ok(()),
                 Ok(end) => self.partition.log.wait_durable(end).await.map_err(|error| {
                     tracing::warn!(partition = %self.partition.name(), %error, "not durable");
                     WriteError::Unavailable

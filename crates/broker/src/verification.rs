@@ -10,7 +10,7 @@ use std::{future::Future, rc::Rc, time::Duration};
 use cluster::record::ConfigResource;
 use coordinator::transactions::{Partitions, ProducerIdentity};
 use model::{ErrorCode, Sequence, TopicPartition, collections::BTreeMap};
-use runtime::ShardIndex;
+use runtime::{Instant, ShardIndex};
 use storage::{Verification, VerificationGuard};
 
 use crate::{peers::Call, shard::Shard, transactions::Ask};
@@ -73,6 +73,25 @@ impl Shard {
         if !is_adding && !self.verifies_partitions() {
             return vec![Ok(Verification::Off); partitions.len()];
         }
+        let patience = Duration::from_millis(self.config.transactions.add_patience_ms);
+        let deadline = self.runtime.now() + patience;
+        loop {
+            let results = self.try_to_enter(transactional, partitions, deadline).await;
+            // The markers of the transaction before take guards away, so that these are new, too.
+            let is_early = |result| matches!(result, &Err(ErrorCode::ConcurrentTransactions));
+            let is_over = !is_adding || self.runtime.now() >= deadline;
+            if is_over || !results.iter().any(is_early) {
+                return results;
+            }
+        }
+    }
+
+    async fn try_to_enter(
+        self: &Rc<Self>,
+        transactional: &Transactional<'_>,
+        partitions: &[Entered],
+        deadline: Instant,
+    ) -> Vec<Result<Verification, ErrorCode>> {
         let mut results = self.begin_verifications(transactional.producer, partitions).await;
         let mut asked = Partitions::new();
         for (one, result) in partitions.iter().zip(&results) {
@@ -83,7 +102,7 @@ impl Shard {
         if asked.is_empty() {
             return results;
         }
-        let errors = self.ask_about(transactional, asked).await;
+        let errors = self.ask_about(transactional, asked, deadline).await;
         for (one, result) in partitions.iter().zip(&mut results) {
             let error = errors.get(&(one.topic.clone(), one.id.partition.0)).copied();
             if let (Ok(Verification::Needed(Some(_))), Some(error)) = (&*result, error)
@@ -126,6 +145,7 @@ impl Shard {
         self: &Rc<Self>,
         transactional: &Transactional<'_>,
         partitions: Partitions,
+        deadline: Instant,
     ) -> BTreeMap<(String, i32), ErrorCode> {
         let Transactional { transactional_id, producer, membership } = *transactional;
         let told = if membership == Membership::Added {
@@ -134,7 +154,7 @@ impl Shard {
                 producer,
                 partitions: partitions.clone(),
                 client_version: ADDING_CLIENTS,
-                patience: Duration::from_millis(self.config.transactions.add_patience_ms),
+                patience: deadline.since(self.runtime.now()),
             };
             let error = self.ask_to_add(ask).await;
             let all = partitions.into_iter();
