@@ -17,6 +17,14 @@ pub enum Error {
         /// Its answer.
         errno: Errno,
     },
+    /// A derived file that is to be written anew could not be read: nothing has become of what is
+    /// durable, and it is tried again.
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        errno: Errno,
+    },
     /// Another process holds the directory.
     Locked(PathBuf),
     /// A file that is not derived from the log holds what it cannot.
@@ -53,7 +61,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Io { path, errno } => write!(formatter, "{}: {errno}", path.display()),
+            Error::Io { path, errno } | Error::Unread { path, errno } => {
+                write!(formatter, "{}: {errno}", path.display())
+            }
             Error::Locked(path) => {
                 write!(formatter, "{}: another process uses this directory", path.display())
             }

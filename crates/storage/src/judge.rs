@@ -217,7 +217,7 @@ async fn reach(
 
 fn errno_of(error: &Error) -> Errno {
     match error {
-        Error::Io { errno, .. } => *errno,
+        Error::Io { errno, .. } | Error::Unread { errno, .. } => *errno,
         Error::Locked(_)
         | Error::Malformed { .. }
         | Error::Damaged { .. }

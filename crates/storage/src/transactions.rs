@@ -27,7 +27,6 @@ use crate::{
     log::State,
     producers::CompletedTransaction,
     segment::{Phase, segment_path},
-    storage::read_small_file,
 };
 
 /// The size of an entry of `.txnindex`.
@@ -241,7 +240,12 @@ pub(crate) async fn write_index(
     due: &IndexDue,
 ) -> Result<(), Error> {
     let path = segment_path(directory, base, "txnindex");
-    let old = read_small_file(runtime, &path, FILE_BYTES_MAX).await?;
+    let old = match runtime.read_file(&path, FILE_BYTES_MAX).await {
+        Ok(content) => Some(content),
+        Err(Errno::NOT_FOUND) => None,
+        // What it says of markers below is in no other file: it is not written over.
+        Err(errno) => return Err(Error::Unread { path, errno }),
+    };
     let mut entries = old.as_deref().map(|old| kept(old, base, due.from)).unwrap_or_default();
     entries.extend_from_slice(&due.entries);
     let new = file_of(&entries);
@@ -452,6 +456,10 @@ impl State {
     pub(crate) fn last_stable_offset(&self) -> Offset {
         let high_watermark = self.high_watermark();
         let unstable = self.producers.first_unstable(high_watermark);
+        let unstable = match unstable {
+            Some(start) if cfg!(feature = "mutant_last_stable_one_too_far") => Some(start.next()),
+            unstable => unstable,
+        };
         unstable.map_or(high_watermark, |start| start.max(self.log_start).min(high_watermark))
     }
 }
