@@ -33,7 +33,6 @@ TIMEOUT_S = 480
 
 # franz-go's names, as `-test.skip` takes them: what stands between slashes is a pattern of its own.
 SKIPPED = {
-    "^TestTxnEtl$": "needs transactions",
     "^TestShareGroup$": "needs share groups",
     "^TestShareGroupETL$": "needs share groups",
     "^TestShareGroupAckOnClose$": "needs share groups",

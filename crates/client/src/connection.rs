@@ -105,6 +105,7 @@ fn newest(key: ApiKey) -> i16 {
         ApiKey::Produce => known.min(12),
         ApiKey::Fetch => known.min(12),
         ApiKey::OffsetCommit | ApiKey::OffsetFetch => known.min(9),
+        ApiKey::TxnOffsetCommit => known.min(5),
         ApiKey::ApiVersions => known.min(3),
         _ => known,
     }

@@ -1,6 +1,6 @@
-//! `sim --seeds N --seed S [--shards N] [--features] [--jobs N] [--until-failure] [--log] [--trace]`:
+//! `sim --seeds N --seed S [--shards N] [--features] [--transactions] [--jobs N] [--until-failure] [--log] [--trace]`:
 //! runs seeds S, S+1, ... and says which failed, `--until-failure` no further than the first of
-//! them. With `--features` some of them also delete, compact, alter and turn clocks. `--log` shows the broker's log, `--trace` all that crosses the driver's seam. As many seeds run at once
+//! them. With `--features` some of them also delete, compact, alter and turn clocks, with `--transactions` nearly all have transactions. `--log` shows the broker's log, `--trace` all that crosses the driver's seam. As many seeds run at once
 //! as there are cores, or `--jobs` says; the output is the same.
 //!
 //! Seeds that once failed, listed in `regressions.txt`, run first, unless `--seed` names a first one
@@ -29,7 +29,7 @@ const LINE_MAX: usize = 200;
 /// What is left of a record's filler, which says nothing.
 const FILLER: &str = "..";
 const USAGE: &str = "usage: sim [--seeds N] [--seed S | --from S] [--shards N] [--features] \
-     [--jobs N] [--until-failure] [--log] [--trace]";
+     [--transactions] [--jobs N] [--until-failure] [--log] [--trace]";
 /// More threads than any machine has cores are a typing error.
 const JOBS_MAX: usize = 1024;
 
@@ -85,6 +85,7 @@ fn arguments() -> Result<Arguments, String> {
                 arguments.jobs = jobs.ok_or_else(|| format!("--jobs takes 1 to {JOBS_MAX}"))?;
             }
             "--features" => arguments.options.features = true,
+            "--transactions" => arguments.options.transactions = true,
             "--until-failure" => arguments.goes_on = GoesOn::UntilFailure,
             "--log" => {
                 log_to_stderr();
@@ -108,13 +109,20 @@ fn log_to_stderr() {
     log.with_ansi(false).with_max_level(tracing::Level::DEBUG).init();
 }
 
-/// Seeds and shard counts that once failed: `seed [shards]`, then a comment.
-fn regressions() -> Vec<(u64, Option<u16>)> {
+/// Seeds that once failed, with what they were run: `seed [shards] [transactions]`, then a comment.
+fn regressions() -> Vec<(u64, Options)> {
     let lines = REGRESSIONS.lines().filter_map(|line| line.split('#').next());
     let parse = |line: &str| {
         let mut words = line.split_whitespace();
         let seed = words.next()?.parse().ok()?;
-        Some((seed, words.next().and_then(|shards| shards.parse().ok())))
+        let mut options = Options::default();
+        for word in words {
+            match word {
+                "transactions" => options.transactions = true,
+                shards => options.shards = shards.parse().ok(),
+            }
+        }
+        Some((seed, options))
     };
     lines.filter_map(parse).collect()
 }
@@ -167,7 +175,10 @@ impl Summary {
             let shards = options.shards.map(|shards| format!(" --shards {shards}"));
             let shards = shards.unwrap_or_default();
             let features = if options.features { " --features" } else { "" };
-            println!("seed {seed} FAILED; again: sim --seed {seed} --seeds 1{shards}{features}");
+            let transactions = if options.transactions { " --transactions" } else { "" };
+            println!(
+                "seed {seed} FAILED; again: sim --seed {seed} --seeds 1{shards}{features}{transactions}"
+            );
             for complaint in outcome.complaints.iter().take(LINES_MAX) {
                 println!("  {}", brief(complaint));
             }
@@ -193,6 +204,10 @@ impl Summary {
         sum.counts.settings_altered += counts.settings_altered;
         sum.counts.clock_jumps += counts.clock_jumps;
         sum.counts.recreations += counts.recreations;
+        sum.counts.transactions_committed += counts.transactions_committed;
+        sum.counts.transactions_aborted += counts.transactions_aborted;
+        sum.counts.transactions_taken_over += counts.transactions_taken_over;
+        sum.counts.transactions_timed_out += counts.transactions_timed_out;
         sum.tally.add(&outcome.tally);
         sum.struck.add(&outcome.struck);
         sum.ends.refused_starts += outcome.ends.refused_starts;
@@ -269,6 +284,34 @@ impl Summary {
             ("joins under KIP-848", counts.consumer_joins),
         ]
     }
+
+    /// The same of what `--transactions` adds.
+    fn transaction_aims(&self) -> [(&'static str, u64); 4] {
+        let Outcome { counts, .. } = &self.sum;
+        [
+            ("transactions committed", counts.transactions_committed),
+            ("transactions aborted", counts.transactions_aborted),
+            ("transactions taken over", counts.transactions_taken_over),
+            ("transactions timed out", counts.transactions_timed_out),
+        ]
+    }
+
+    /// All of them, each with how many seeds have to have run until one that was not hit counts.
+    fn all_aims(&self, options: &Options) -> Vec<(&'static str, u64, u64)> {
+        let mut all = Vec::new();
+        let mut add = |aims: &[(&'static str, u64)], seeds_min: u64| {
+            all.extend(aims.iter().map(|(aim, count)| (*aim, *count, seeds_min)));
+        };
+        add(&self.aims(), AIM_SEEDS_MIN);
+        add(&self.rare_aims(), RARE_AIM_SEEDS_MIN);
+        if options.features {
+            add(&self.feature_aims(), RARE_AIM_SEEDS_MIN);
+        }
+        if options.transactions {
+            add(&self.transaction_aims(), AIM_SEEDS_MIN);
+        }
+        all
+    }
 }
 
 fn main() -> ExitCode {
@@ -283,9 +326,8 @@ fn main() -> ExitCode {
     let mut runs: Vec<(u64, Options)> = Vec::new();
     if !arguments.only_this {
         let again = regressions().into_iter();
-        runs.extend(again.map(|(seed, shards)| {
-            (seed, Options { shards, features: false, ..arguments.options })
-        }));
+        let trace = arguments.options.trace;
+        runs.extend(again.map(|(seed, options)| (seed, Options { trace, ..options })));
     }
     let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds);
     runs.extend(seeds.map(|seed| (seed, arguments.options)));
@@ -300,13 +342,7 @@ fn main() -> ExitCode {
         },
     );
     let seeds_run = summary.passed + summary.failed;
-    let aims = summary.aims().into_iter().map(|(aim, count)| (aim, count, AIM_SEEDS_MIN));
-    let rare = summary.rare_aims().into_iter();
-    let rare = rare.map(|(aim, count)| (aim, count, RARE_AIM_SEEDS_MIN));
-    let featured = arguments.options.features.then(|| summary.feature_aims());
-    let featured = featured.into_iter().flatten();
-    let featured = featured.map(|(aim, count)| (aim, count, RARE_AIM_SEEDS_MIN));
-    for (aim, count, seeds_min) in aims.chain(rare).chain(featured) {
+    for (aim, count, seeds_min) in summary.all_aims(&arguments.options) {
         println!("{count:>12} {aim}");
         if count == 0 && seeds_run >= seeds_min {
             println!("             ^ never hit: that is a failure");

@@ -1,6 +1,6 @@
 //! `cargo xtask mutants`: brokers that are broken on purpose, to show that the tests bite.
 //!
-//! A mutant is a cargo feature of `storage` that leaves one step of the durable road out. Each
+//! A mutant is a cargo feature of `storage`, or of another crate that it names, which leaves one step out. Each
 //! has to be caught by every hunter named for it; one that gets away fails the command. A hunter
 //! ends at the first proof, so what is caught early costs little: most of the time goes into
 //! building, which is one build for all hunters of a mutant.
@@ -34,6 +34,8 @@ enum Hunter {
     Simulator,
     /// The same with `--features`.
     Features,
+    /// The same with `--transactions`.
+    Transactions,
     /// The rig `powerblk`, which needs root.
     Images,
     /// A test of `storage`, by its name.
@@ -59,6 +61,9 @@ const MUTANTS: &[Mutant] = &[
     ("mutant_producer_state_not_rebuilt", &[Hunter::Simulator]),
     ("mutant_log_start_not_persisted", &[Hunter::Features]),
     ("mutant_compaction_drops_the_newest", &[Hunter::Features]),
+    ("mutant_last_stable_one_too_far", &[Hunter::Transactions]),
+    ("coordinator/mutant_fencing_skipped", &[Hunter::Transactions]),
+    ("broker/mutant_decision_not_awaited", &[Hunter::Transactions]),
     // A sync nearly always comes before the mark's own files are written.
     ("mutant_durable_mark_ahead", &[Hunter::Test("a_mark_is_never_ahead_of_what_is_durable")]),
 ];
@@ -82,6 +87,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
             let evidence = match hunter {
                 Hunter::Simulator => by_simulator(root, options.seeds, &[])?,
                 Hunter::Features => by_simulator(root, options.seeds, &["--features"])?,
+                Hunter::Transactions => by_simulator(root, options.seeds, &["--transactions"])?,
                 Hunter::Images => by_images(root, options.images)?,
                 Hunter::Test(name) => by_test(root, mutant, name)?,
             };
@@ -156,13 +162,14 @@ fn failing_run(root: &Path, command: &mut Command, mark: &str) -> Result<Option<
 
 /// Builds what the hunters run around the broken storage.
 fn build(root: &Path, mutant: &str, hunters: &[Hunter]) -> Result<(), String> {
-    let feature = format!("storage/{mutant}");
+    let (krate, name) = mutant.split_once('/').unwrap_or(("storage", mutant));
+    let feature = format!("{krate}/{name}");
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--locked", "--profile", "sim"]);
-    build.args(["--package", "storage", "--features", &feature]);
+    build.args(["--package", krate, "--features", &feature]);
     for hunter in hunters {
         let package = match hunter {
-            Hunter::Simulator | Hunter::Features => "sim",
+            Hunter::Simulator | Hunter::Features | Hunter::Transactions => "sim",
             Hunter::Images => "server",
             // Cargo builds it when it runs it.
             Hunter::Test(_) => continue,

@@ -22,6 +22,9 @@ pub(crate) struct SimOptions {
     /// Some seeds also delete, compact, alter settings and turn clocks
     #[arg(long)]
     features: bool,
+    /// Nearly all seeds also have transactions
+    #[arg(long)]
+    transactions: bool,
     /// How many run at once (default: as many as there are cores)
     #[arg(long)]
     jobs: Option<u64>,
@@ -43,6 +46,9 @@ pub(crate) fn sim(root: &Path, options: &SimOptions) -> Result<(), String> {
     }
     if options.features {
         command.arg("--features");
+    }
+    if options.transactions {
+        command.arg("--transactions");
     }
     finish(command.current_dir(root), "sim")
 }

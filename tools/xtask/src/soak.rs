@@ -60,6 +60,14 @@ const PARTS: &[Part] = &[
         variable: None,
     },
     Part {
+        name: "simulator transactions",
+        size: Some(10_000),
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["xtask", "sim", "--transactions", "--seeds", "{size}", "--from", "{seed}"],
+        variable: None,
+    },
+    Part {
         name: "mutants",
         size: None,
         privilege: Privilege::Anybody,

@@ -88,12 +88,24 @@ pub struct Counts {
     pub clock_jumps: u64,
     /// Topics that were deleted and made again.
     pub recreations: u64,
+    /// Transactions whose commit was acknowledged.
+    pub transactions_committed: u64,
+    /// Those whose abort was.
+    pub transactions_aborted: u64,
+    /// Those that somebody else ended who came with their id.
+    pub transactions_taken_over: u64,
+    /// Those that the coordinator aborted.
+    pub transactions_timed_out: u64,
 }
 
 impl Counts {
     /// Grows when something is done that is done once: reading and committing go on for ever.
     pub(crate) fn progress(&self) -> u64 {
-        self.acked_batches + self.identities_given_up + self.topic_changes + self.last_looks
+        self.acked_batches
+            + self.identities_given_up
+            + self.topic_changes
+            + self.last_looks
+            + self.transactions_committed
     }
 }
 

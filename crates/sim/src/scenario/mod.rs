@@ -7,6 +7,7 @@
 //! A seed fails when a client saw what no client may see, when the broker did to the disk what no
 //! program may do, or when the last life does not get everything done in time.
 
+mod auditors;
 mod clients;
 mod consumers;
 mod damage;
@@ -14,6 +15,7 @@ mod damaged_life;
 mod features;
 mod history;
 mod keyed;
+mod ledger;
 mod life;
 mod losses;
 mod node;
@@ -22,6 +24,7 @@ mod readers;
 mod recreation;
 mod survey;
 mod tails;
+mod tellers;
 mod topics;
 mod trouble;
 mod upkeep;
@@ -39,7 +42,7 @@ pub use self::{damage::Struck, history::Counts};
 use self::{
     history::History,
     node::BrokerNode,
-    plan::{CRASHES_MIN, End, EndPlan, Marks, Plan, When},
+    plan::{CRASHES_MIN, End, EndPlan, Marks, Plan, TransactionsPlan, When},
 };
 use crate::{Crash, Rng, Settings, Simulation, Tally};
 
@@ -62,6 +65,8 @@ pub struct Options {
     pub shards: Option<u16>,
     /// Some seeds also do what `features` has.
     pub features: bool,
+    /// There are transactions, too.
+    pub transactions: bool,
     /// Called with a line for everything that happens.
     pub trace: Option<fn(&str)>,
 }
@@ -135,13 +140,16 @@ impl Scenario {
         let mut extras = Rng::new(seed ^ 0x0dd5_eed5);
         let mut features = Rng::new(seed ^ 0xfea7_12e5);
         let with_features = options.features.then_some(&mut features);
-        let plan = Plan::by_seed(&mut rng, &mut extras, with_features, options.shards);
+        let mut plan = Plan::by_seed(&mut rng, &mut extras, with_features, options.shards);
+        if options.transactions && plan.damage.is_none() {
+            plan.transactions = Some(TransactionsPlan::by_seed(seed));
+        }
         let mut simulation = Simulation::new(seed, Settings::by_seed(seed));
         if let Some(print) = options.trace {
             simulation.trace_to(print);
         }
         let marks = plan.damage.map(|_| Marks::Moving);
-        let broker = BrokerNode::new(&mut simulation, &mut rng, marks, &plan.features);
+        let broker = BrokerNode::new(&mut simulation, &mut rng, marks, &plan);
         if plan.damage.is_some() {
             simulation.with_disk(broker.node(), crate::disk::Disk::remember_writes);
         }

@@ -17,7 +17,11 @@ use model::{Offset, PartitionId};
 use runtime::TaskQueue;
 use storage::{LossReport, LossToAccept};
 
-use super::{damage::OFFSETS_TOPIC, features::Features, history::Partition, plan::Marks};
+use super::{
+    damage::OFFSETS_TOPIC,
+    history::Partition,
+    plan::{Marks, Plan},
+};
 use crate::{Rng, Simulation};
 
 /// Where the broker's directory is created, below one that is there.
@@ -28,6 +32,9 @@ const PORT: u16 = 9092;
 const MARK_INTERVAL_MS_MIN: u64 = 20;
 /// Kafka's own, which no run lasts.
 const MARK_INTERVAL_MS_MAX: u64 = 60_000;
+
+/// So often transactions that have taken too long are looked for.
+const ABORT_INTERVAL_MS: u64 = 50;
 
 /// Where records are let go, often in the short time of a run.
 const RETENTION_CHECK_MS: u64 = 20;
@@ -54,7 +61,7 @@ impl BrokerNode {
         simulation: &mut Simulation,
         rng: &mut Rng,
         marks: Option<Marks>,
-        features: &Features,
+        plan: &Plan,
     ) -> BrokerNode {
         let node = simulation.add_node(Path::new(DATA_PARENT));
         let listen = SocketAddr::new(IpAddr::V4(Simulation::address(node)), PORT);
@@ -67,7 +74,11 @@ impl BrokerNode {
             None => interval_ms,
         };
         config.topic_defaults.insert("internal.segment.bytes".to_owned(), "65536".to_owned());
-        if features.is_any {
+        if let Some(transactions) = &plan.transactions {
+            config.transactions.log_partition_count = transactions.log_partition_count;
+            config.transactions.settings.abort_interval_ms = ABORT_INTERVAL_MS;
+        }
+        if plan.features.is_any {
             config.log_initial_task_delay_ms = RETENTION_CHECK_MS;
             config.log_retention_check_interval_ms = RETENTION_CHECK_MS;
             // Members that crashed are out as soon as classic ones.

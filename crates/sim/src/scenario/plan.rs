@@ -93,6 +93,33 @@ pub(crate) struct Plan {
     pub(crate) ends: Vec<EndPlan>,
     pub(crate) damage: Option<DamagePlan>,
     pub(crate) features: Features,
+    pub(crate) transactions: Option<TransactionsPlan>,
+}
+
+/// What `--transactions` adds.
+#[derive(Clone, Debug)]
+pub(crate) struct TransactionsPlan {
+    pub(crate) rng: Rng,
+    pub(crate) tellers: usize,
+    /// Transactions of each of them.
+    pub(crate) quota: u64,
+    pub(crate) segment_bytes: u32,
+    /// Of `__transaction_state`.
+    pub(crate) log_partition_count: i32,
+}
+
+impl TransactionsPlan {
+    /// Drawn by itself, so that all else of a seed is planned as without it.
+    pub(crate) fn by_seed(seed: u64) -> TransactionsPlan {
+        let mut rng = Rng::new(seed ^ 0x7e11_e125);
+        TransactionsPlan {
+            tellers: 1 + rng.index(3),
+            quota: rng.between(25, 50),
+            segment_bytes: rng.pick(&[4 << 10, 64 << 10]),
+            log_partition_count: rng.pick(&[1, 3]),
+            rng,
+        }
+    }
 }
 
 impl Plan {
@@ -170,6 +197,7 @@ impl Plan {
             ends,
             damage,
             features,
+            transactions: None,
         }
     }
 

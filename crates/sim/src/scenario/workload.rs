@@ -1,6 +1,10 @@
 //! The clients of a run: who is started, on a machine of their own that never fails.
 
-use std::{cell::Cell, path::Path, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    path::Path,
+    rc::Rc,
+};
 
 use runtime::{Runtime, TaskQueue};
 
@@ -9,8 +13,10 @@ use super::{
     clients::{Producer, Workload},
     consumers::MIXED,
     features::Role,
-    plan::Plan,
+    ledger::Ledger,
+    plan::{Plan, TopicPlan},
     readers::GROUP,
+    tellers::{LEDGER, PARTITIONS, Teller},
 };
 use crate::Rng;
 
@@ -20,7 +26,8 @@ impl Scenario {
         let roles = self.plan.topics.iter().map(|topic| (topic.name.to_owned(), topic.role));
         self.history.borrow_mut().roles = roles.collect();
         let recreates = usize::from(self.plan.features.recreations > 0);
-        let quotas = self.plan.producers.len() + 1 + recreates;
+        let tellers = self.plan.transactions.as_ref().map_or(0, |plan| plan.tellers);
+        let quotas = self.plan.producers.len() + 1 + recreates + tellers;
         self.busy.set(u64::try_from(quotas).expect("few clients"));
         let (address, plan, rng) = (self.broker.address(), self.plan.clone(), self.rng.fork());
         let (history, stop) = (Rc::clone(&self.history), Rc::clone(&self.stop));
@@ -74,10 +81,37 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
     }
     spawn("topics", boxed(workload.clone().churn_topics(plan.churned_topics, rng.fork())));
     start_administrators(&workload, &plan, &mut rng);
+    let ledger = start_tellers(&workload, &plan).await;
     while !check.get() {
         runtime.sleep(LOOK_INTERVAL).await;
     }
+    if let Some(transactions) = &plan.transactions {
+        Box::pin(workload.check_ledger(&ledger, transactions.tellers)).await;
+    }
     Box::pin(workload.check_everything(&plan)).await;
+}
+
+/// What `--transactions` adds.
+async fn start_tellers(workload: &Workload, plan: &Plan) -> Rc<RefCell<Ledger>> {
+    let ledger: Rc<RefCell<Ledger>> = Rc::default();
+    let Some(transactions) = &plan.transactions else { return ledger };
+    let topic = TopicPlan {
+        name: LEDGER,
+        partition_count: PARTITIONS,
+        segment_bytes: transactions.segment_bytes,
+        role: Role::Kept,
+    };
+    Box::pin(workload.create(&workload.client("setup"), &topic)).await;
+    let mut rng = transactions.rng.clone();
+    let spawn = |name, task| workload.runtime.spawn(name, TaskQueue::Foreground, task);
+    for index in 0..transactions.tellers {
+        let teller = Teller::new(workload.clone(), Rc::clone(&ledger), index, rng.fork());
+        spawn("teller", boxed(teller.run(transactions.quota)));
+    }
+    for partition in 0..PARTITIONS {
+        spawn("auditor", boxed(workload.clone().audit(Rc::clone(&ledger), partition)));
+    }
+    ledger
 }
 
 /// What `--features` adds.
