@@ -107,6 +107,8 @@ pub(crate) enum Judgement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CompletedTransaction {
     producer_id: ProducerId,
+    /// The epoch of its records, which the marker's may be above.
+    epoch: ProducerEpoch,
     /// Its first record.
     pub(crate) first_offset: Offset,
     /// Its marker.
@@ -247,6 +249,7 @@ impl Producers {
             batches: SmallVec::new(),
             awaited: None,
         });
+        let epoch_before = producer.epoch;
         if !batch.is_control() {
             producer.awaited = None;
         }
@@ -262,7 +265,7 @@ impl Producers {
             producer.coordinator_epoch =
                 coordinator_epoch(batch).unwrap_or(producer.coordinator_epoch);
             let first_offset = producer.transaction_start.take()?;
-            return Some(self.complete(id, first_offset, base_offset));
+            return Some(self.complete((id, epoch_before), first_offset, base_offset));
         }
         if batch.is_transactional() && producer.transaction_start.is_none() {
             producer.transaction_start = Some(base_offset);
@@ -282,15 +285,20 @@ impl Producers {
 
     fn complete(
         &mut self,
-        producer_id: ProducerId,
+        (producer_id, epoch): (ProducerId, ProducerEpoch),
         first_offset: Offset,
         last_offset: Offset,
     ) -> CompletedTransaction {
         self.open.remove(&first_offset);
         let first_open = self.open.first_key_value().map(|(first, _)| *first);
         let last_stable_offset = first_open.unwrap_or_else(|| last_offset.next());
-        let completed =
-            CompletedTransaction { producer_id, first_offset, last_offset, last_stable_offset };
+        let completed = CompletedTransaction {
+            producer_id,
+            epoch,
+            first_offset,
+            last_offset,
+            last_stable_offset,
+        };
         self.unreplicated.push(completed);
         completed
     }
@@ -320,6 +328,8 @@ impl Producers {
         for one in reopened.into_iter().filter(|one| one.first_offset < offset) {
             if let Some(producer) = self.by_id.get_mut(&one.producer_id) {
                 producer.transaction_start = Some(one.first_offset);
+                // The marker comes again, with an epoch that no record has.
+                (producer.epoch, producer.awaited) = (one.epoch, None);
                 self.open.insert(one.first_offset, one.producer_id);
             }
         }

@@ -142,6 +142,39 @@ fn a_late_marker_does_not_end_the_next_transaction() {
 }
 
 #[test]
+fn a_marker_that_is_taken_back_may_come_again() {
+    let disk = SharedDisk::new(1);
+    let shared = disk.clone();
+    disk.run(move |runtime| async move {
+        let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
+        let log = &opened.log;
+        produce(log, (0, 0), ask(log, 0, 0)).unwrap();
+        log.wait_durable(Offset(1)).await.unwrap();
+        shared.0.borrow_mut().space = 0;
+        // It needs a segment of its own, for which there is no space; the marker lies behind it.
+        log.append(&batch_of(&[vec![1; 39_900]]), &options(NOW)).unwrap();
+        let marked = mark(log, 1, 2).unwrap();
+        let lost = log.wait_durable(marked.next()).await;
+        assert_eq!(lost, Err(crate::WaitError::NoSpace));
+        shared.0.borrow_mut().space = u64::MAX;
+        let marked = loop {
+            match mark(log, 1, 2) {
+                Ok(marked) => break marked,
+                Err(AppendError::NoSpace) => {
+                    runtime.sleep(std::time::Duration::from_millis(100)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        log.wait_durable(marked.next()).await.unwrap();
+        assert_eq!((marked, log.last_stable_offset()), (Offset(1), Offset(2)));
+        assert_eq!(produce(log, (1, 0), ask(log, 1, 0)), Ok(Offset(2)));
+        log.wait_durable(Offset(3)).await.unwrap();
+        stop(opened).await;
+    });
+}
+
+#[test]
 fn the_last_epoch_ends_with_itself() {
     run(async |log| {
         let last = i16::MAX;
