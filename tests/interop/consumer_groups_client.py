@@ -120,8 +120,9 @@ def expressions_follow_topics(bootstrap, _expected):
 
 
 def crash(bootstrap, expected):
-    """Members that commit, and are found by the next broker."""
-    members = [member(bootstrap, GROUP), member(bootstrap, GROUP)]
+    """Members of both protocols that commit, and are found by the next broker."""
+    classic = {"group_protocol": "classic", "session_timeout_ms": 6000, "heartbeat_interval_ms": 500}
+    members = [member(bootstrap, GROUP), member(bootstrap, GROUP, **classic)]
     KEPT.extend(members)
     # Members that crashed before hold on to theirs until their session is over.
     wait_for(members, is_shared(PARTITIONS), "half each")
