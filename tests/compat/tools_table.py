@@ -194,7 +194,7 @@ SECTIONS = {
         consumer-groups --bootstrap-server @ --list --type
         consumer-groups --bootstrap-server @ --list --type consumer
         consumer-groups --bootstrap-server @ --delete --group g5
-        member start old @ mixed group.id=g5 client.id=c6 group.instance.id=i6 partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor
+        member start old @ mixed group.id=g5 client.id=c6 group.instance.id=i6 session.timeout.ms=6000 heartbeat.interval.ms=1000 partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor
         member rest g5 @ 2
         consumer-groups --bootstrap-server @ --describe --group g5 --state
         consumer-groups --bootstrap-server @ --describe --group g5 --state --verbose
@@ -212,7 +212,12 @@ SECTIONS = {
         member rest g5 @ 1
         consumer-groups --bootstrap-server @ --describe --group g5 --members --verbose
         member stop newer @
-        consumer-groups --bootstrap-server @ --delete --group g5
+        member start regex @ ~mix.* group.id=g6 client.id=c8 group.protocol=consumer
+        member rest g6 @ 1
+        consumer-groups --bootstrap-server @ --describe --group g6
+        consumer-groups --bootstrap-server @ --describe --group g6 --members
+        member stop regex @
+        consumer-groups --bootstrap-server @ --delete --group g5 --group g6
         consumer-groups --bootstrap-server @ --list --state
     """,
     "settings of topics": """

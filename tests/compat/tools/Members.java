@@ -13,12 +13,13 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
 /**
  * Members of groups that live while tools look at them: {@code member start NAME BROKER TOPIC KEY=VALUE...} returns when the
- * member has partitions and has committed, {@code member stop NAME BROKER} when it has left, {@code member rest GROUP BROKER N}
+ * member has partitions and has committed (a topic that begins with {@code ~} is an expression), {@code member stop NAME BROKER} when it has left, {@code member rest GROUP BROKER N}
  * when the group has N members and all of them have what they are to have.
  */
 final class Members {
@@ -86,7 +87,11 @@ final class Members {
     private Members(String topic, Properties properties) {
         thread = new Thread(() -> {
             try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(properties)) {
-                consumer.subscribe(List.of(topic));
+                if (topic.startsWith("~")) {
+                    consumer.subscribe(new SubscriptionPattern(topic.substring(1)));
+                } else {
+                    consumer.subscribe(List.of(topic));
+                }
                 while (!isOver.get()) {
                     consumer.poll(Duration.ofMillis(100));
                     if (isAssigned.getCount() > 0 && !consumer.assignment().isEmpty()) {
