@@ -8,7 +8,7 @@ Options:
     --broker BIN|kafka   the binary to start as the broker, or `kafka` for Apache Kafka (its jars are installed as well)
     --driver uring|sync  handed to the binary; its ready line must name it (default uring)
     --client NAME        only this one; can be repeated. NAME is first-scenario or one of harness/clients.py, where those
-                         that end in -848 are members of consumer groups (KIP-848) (default: all)
+                         that end in -848 are members of consumer groups (KIP-848) (default: all but rdkafka-848)
     --shards N           handed to the binary (default 2)
     --cache DIR          where clients are installed and logs are kept (default target/compat)
     --install-only       install the clients and stop
@@ -62,7 +62,8 @@ def _arguments():
     parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
     parser.add_argument("--install-only", action="store_true")
     arguments = parser.parse_args()
-    arguments.clients = arguments.clients or names
+    by_default = [FIRST_SCENARIO, *(client.name for client in CLIENTS_UNDER_TEST if client.by_default)]
+    arguments.clients = arguments.clients or by_default
     arguments.cache = arguments.cache.resolve()
     return arguments
 

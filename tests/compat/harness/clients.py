@@ -37,6 +37,8 @@ class Client:
     admin: frozenset | None = SETTINGS
     # Whether it is also run alone; a client that is run with both group protocols is so once.
     seeks: bool = True
+    # Whether it is run without being asked for.
+    by_default: bool = True
 
     def with_consumer_groups(self):
         """The same client as members of KIP-848's groups."""
@@ -113,7 +115,9 @@ CLIENTS_UNDER_TEST = (
     PLATFORMATIC,
     PLATFORMATIC.with_consumer_groups(),
     RDKAFKA,
-    RDKAFKA.with_consumer_groups(),
+    # Once in some hundred runs a member stops its heartbeats, behind a rebalance or a restart of the broker. It is not known
+    # whether librdkafka 2.12.1 or the broker is at fault; members with newer ones of librdkafka did not in some fifty runs.
+    dataclasses.replace(RDKAFKA.with_consumer_groups(), by_default=False),
     # Its command line carries text, separated by one byte; it neither takes timestamps nor tells offsets.
     Client(
         "kcat", ("kcat", "python"), ALL_CODECS, frozenset(["empty values"]), _python("kcat_client.py"),
