@@ -38,7 +38,7 @@ METRICS_SETTINGS = {
     "interval.ms": ["60000", "1", "x"], "metrics": ["*", "a.b", ""], "match": ["client_id=a.*", "x", "nope=a", "client_id=["], "nope": ["1"],
 }
 # Whose settings may have been altered, and which.
-RESOURCES = [(4, "", ALTERABLE), (4, "1", ALTERABLE)] + [(32, name, GROUP_SETTINGS) for name in GROUPS] + [(16, name, METRICS_SETTINGS) for name in ("m1", "m2")]
+RESOURCES = [(4, "", ALTERABLE), (4, "1", ALTERABLE)] + [(16, name, METRICS_SETTINGS) for name in ("m1", "m2")]
 TIMESTAMPS = [-1, -2, -3, -4, -5, -6, -7, 0, 1, NOW_MS, NOW_MS + 1, 9_000_000_000_000]
 
 
@@ -68,9 +68,9 @@ WEIGHTS = {
 
 
 class Generator:
-    def __init__(self, random, requests, versions):
-        """`versions`: the range of each API that both brokers offer."""
-        self.random, self.requests = random, requests
+    def __init__(self, random, requests, versions, suffix):
+        """`versions`: the range of each API that both brokers offer; `suffix`: of groups' names, so that histories do not share any."""
+        self.random, self.requests, self.suffix = random, requests, suffix
         self.versions = {key: versions[key] for key in WEIGHTS if key in versions}
 
     def step(self):
@@ -141,7 +141,8 @@ class Generator:
     _of_partitionindex = _of_partition = _of_partitions = _of_partitionindexes = _of_index = _partition
 
     def _group(self, where=None):
-        return self._pick(GROUPS, ["", "none", "g" * 300])
+        name = self._pick(GROUPS, ["", "none", "g" * 300])
+        return name and name + self.suffix
 
     _of_groupid = _of_groups = _of_groupsnames = _of_groupids = _group
 
@@ -149,7 +150,7 @@ class Generator:
         return self._pick([Named("member", str(self.random.randrange(MEMBERS)))], ["", "nobody"])
 
     def _of_instanceid(self, where):
-        return self._pick([None, None, "i1"], ["", "i2"])
+        return self._pick([None, None, "i1"], ["i2"])
 
     _of_groupinstanceid = _of_instanceid
 
@@ -181,7 +182,7 @@ class Generator:
         return self._pick(["", "m"], ["m" * 5000])
 
     def _of_timeoutms(self, where):
-        return self._pick([5000], [1])
+        return 5000
 
     def _of_isolationlevel(self, where):
         return self._pick([0, 1], [2, -1])
@@ -248,7 +249,6 @@ class Generator:
         body = step.body
         body["TransactionalId"] = None
         body["Acks"] = self._pick([-1, 1], [2, -2])
-        body["TimeoutMs"] = 5000
         for topic in body["TopicData"]:
             for partition in topic["PartitionData"]:
                 partition["Records"] = self._records()
@@ -299,9 +299,6 @@ class Generator:
         for protocol in step.body["Protocols"]:
             protocol["Metadata"] = struct.pack(">hih3si", 0, 1, 3, b"one", -1) if not self._odd() else b""
 
-    def _adjust_21(self, step):
-        step.body["TimeoutMs"] = 5000
-
     def _adjust_22(self, step):
         step.slot = str(self.random.randrange(PRODUCERS))
         step.body["TransactionalId"] = None
@@ -320,13 +317,14 @@ class Generator:
                 body["MemberId"] = ""
             body |= {"RebalanceTimeoutMs": 60_000, "TopicPartitions": [], "SubscribedTopicNames": [random.choice(TOPICS)]}
             body["SubscribedTopicRegex"] = None
-        body["GroupId"] = self._pick(["c1", "c2", "g1"], [""])
+        name = self._pick(["c1", "c2", "g1"], [""])
+        body["GroupId"] = name and name + self.suffix
 
     def _adjust_settings(self, step):
         for resource in step.body["Resources"]:
             kind = self._pick([2, 2, 2, 4, 32, 16], [0, 1, 3, 8, -1])
             resource["ResourceType"] = kind
-            names = {2: TOPICS + ["none"], 4: ["", "1", "1", "2", "x"], 32: GROUPS, 16: ["m1", "m2"], 8: ["1"]}
+            names = {2: TOPICS + ["none"], 4: ["", "1", "1", "2", "x"], 32: [name + self.suffix for name in GROUPS], 16: ["m1", "m2"], 8: ["1"]}
             resource["ResourceName"] = self._pick(names.get(kind, ["x"]), ["", "none"])
             settings = {4: BROKER_SETTINGS, 32: GROUP_SETTINGS, 16: METRICS_SETTINGS}.get(kind, SETTINGS)
             if "ConfigurationKeys" in resource:

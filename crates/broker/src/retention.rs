@@ -174,7 +174,8 @@ async fn delete_records(shard: &Rc<Shard>, asked: &DeleteBefore) -> Result<Offse
     let partition =
         shard.partition(asked.topic, asked.partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
     let log = &partition.log;
-    if !log.config().cleanup_policy.delete {
+    let policy = log.config().cleanup_policy;
+    if policy.compact && !policy.delete {
         return Err(ErrorCode::PolicyViolation);
     }
     let high_watermark = log.high_watermark();

@@ -2,6 +2,7 @@
 //! they print has to be the same; tests/compat/tools.py compares it. With `--franz-go` franz-go's own
 //! tests, against one and then the other; tests/compat/franz_go.py has those that are left out. With
 //! `--ecosystem` Kafka Connect, Kafka Streams, MirrorMaker 2 and the like, against one and the other.
+//! With `--fuzz` random requests, the same to both at once: tests/compat/fuzz.py compares the answers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +32,12 @@ pub(crate) struct Options {
     /// Not the tools but what is built on Kafka: minutes for each of the two brokers
     #[arg(long, conflicts_with_all = ["section", "franz_go"])]
     ecosystem: bool,
+    /// Not the tools but so many histories of random requests
+    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["section", "franz_go", "ecosystem"])]
+    fuzz: Option<u32>,
+    /// The first of the histories
+    #[arg(long, value_name = "SEED", requires = "fuzz")]
+    from: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,6 +70,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     }
     if options.ecosystem {
         return both(root, "tests/compat/ecosystem.py", &binary, driver);
+    }
+    if let Some(seeds) = options.fuzz {
+        let from = options.from.unwrap_or(0);
+        let mut test = Command::new("python3");
+        test.arg("tests/compat/fuzz.py").arg("--broker").arg(binary).args(["--driver", driver]);
+        test.args(["--seeds", &seeds.to_string(), "--from", &from.to_string()]);
+        return finish(test.current_dir(root), "the comparison");
     }
     let mut test = Command::new("python3");
     test.arg("tests/compat/tools.py").arg("--broker").arg(binary).args(["--driver", driver]);

@@ -45,11 +45,12 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
                 .collect(),
         })
         .collect();
-    request.respond(&AlterPartitionReassignmentsResponse {
-        allow_replication_factor_change: body.allow_replication_factor_change,
-        responses,
-        ..Default::default()
-    })
+    let mut response = AlterPartitionReassignmentsResponse { responses, ..Default::default() };
+    // As in Apache Kafka, which does not look at the request where there is nothing to do.
+    if !body.topics.is_empty() {
+        response.allow_replication_factor_change = body.allow_replication_factor_change;
+    }
+    request.respond(&response)
 }
 
 fn reassign(shard: &Shard, topic: &str, asked: &ReassignablePartition) -> Outcome {

@@ -46,6 +46,13 @@ pub(super) fn run(
         if !consumer.members().is_empty() {
             return run_in_consumer_group(group, caller, request, topics, turn);
         }
+        if let ClassicRequest::Join(JoinGroupRequest { member_id, .. }) = request
+            && !member_id.is_empty()
+        {
+            // It stays what it is for a member that cannot be.
+            let refused = Join::failed(ErrorCode::UnknownMemberId, member_id);
+            return turn.answer(caller.token, Response::Join(refused));
+        }
     }
     match request {
         ClassicRequest::Join(request) => join::run(group, caller, request, turn),
