@@ -21,7 +21,7 @@ use crate::topics::Topics;
 pub struct Subscription {
     /// The topics.
     pub topics: BTreeSet<String>,
-    /// What the member has; topics that are gone are left out.
+    /// What the member says that it has; what is not there is left out.
     pub owned: Partitions,
     /// Where it is.
     pub rack_id: Option<String>,
@@ -49,10 +49,8 @@ fn versioned<'a, M: Decode<'a> + Message>(bytes: &'a [u8]) -> wire::Result<M> {
 pub fn subscription(metadata: &[u8], topics: &dyn Topics) -> wire::Result<Subscription> {
     let read: ConsumerProtocolSubscription<'_> = versioned(metadata)?;
     let mut owned = Partitions::new();
-    for one in read.owned_partitions.iter().filter(|one| !one.partitions.is_empty()) {
-        if let Some(shape) = topics.by_name(one.topic) {
-            owned.entry(shape.id).or_default().extend(&one.partitions);
-        }
+    for one in &read.owned_partitions {
+        add(&mut owned, one.topic, &one.partitions, topics);
     }
     Ok(Subscription {
         topics: read.topics.into_iter().map(str::to_owned).collect(),
@@ -75,14 +73,19 @@ pub fn assigned(assignment: &[u8], topics: &dyn Topics) -> Result<Partitions, Un
     if read.user_data.is_some_and(|data| !data.is_empty()) {
         return Err(Unreadable::HasUserData);
     }
-    for one in read.assigned_partitions.iter().filter(|one| !one.partitions.is_empty()) {
-        if let Some(shape) = topics.by_name(one.topic) {
-            let known = one.partitions.iter().filter(|at| (0..shape.partition_count).contains(*at));
-            partitions.entry(shape.id).or_default().extend(known);
-        }
+    for one in &read.assigned_partitions {
+        add(&mut partitions, one.topic, &one.partitions, topics);
     }
-    partitions.retain(|_, partitions| !partitions.is_empty());
     Ok(partitions)
+}
+
+fn add(to: &mut Partitions, topic: &str, partitions: &[i32], topics: &dyn Topics) {
+    let Some(shape) = topics.by_name(topic) else { return };
+    let is_there = |at: &&i32| (0..shape.partition_count).contains(*at);
+    let mut there = partitions.iter().filter(is_there).peekable();
+    if there.peek().is_some() {
+        to.entry(shape.id).or_default().extend(there);
+    }
 }
 
 /// Partitions as a member reads them that said this under its protocol.

@@ -111,8 +111,10 @@ pub(super) fn members_to_adopt(
     Ok(adopted)
 }
 
-/// A rebalance that was broken off has left no assignment, but a cooperative member reads on what it
-/// had when it joined. (Apache Kafka gives that to somebody else at once.)
+/// A cooperative member reads on what it had when it joined until it has its assignment, and then
+/// gives the rest up and joins again, without it. So what it had and was not given may still be read
+/// by it: it was not told yet, or it is at it, or the rebalance was broken off. (Apache Kafka counts
+/// only what the last assignment gave, and gives the rest to somebody else at once.)
 fn take_claims(adopted: &mut [Adopted], claimed: Vec<Partitions>) {
     let all = |partitions: &Partitions| -> Vec<(TopicId, i32)> {
         let topics = partitions.iter();
@@ -121,9 +123,6 @@ fn take_claims(adopted: &mut [Adopted], claimed: Vec<Partitions>) {
     let mut taken: BTreeSet<(TopicId, i32)> =
         adopted.iter().flat_map(|one| all(&one.partitions)).collect();
     for (one, claimed) in adopted.iter_mut().zip(claimed) {
-        if !one.partitions.is_empty() {
-            continue;
-        }
         for (topic, partition) in all(&claimed) {
             if taken.insert((topic, partition)) {
                 one.partitions.entry(topic).or_default().insert(partition);

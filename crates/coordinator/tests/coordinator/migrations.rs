@@ -385,6 +385,62 @@ impl World {
         panic!("{} does not come to rest: {:?} {:?}", self.state(), self.classic, self.newer);
     }
 
+    /// What a schedule does, and what has to hold after each of its steps.
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Act(at) => self.act(at),
+            Step::Beat(at) => {
+                self.beat(at);
+            }
+            Step::LeaveClassic(at) => {
+                let mut one = self.classic[at].clone();
+                one.leave(&mut self.harness);
+                self.classic[at] = one;
+            }
+            Step::LeaveNewer(at) => {
+                let mut one = self.newer[at].clone();
+                one.leave(&mut self.harness, G, -1);
+                self.newer[at] = one;
+            }
+            Step::VanishClassic(at) => self.classic[at].reset(),
+            Step::VanishNewer(at) => {
+                let id = format!("{}x", self.newer[at].id);
+                self.newer[at] = Client::new(&id, &["a", "b"]);
+            }
+            Step::Advance(ms) => self.advance(ms),
+            Step::FailAct(at) => {
+                self.harness.flush();
+                let mut one = self.classic[at].clone();
+                if !matches!(one.phase, Phase::In) {
+                    one.act(&mut self.harness);
+                    self.harness.finish_write(Err(WriteError::Unavailable));
+                }
+                self.classic[at] = one;
+            }
+            Step::FailBeat(at) => {
+                self.harness.flush();
+                let token = self.newer[at].send(&mut self.harness, G);
+                let has_failed = self.harness.finish_write(Err(WriteError::Unavailable));
+                self.harness.flush();
+                let answer = crate::consumers::answered(&mut self.harness, token);
+                if !has_failed {
+                    self.newer[at].take(&answer);
+                }
+            }
+            Step::Restart => {
+                self.harness.restart();
+                for one in &mut self.classic {
+                    if matches!(one.phase, Phase::Joining(_) | Phase::Syncing(_)) {
+                        one.phase = Phase::Out;
+                    }
+                }
+            }
+        }
+        self.harness.flush();
+        self.check_disjoint();
+        self.check_replayed();
+    }
+
     fn sizes(&self) -> (Vec<usize>, Vec<usize>) {
         let classic = self.classic.iter().map(|one| one.owned.len()).collect();
         (classic, self.newer.iter().map(|one| one.owned.len()).collect())
@@ -530,6 +586,37 @@ fn a_group_of_a_custom_assignor_stays_classic() {
 }
 
 #[test]
+fn what_a_classic_member_says_that_it_has_counts_where_it_is_there() {
+    let mut harness = Harness::new(Settings::default());
+    harness.topics.set("a", 3);
+    let owned =
+        |topic, partitions| consumer_protocol_subscription::TopicPartition { topic, partitions };
+    let subscription = versioned(&ConsumerProtocolSubscription {
+        topics: vec!["a"],
+        owned_partitions: vec![owned("a", vec![-1, 1, 3, i32::MAX]), owned("gone", vec![0])],
+        ..Default::default()
+    });
+    let protocols: &[(&str, &[u8])] = &[("cooperative-sticky", &subscription)];
+    let token = harness.join(G, Joining { version: 3, protocols, ..Joining::default() });
+    let id = harness.joined(token).member_id;
+    let given = consumer_protocol_assignment::TopicPartition { topic: "a", partitions: vec![0] };
+    let assignment = versioned(&ConsumerProtocolAssignment {
+        assigned_partitions: vec![given],
+        ..Default::default()
+    });
+    harness.sync(G, &id, 1, &[(&id, &assignment)]);
+    harness.flush();
+    let mut client = Client::new("n", &["a"]);
+    assert_eq!(client.beat(&mut harness, G).error, ErrorCode::None);
+    let described = harness.coordinator.describe_consumer_group(G);
+    let member = described.members.iter().find(|one| one.is_classic).unwrap();
+    let (_, topic, has) = &member.assignment[0];
+    assert_eq!((topic.as_str(), has.as_slice()), ("a", &[0, 1][..]));
+    assert_eq!(member.assignment.len(), 1);
+    assert_eq!(client.owned.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
 fn an_upgrade_that_is_not_written_leaves_the_classic_group() {
     let mut world = World::new(MigrationPolicy::Bidirectional, Kind::Eager, 2, 0);
     world.settle();
@@ -641,6 +728,38 @@ enum Step {
 
 const EACH: usize = 3;
 
+/// Its leader has taken most of a cooperative member's partitions from it, and it has not been told:
+/// it reads them until then, whoever of the newer protocol comes.
+#[test]
+fn who_is_to_give_up_reads_on_over_an_upgrade() {
+    use Step::{Act, Beat, FailAct};
+    let steps = [
+        Act(1),
+        Act(2),
+        Act(2),
+        FailAct(0),
+        Act(2),
+        Act(2),
+        Act(2),
+        Act(0),
+        FailAct(1),
+        Act(1),
+        Act(2),
+        Act(2),
+        Act(0),
+        Act(2),
+        Beat(0),
+    ];
+    let mut world = World::new(MigrationPolicy::Bidirectional, Kind::Cooperative, EACH, EACH);
+    for step in steps {
+        world.step(step);
+    }
+    assert!(world.is_consumer_group());
+    assert_eq!(world.sizes(), (vec![0, 0, 9], vec![0, 0, 0]));
+    world.settle();
+    assert_eq!(world.sizes().0.iter().chain(&world.sizes().1).max(), Some(&2));
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let each = || 0..EACH;
     prop_oneof![
@@ -670,58 +789,7 @@ proptest! {
         let kind = if is_eager { Kind::Eager } else { Kind::Cooperative };
         let mut world = World::new(MigrationPolicy::Bidirectional, kind, EACH, EACH);
         for step in steps {
-            match step {
-                Step::Act(at) => world.act(at),
-                Step::Beat(at) => {
-                    world.beat(at);
-                }
-                Step::LeaveClassic(at) => {
-                    let mut one = world.classic[at].clone();
-                    one.leave(&mut world.harness);
-                    world.classic[at] = one;
-                }
-                Step::LeaveNewer(at) => {
-                    let mut one = world.newer[at].clone();
-                    one.leave(&mut world.harness, G, -1);
-                    world.newer[at] = one;
-                }
-                Step::VanishClassic(at) => world.classic[at].reset(),
-                Step::VanishNewer(at) => {
-                    let id = format!("{}x", world.newer[at].id);
-                    world.newer[at] = Client::new(&id, &["a", "b"]);
-                }
-                Step::Advance(ms) => world.advance(ms),
-                Step::FailAct(at) => {
-                    world.harness.flush();
-                    let mut one = world.classic[at].clone();
-                    if !matches!(one.phase, Phase::In) {
-                        one.act(&mut world.harness);
-                        world.harness.finish_write(Err(WriteError::Unavailable));
-                    }
-                    world.classic[at] = one;
-                }
-                Step::FailBeat(at) => {
-                    world.harness.flush();
-                    let token = world.newer[at].send(&mut world.harness, G);
-                    let has_failed = world.harness.finish_write(Err(WriteError::Unavailable));
-                    world.harness.flush();
-                    let answer = crate::consumers::answered(&mut world.harness, token);
-                    if !has_failed {
-                        world.newer[at].take(&answer);
-                    }
-                }
-                Step::Restart => {
-                    world.harness.restart();
-                    for one in &mut world.classic {
-                        if matches!(one.phase, Phase::Joining(_) | Phase::Syncing(_)) {
-                            one.phase = Phase::Out;
-                        }
-                    }
-                }
-            }
-            world.harness.flush();
-            world.check_disjoint();
-            world.check_replayed();
+            world.step(step);
         }
         world.settle();
     }
