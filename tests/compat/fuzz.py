@@ -38,7 +38,7 @@ from harness import Failure, broker, install, messages, report
 ANSWER_TIMEOUT_S = 3
 SETTLE_S = 3
 SHOWN = 60
-METADATA, JOIN_GROUP, INIT_PRODUCER_ID, CONSUMER_HEARTBEAT, PRODUCE = 3, 11, 22, 68, 0
+METADATA, JOIN_GROUP, SYNC_GROUP, INIT_PRODUCER_ID, CONSUMER_HEARTBEAT, PRODUCE = 3, 11, 14, 22, 68, 0
 READS = {1, 2, 3, 9, 15, 16, 23, 32, 35, 46, 55, 60, 61, 69, 74, 75}
 NO_ANSWER, CLOSED = "no answer", "connection closed"
 
@@ -323,7 +323,18 @@ def _ask(peers, step):
         answers = _ask_once(peers, step)
     if step.changes:
         _settle(peers)
+    if step.key == JOIN_GROUP:
+        for peer, answer in zip(peers, answers):
+            _sync(peer, step, answer)
     return answers
+
+
+def _sync(peer, step, answer):
+    """Fetches the assignment at once: whoever does not is put out after the rebalance timeout, sooner or later by both."""
+    if isinstance(answer, dict) and answer["ErrorCode"] == 0:
+        body = {name: step.body.get(name) for name in ("GroupId", "GroupInstanceId")}
+        member = peer.members.get(step.slot, "")
+        peer.ask(SYNC_GROUP, 3, body | {"GenerationId": answer["GenerationId"], "MemberId": member, "Assignments": []})
 
 
 def _ask_once(peers, step):

@@ -248,7 +248,8 @@ impl Chain<'_> {
     }
 
     /// Something else follows that is no batch of this chain.
-    fn breaks_well(&self) -> bool {
+    fn breaks_well(&mut self) -> bool {
+        self.pass(self.next);
         let is_nothing_known = self.sought.boundary.is_none() && self.sought.reaches.is_none();
         self.is_through || (is_nothing_known && self.count > 1)
     }

@@ -180,6 +180,34 @@ fn only_the_command_accepts_a_loss_and_then_the_log_is_whole() {
     }
 }
 
+/// What follows the damage is believed, since it leads to the mark.
+#[test]
+fn a_loss_is_accepted_where_a_torn_write_follows_the_mark() {
+    let disk = SharedDisk::new(4);
+    disk.run(|runtime| async move {
+        let opened = start(&runtime).await;
+        for number in 0..40 {
+            opened.log.append(&batch_of(&[value(number)]), &options(NOW)).unwrap();
+        }
+        stop(opened).await;
+    });
+    let size = batch_of(&[value(0)]).len();
+    disk.damage(&segment(0), |bytes| {
+        assert_eq!(bytes.len(), 40 * size, "the end of the file is that of the log");
+        bytes[20 * size..20 * size + 12].fill(0);
+        let torn = bytes[..size - 5].to_vec();
+        bytes.extend(torn);
+    });
+    let loss = LossToAccept {
+        topic: "topic".to_owned(),
+        partition: PartitionId(0),
+        offsets: Some(Offset(20)..Offset(21)),
+        is_compacted: false,
+    };
+    let report = accept(&disk, &loss).unwrap();
+    assert_eq!((report.accepted.len(), report.left.len()), (1, 0), "{report:?}");
+}
+
 #[test]
 fn a_loss_is_accepted_of_a_stopped_partition_that_is_there_alone() {
     let disk = disk_with_segments(true);
