@@ -1,5 +1,6 @@
 //! The coordinator as the broker drives it.
 
+mod classic_consumers;
 mod consumers;
 mod groups;
 mod harness;
