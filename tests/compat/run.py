@@ -32,6 +32,8 @@ from harness import Failure, broker, install, report, scenario
 from harness.clients import CLIENTS_UNDER_TEST, GROUP_SETTINGS
 
 FIRST_SCENARIO = "first-scenario"
+# Tells a member that is silent from one that is not answered.
+LOG = "info,broker::api::consumer_group_heartbeat=debug"
 
 
 def main():
@@ -83,7 +85,7 @@ def _run(arguments, tools, folder, results):
             server = broker.Kafka(folder, tools, settings=GROUP_SETTINGS)
         else:
             settings = [f"{name}={value}" for name, value in GROUP_SETTINGS.items()]
-            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards, settings)
+            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards, settings, LOG)
         server.start()
     except Failure as failure:
         results.add("broker", "starts", str(failure), 0)

@@ -97,8 +97,9 @@ class Odradek(Broker):
 
     name = "odradek"
 
-    def __init__(self, folder, binary, driver, shards, settings=()):
+    def __init__(self, folder, binary, driver, shards, settings=(), log="info"):
         super().__init__(folder)
+        self.log = log
         self.binary = pathlib.Path(binary).resolve()
         self.driver = driver
         self.shards = shards
@@ -109,7 +110,7 @@ class Odradek(Broker):
     def start(self):
         command = [
             self.binary, "start", "--listen", self.address, "--data-dir", self.data_dir,
-            "--shards", self.shards, "--driver", self.driver,
+            "--shards", self.shards, "--driver", self.driver, "--log", self.log,
         ]
         for setting in self.settings:
             command += ["--set", setting]
