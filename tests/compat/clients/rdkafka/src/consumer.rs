@@ -1,8 +1,8 @@
-//! A member of a group. Its default assignors are eager; in a consumer group (KIP-848) partitions come and go one by one, so
-//! what it has is asked for after each rebalance.
+//! A member of a group. Its default assignors are eager; in a consumer group (KIP-848) partitions come and go one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::TryRecvError;
+use std::sync::{Mutex, PoisonError};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
@@ -11,17 +11,31 @@ use serde_json::json;
 use crate::lines::{self, say, say_record};
 use crate::{Outcome, POLL, TIMEOUT, config};
 
-struct Rebalances;
+/// What the consumer has, kept here and not asked of it: librdkafka's main thread drops such a question without an answer
+/// when the group has just ended, and who asks waits for good. A consumer that closes ends its group within microseconds of
+/// the last revocation while it knows no coordinator, as behind a restart of the broker; it does not leave then either.
+#[derive(Default)]
+struct Rebalances {
+    partitions: Mutex<BTreeSet<i32>>,
+}
 
 impl ClientContext for Rebalances {}
 
 impl ConsumerContext for Rebalances {
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, _: &Rebalance<'_>) {
-        if let Ok(assignment) = consumer.assignment() {
-            let partitions: Vec<i32> =
-                assignment.elements().iter().map(|one| one.partition()).collect();
-            say(&json!({"event": "assigned", "partitions": partitions}));
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |list: &TopicPartitionList| -> Vec<i32> {
+            list.elements().iter().map(|one| one.partition()).collect()
+        };
+        match rebalance {
+            Rebalance::Assign(list) => partitions.extend(of(list)),
+            // Under an eager assignor these are all.
+            Rebalance::Revoke(list) => of(list).iter().for_each(|one| {
+                partitions.remove(one);
+            }),
+            Rebalance::Error(_) => {}
         }
+        say(&json!({"event": "assigned", "partitions": *partitions}));
     }
 }
 
@@ -35,7 +49,7 @@ pub(crate) fn run(bootstrap: &str, topic: &str, group: &str, protocol: &str) -> 
     if protocol == "classic" {
         config.set("heartbeat.interval.ms", "300");
     }
-    let consumer: BaseConsumer<Rebalances> = config.create_with_context(Rebalances)?;
+    let consumer: BaseConsumer<Rebalances> = config.create_with_context(Rebalances::default())?;
     consumer.subscribe(&[topic])?;
     let commands = lines::commands();
     let mut positions = BTreeMap::new();
