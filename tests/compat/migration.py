@@ -33,7 +33,10 @@ from harness.process import Member, Producer
 
 CLIENTS = [client for client in CLIENTS_UNDER_TEST if client.name in ("confluent-kafka", "java")]
 # Members whose broker was killed ask again within a second.
-SETTINGS = {**GROUP_SETTINGS, "group.consumer.assignment.interval.ms": "200"}
+SETTINGS = {
+    **dict.fromkeys(GROUP_SETTINGS, "300"),
+    "group.consumer.assignment.interval.ms": "200",
+}
 # How often a batch is produced while members come and go.
 TRAFFIC_PAUSE_S = 0.2
 TYPE_SCRIPT = """

@@ -46,10 +46,12 @@ class Client:
         return dataclasses.replace(self, name=name, is_newer=True, codecs=("none", "gzip"), admin=None, seeks=False)
 
 
-# What the broker says to members of KIP-848's groups: they notice a rebalance within a second, as the others do.
+# What the broker says to members of KIP-848's groups: they notice a rebalance within seconds. It is also how long librdkafka
+# waits for an answer; what a later one says of the assignment is lost to it, as it sends no full heartbeat then. 300 ms were
+# not enough on a busy machine.
 GROUP_SETTINGS = {
-    "group.consumer.min.heartbeat.interval.ms": "300",
-    "group.consumer.heartbeat.interval.ms": "300",
+    "group.consumer.min.heartbeat.interval.ms": "1000",
+    "group.consumer.heartbeat.interval.ms": "1000",
 }
 
 
@@ -115,8 +117,7 @@ CLIENTS_UNDER_TEST = (
     PLATFORMATIC,
     PLATFORMATIC.with_consumer_groups(),
     RDKAFKA,
-    # Once in some 300 runs, and once in 1200 groups of a C program on the same librdkafka 2.12.1, a member never gave up the
-    # partition that it was told to. It went on with its heartbeats and was answered; where the word was lost is not known.
+    # Until it has shown with the settings above that it is reliable.
     dataclasses.replace(RDKAFKA.with_consumer_groups(), by_default=False),
     # Its command line carries text, separated by one byte; it neither takes timestamps nor tells offsets.
     Client(
