@@ -13,7 +13,7 @@ use model::{
 };
 use runtime::ShardIndex;
 
-use crate::{groups::Hosted, peers::Call, shard::Shard};
+use crate::{groups::Hosted, peers::Call, shard::Shard, topic_settings::CONSUMER_OFFSETS};
 
 /// Groups of one shard, by the partition that they belong to.
 type Share = BTreeMap<TopicPartition, Vec<String>>;
@@ -97,7 +97,7 @@ impl Shard {
         if groups.is_empty() {
             return Ok(shares);
         }
-        self.require_offsets_topic().await?;
+        self.require_coordinators_topic(CONSUMER_OFFSETS).await?;
         let distinct: BTreeSet<&str> = groups.iter().copied().collect();
         for group in distinct {
             let (partition, owner) = self.place_of_group(group)?;

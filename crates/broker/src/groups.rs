@@ -5,34 +5,24 @@
 //! in which they were decided, and what depends on them happens when they are durable, in the same
 //! order.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::Future,
-    rc::Rc,
-};
+use std::{cell::RefCell, future::Future, rc::Rc};
 
 use bytes::Bytes;
 use cluster::{MetadataImage, feature};
 use coordinator::{
-    Actions, Caller, GroupCoordinator, Now, Response, Settings, Token, WriteError, WriteId,
+    Actions, Caller, GroupCoordinator, Now, Response, Settings, Token,
     coordinator::{
         ConsumerGroupDescription, GroupDescription, GroupFilter, GroupListing, KnownTopic,
     },
     offset_fetch::{FetchedGroup, GroupQuery},
 };
-use model::{
-    ErrorCode, Offset, PartitionId, Sequence, TimestampMs, TopicId, TopicPartition, Uuid,
-    collections::{BTreeMap, HashMap},
-};
-use runtime::{
-    Instant, ShardIndex, TaskQueue,
-    local::{Channel, Notify, Oneshot, Sender, oneshot},
-};
+use model::{ErrorCode, Sequence, TopicId, TopicPartition, Uuid, collections::HashMap};
+use runtime::{ShardIndex, TaskQueue, local::Oneshot};
 use storage::Verification;
 use wire::{api::ApiKey, frame};
 
 use crate::{
-    connection::first_of,
+    coordinator_desk::Desk,
     coordinator_log,
     group_topics::GroupTopics,
     peers::Call,
@@ -54,13 +44,7 @@ pub(crate) struct Groups {
 pub(crate) struct Hosted {
     coordinator: RefCell<GroupCoordinator>,
     topics: Rc<GroupTopics>,
-    partition: Rc<Partition>,
-    waiting: RefCell<BTreeMap<Token, Sender<Response>>>,
-    next_token: Cell<u64>,
-    writes: Channel<(WriteId, Result<Offset, WriteError>)>,
-    /// Told when deadlines may have changed, and when it is over.
-    changed: Notify,
-    is_over: Cell<bool>,
+    desk: Desk<Response>,
 }
 
 impl Groups {
@@ -77,24 +61,16 @@ impl Groups {
     /// A partition is no longer this shard's: whoever waits is sent away.
     pub(crate) fn partition_removed(&self, id: TopicPartition) {
         if let Some(hosted) = self.hosted.borrow_mut().remove(&id) {
-            hosted.is_over.set(true);
             let topics = hosted.topics.clone();
             let empty = GroupCoordinator::new(Settings::default(), topics);
             let actions = hosted.coordinator.replace(empty).unload();
-            hosted.carry_out_answers(actions);
-            hosted.changed.notify_all();
+            hosted.desk.answer_all(actions.responses);
+            hosted.desk.end();
         }
     }
 }
 
 impl Shard {
-    fn now_of_groups(&self) -> Now {
-        Now {
-            wall: TimestampMs(self.runtime.wall_clock_ms()),
-            monotonic_ms: self.runtime.now().0 / 1_000_000,
-        }
-    }
-
     fn group_settings(&self) -> Settings {
         let config = &self.config;
         let small = |value: u64| i32::try_from(value).unwrap_or(i32::MAX);
@@ -126,16 +102,11 @@ impl Shard {
         coordinator_log::load(&partition.log, |batch| coordinator.replay_batch(batch))
             .await
             .map_err(|error| format!("{}: {error}", partition.name()))?;
-        let actions = coordinator.loaded(self.now_of_groups());
+        let actions = coordinator.loaded(self.now_of_coordinators());
         let hosted = Rc::new(Hosted {
             coordinator: RefCell::new(coordinator),
             topics,
-            partition,
-            waiting: RefCell::default(),
-            next_token: Cell::new(0),
-            writes: Channel::new(),
-            changed: Notify::new(),
-            is_over: Cell::new(false),
+            desk: Desk::new(partition),
         });
         self.groups.hosted.borrow_mut().insert(id, Rc::clone(&hosted));
         hosted.carry_out(self, actions);
@@ -167,7 +138,7 @@ impl Shard {
     pub(crate) fn forget_offsets_of(self: &Rc<Self>, topics: &[&str]) {
         let all: Vec<Rc<Hosted>> = self.groups.hosted.borrow().values().cloned().collect();
         for hosted in all {
-            let now = self.now_of_groups();
+            let now = self.now_of_coordinators();
             let actions = hosted.coordinator.borrow_mut().topics_deleted(topics, now);
             hosted.carry_out(self, actions);
         }
@@ -182,25 +153,8 @@ impl Shard {
         self: &Rc<Self>,
         group: &str,
     ) -> Result<(TopicPartition, ShardIndex), ErrorCode> {
-        self.require_offsets_topic().await?;
+        self.require_coordinators_topic(CONSUMER_OFFSETS).await?;
         self.place_of_group(group)
-    }
-
-    /// Creates `__consumer_offsets` if it is not there.
-    ///
-    /// # Errors
-    /// When it cannot be created now.
-    pub(crate) async fn require_offsets_topic(self: &Rc<Self>) -> Result<(), ErrorCode> {
-        if self.image.borrow().topic_by_name(CONSUMER_OFFSETS).is_none() {
-            match self.create_topic_automatically(CONSUMER_OFFSETS).await {
-                Ok(()) | Err(cluster::Error::TopicExists(_)) => {}
-                Err(error) => {
-                    tracing::error!(%error, "{CONSUMER_OFFSETS} cannot be created");
-                    return Err(ErrorCode::CoordinatorNotAvailable);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The partition that a group belongs to and its owner; any name is some partition's.
@@ -211,13 +165,7 @@ impl Shard {
         &self,
         group: &str,
     ) -> Result<(TopicPartition, ShardIndex), ErrorCode> {
-        let image = self.image.borrow();
-        let topic =
-            image.topic_by_name(CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let count = i32::try_from(topic.partitions.len()).expect("partition numbers are i32");
-        let partition = PartitionId(coordinator::partition_of(group, count));
-        let owner = self.owner_of(topic.id, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        Ok((TopicPartition { topic: topic.id, partition }, owner))
+        self.place_of_key(CONSUMER_OFFSETS, group).ok_or(ErrorCode::CoordinatorNotAvailable)
     }
 
     /// Has a group's coordinator answer a request.
@@ -283,21 +231,13 @@ impl Hosted {
         shard: &Rc<Shard>,
         decide: impl FnOnce(&mut GroupCoordinator, &Caller<'_>, Now) -> Actions,
     ) -> Oneshot<Response> {
-        let (token, receiver) = self.expect_answer();
+        let (token, receiver) = self.desk.expect_answer();
         let caller =
             Caller { token, version: 0, client_id: "", client_host: "", random: Uuid::ZERO };
-        let now = shard.now_of_groups();
+        let now = shard.now_of_coordinators();
         let actions = decide(&mut self.coordinator.borrow_mut(), &caller, now);
         self.carry_out(shard, actions);
         receiver
-    }
-
-    fn expect_answer(&self) -> (Token, Oneshot<Response>) {
-        let (sender, receiver) = oneshot();
-        let token = Token(self.next_token.get());
-        self.next_token.set(token.0 + 1);
-        self.waiting.borrow_mut().insert(token, sender);
-        (token, receiver)
     }
 
     /// Appends what was decided and answers who is to be answered.
@@ -306,45 +246,20 @@ impl Hosted {
     }
 
     /// The same of what may be part of a transaction.
-    fn carry_out_verified(
-        &self,
-        shard: &Rc<Shard>,
-        mut actions: Actions,
-        verification: Verification,
-    ) {
-        for write in std::mem::take(&mut actions.writes) {
-            let appended = coordinator_log::append(shard, &self.partition, &write, verification);
-            self.writes.push((write.id, appended));
-        }
-        self.carry_out_answers(actions);
-        self.changed.notify_all();
-    }
-
-    fn carry_out_answers(&self, actions: Actions) {
-        for (token, response) in actions.responses {
-            // Whoever asked may be gone.
-            if let Some(sender) = self.waiting.borrow_mut().remove(&token) {
-                sender.send(response);
-            }
-        }
+    fn carry_out_verified(&self, shard: &Rc<Shard>, actions: Actions, verification: Verification) {
+        self.desk.append_all(shard, actions.writes, verification);
+        self.desk.answer_all(actions.responses);
+        self.desk.notify_changed();
     }
 
     /// Tells the coordinator of each write, in order, when it is durable.
     async fn finish_writes(self: Rc<Self>, shard: &Rc<Shard>) {
-        loop {
-            let over = self.changed.wait_until(|| self.is_over.get());
-            let Some((id, appended)) = first_of(self.writes.pop(), over).await else { return };
-            let result = match appended {
-                Ok(end) => self.partition.log.wait_durable(end).await.map_err(|error| {
-                    tracing::warn!(partition = %self.partition.name(), %error, "not durable");
-                    WriteError::Unavailable
-                }),
-                Err(error) => Err(error),
-            };
-            if self.is_over.get() {
+        while let Some((id, appended)) = self.desk.next_appended().await {
+            let result = self.desk.durable(appended).await;
+            if self.desk.is_over() {
                 return;
             }
-            let now = shard.now_of_groups();
+            let now = shard.now_of_coordinators();
             let actions = self.coordinator.borrow_mut().write_done(id, result, now);
             self.carry_out(shard, actions);
         }
@@ -352,22 +267,11 @@ impl Hosted {
 
     /// Wakes the coordinator at its deadlines.
     async fn keep_deadlines(&self, shard: &Rc<Shard>) {
-        while !self.is_over.get() {
+        while !self.desk.is_over() {
             let deadline = self.coordinator.borrow().next_deadline();
-            let mut changed = self.changed.listen();
-            let changed = std::future::poll_fn(|context| changed.poll(context.waker()));
-            let is_due = match deadline {
-                None => {
-                    changed.await;
-                    false
-                }
-                Some(ms) => {
-                    let deadline = Instant(ms.saturating_mul(1_000_000));
-                    first_of(shard.runtime.sleep_until(deadline), changed).await.is_some()
-                }
-            };
-            if is_due {
-                let actions = self.coordinator.borrow_mut().on_time(shard.now_of_groups());
+            if self.desk.is_due(&shard.runtime, deadline).await {
+                let now = shard.now_of_coordinators();
+                let actions = self.coordinator.borrow_mut().on_time(now);
                 self.carry_out(shard, actions);
             }
         }
@@ -388,14 +292,14 @@ impl Call for GroupRequest {
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let answer =
             shard.groups.find(self.partition).ok_or(ErrorCode::NotCoordinator).and_then(|hosted| {
-                let (token, receiver) = hosted.expect_answer();
+                let (token, receiver) = hosted.desk.expect_answer();
                 match self.decide(shard, &hosted, token) {
                     Ok(actions) => {
                         hosted.carry_out_verified(shard, actions, self.verification);
                         Ok(receiver)
                     }
                     Err(error) => {
-                        hosted.waiting.borrow_mut().remove(&token);
+                        hosted.desk.expect_no_answer(token);
                         Err(error)
                     }
                 }
@@ -423,7 +327,7 @@ impl GroupRequest {
             client_host: &self.client_host,
             random: Uuid::from_random(shard.runtime.random(), shard.runtime.random()),
         };
-        let now = shard.now_of_groups();
+        let now = shard.now_of_coordinators();
         let mut coordinator = hosted.coordinator.borrow_mut();
         macro_rules! decoded {
             () => {

@@ -19,6 +19,7 @@ pub mod config;
 mod connection;
 pub mod connection_limits;
 mod controller;
+mod coordinator_desk;
 mod coordinator_log;
 mod described_settings;
 mod error;

@@ -27,28 +27,12 @@ impl Shard {
     /// UNKNOWN_TOPIC_OR_PARTITION.
     pub(crate) async fn write_markers(self: &Rc<Self>, markers: &[Marker]) -> Vec<ErrorCode> {
         let mut results = vec![ErrorCode::UnknownTopicOrPartition; markers.len()];
-        let mut shares: Vec<(ShardIndex, Vec<usize>, WriteMarkers)> = Vec::new();
-        for (place, marker) in markers.iter().enumerate() {
-            let Some((id, owner)) = self.place_of(&marker.topic, marker.partition) else {
-                continue;
-            };
-            let share = shares.iter().position(|(known, ..)| *known == owner);
-            let share = share.unwrap_or_else(|| {
-                shares.push((owner, Vec::new(), WriteMarkers(Vec::new())));
-                shares.len() - 1
-            });
-            let (_, places, call) = &mut shares[share];
-            places.push(place);
-            call.0.push((id, marker.end));
-        }
-        let mut answering = Vec::with_capacity(shares.len());
-        for (owner, places, call) in shares {
-            answering.push((places, self.call(owner, call).await));
-        }
-        for (places, answer) in answering {
-            for (place, error) in places.into_iter().zip(answer.answer().await) {
-                results[place] = error;
-            }
+        let asked = markers.iter().enumerate().filter_map(|(place, marker)| {
+            let (id, owner) = self.place_of(&marker.topic, marker.partition)?;
+            Some((place, owner, (id, marker.end)))
+        });
+        for (place, error) in self.call_owners(asked, WriteMarkers).await {
+            results[place] = error;
         }
         results
     }

@@ -98,6 +98,9 @@ pub(crate) struct Peers {
     next_number: RefCell<u64>,
 }
 
+/// What one owner is asked, with its places among all.
+type OwnerShare<T> = (ShardIndex, Vec<usize>, Vec<T>);
+
 impl Shard {
     /// Makes a call: in order with earlier ones to that shard. The answer is awaited apart.
     pub(crate) async fn call<C: Call>(
@@ -118,6 +121,34 @@ impl Shard {
         let message: Message = Box::new(ShardMessage::Call { number, call: Box::new(call) });
         self.runtime.send(to, message).await;
         Answering::There(receiver)
+    }
+
+    /// Makes ONE call to each owner, with all that is for it; all are on their way before the first
+    /// answer is awaited. Each answer comes with the place of what was asked.
+    pub(crate) async fn call_owners<T, C: Call<Answer = Vec<A>>, A: 'static>(
+        self: &Rc<Self>,
+        asked: impl IntoIterator<Item = (usize, ShardIndex, T)>,
+        call: impl Fn(Vec<T>) -> C,
+    ) -> Vec<(usize, A)> {
+        let mut shares: Vec<OwnerShare<T>> = Vec::new();
+        for (place, owner, one) in asked {
+            let known = shares.iter().position(|(known, ..)| *known == owner);
+            let share = known.unwrap_or_else(|| {
+                shares.push((owner, Vec::new(), Vec::new()));
+                shares.len() - 1
+            });
+            shares[share].1.push(place);
+            shares[share].2.push(one);
+        }
+        let mut answering = Vec::with_capacity(shares.len());
+        for (owner, places, share) in shares {
+            answering.push((places, self.call(owner, call(share)).await));
+        }
+        let mut answers = Vec::new();
+        for (places, one) in answering {
+            answers.extend(places.into_iter().zip(one.answer().await));
+        }
+        answers
     }
 
     /// Makes the same call on every shard, in the order of their numbers, and gathers the answers.

@@ -6,33 +6,23 @@
 //! depends on them happens when they are durable, in the same order. Markers are written until all
 //! of them are durable: a commit that was answered is one.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::Future,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 
 use cluster::feature;
 use coordinator::{
-    Now, Token, TransactionEnd, WriteError, WriteId,
+    Now, Token, TransactionEnd,
     transactions::{
         EndRequest, Markers, Outcome, Partitions, ProducerIdentity, TransactionActions,
         TransactionCoordinator, TransactionResponse, TransactionSettings,
     },
 };
-use model::{
-    ErrorCode, Offset, PartitionId, TimestampMs, TopicPartition,
-    collections::{BTreeMap, HashMap},
-};
-use runtime::{
-    Instant, ShardIndex, TaskQueue,
-    local::{Channel, Notify, Oneshot, Sender, oneshot},
-};
+use model::{ErrorCode, TopicPartition, collections::HashMap};
+use runtime::{ShardIndex, TaskQueue, local::Notify};
 use storage::Verification;
 
 use crate::{
     connection::first_of,
+    coordinator_desk::Desk,
     coordinator_log, error_map,
     markers::Marker,
     peers::Call,
@@ -55,15 +45,9 @@ pub(crate) struct Transactions {
 /// The coordinator of one partition, with what it waits for and who waits for it.
 pub(crate) struct Hosted {
     pub(crate) coordinator: RefCell<TransactionCoordinator>,
-    partition: Rc<Partition>,
-    waiting: RefCell<BTreeMap<Token, Sender<TransactionResponse>>>,
-    next_token: Cell<u64>,
-    writes: Channel<(WriteId, Result<Offset, WriteError>)>,
-    /// Told when deadlines may have changed, and when it is over.
-    changed: Notify,
+    desk: Desk<TransactionResponse>,
     /// Told when a change is durable, and when it is over.
     settled: Notify,
-    is_over: Cell<bool>,
 }
 
 /// What a producer asks of the coordinator of its transactional id.
@@ -118,24 +102,16 @@ impl Transactions {
     /// A partition is no longer this shard's: whoever waits is sent away.
     pub(crate) fn partition_removed(&self, id: TopicPartition) {
         if let Some(hosted) = self.hosted.borrow_mut().remove(&id) {
-            hosted.is_over.set(true);
             let empty = TransactionCoordinator::new(TransactionSettings::default());
             let actions = hosted.coordinator.replace(empty).unload();
-            hosted.answer_all(actions.responses);
-            hosted.changed.notify_all();
+            hosted.desk.answer_all(actions.responses);
+            hosted.desk.end();
             hosted.settled.notify_all();
         }
     }
 }
 
 impl Shard {
-    pub(crate) fn now_of_transactions(&self) -> Now {
-        Now {
-            wall: TimestampMs(self.runtime.wall_clock_ms()),
-            monotonic_ms: self.runtime.now().0 / 1_000_000,
-        }
-    }
-
     /// The finalized level of `transaction.version`.
     pub(crate) fn transaction_version(&self) -> i16 {
         let image = self.image.borrow();
@@ -160,16 +136,11 @@ impl Shard {
         coordinator_log::load(&partition.log, |batch| coordinator.replay_batch(batch))
             .await
             .map_err(|error| format!("{}: {error}", partition.name()))?;
-        let actions = coordinator.loaded(self.now_of_transactions());
+        let actions = coordinator.loaded(self.now_of_coordinators());
         let hosted = Rc::new(Hosted {
             coordinator: RefCell::new(coordinator),
-            partition,
-            waiting: RefCell::default(),
-            next_token: Cell::new(0),
-            writes: Channel::new(),
-            changed: Notify::new(),
+            desk: Desk::new(partition),
             settled: Notify::new(),
-            is_over: Cell::new(false),
         });
         self.transactions.hosted.borrow_mut().insert(id, Rc::clone(&hosted));
         hosted.carry_out(self, actions);
@@ -192,23 +163,6 @@ impl Shard {
         }
     }
 
-    /// Creates `__transaction_state` if it is not there.
-    ///
-    /// # Errors
-    /// When it cannot be created now.
-    pub(crate) async fn require_transactions_topic(self: &Rc<Self>) -> Result<(), ErrorCode> {
-        if self.image.borrow().topic_by_name(TRANSACTION_STATE).is_none() {
-            match self.create_topic_automatically(TRANSACTION_STATE).await {
-                Ok(()) | Err(cluster::Error::TopicExists(_)) => {}
-                Err(error) => {
-                    tracing::error!(%error, "{TRANSACTION_STATE} cannot be created");
-                    return Err(ErrorCode::CoordinatorNotAvailable);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The partition that a transactional id belongs to and its owner.
     ///
     /// # Errors
@@ -217,12 +171,7 @@ impl Shard {
         &self,
         transactional_id: &str,
     ) -> Result<(TopicPartition, ShardIndex), ErrorCode> {
-        let image = self.image.borrow();
-        let topic = image.topic_by_name(TRANSACTION_STATE).ok_or(ErrorCode::NotCoordinator)?;
-        let count = i32::try_from(topic.partitions.len()).expect("partition numbers are i32");
-        let partition = PartitionId(coordinator::partition_of(transactional_id, count));
-        let owner = self.owner_of(topic.id, partition).ok_or(ErrorCode::NotCoordinator)?;
-        Ok((TopicPartition { topic: topic.id, partition }, owner))
+        self.place_of_key(TRANSACTION_STATE, transactional_id).ok_or(ErrorCode::NotCoordinator)
     }
 
     /// Has the coordinator of a transactional id answer.
@@ -279,38 +228,17 @@ impl Shard {
 }
 
 impl Hosted {
-    fn expect_answer(&self) -> (Token, Oneshot<TransactionResponse>) {
-        let (sender, receiver) = oneshot();
-        let token = Token(self.next_token.get());
-        self.next_token.set(token.0 + 1);
-        self.waiting.borrow_mut().insert(token, sender);
-        (token, receiver)
-    }
-
-    fn answer_all(&self, responses: Vec<(Token, TransactionResponse)>) {
-        for (token, response) in responses {
-            // Whoever asked may be gone.
-            if let Some(sender) = self.waiting.borrow_mut().remove(&token) {
-                sender.send(response);
-            }
-        }
-    }
-
     /// Appends what was decided, answers who is to be answered and has the markers written.
     fn carry_out(self: &Rc<Self>, shard: &Rc<Shard>, actions: TransactionActions) {
-        for write in actions.writes {
-            let appended =
-                coordinator_log::append(shard, &self.partition, &write, Verification::Off);
-            self.writes.push((write.id, appended));
-        }
-        self.answer_all(actions.responses);
+        self.desk.append_all(shard, actions.writes, Verification::Off);
+        self.desk.answer_all(actions.responses);
         for markers in actions.markers {
             let (hosted, shard) = (Rc::clone(self), Rc::clone(shard));
             shard.runtime.clone().spawn("transaction markers", TaskQueue::Foreground, async move {
                 hosted.write_markers(&shard, markers).await;
             });
         }
-        self.changed.notify_all();
+        self.desk.notify_changed();
     }
 
     async fn answer(
@@ -324,12 +252,12 @@ impl Hosted {
         };
         let deadline = shard.runtime.now() + patience;
         loop {
-            if self.is_over.get() {
+            if self.desk.is_over() {
                 return Err(ErrorCode::NotCoordinator);
             }
             let mut settled = self.settled.listen();
-            let (token, receiver) = self.expect_answer();
-            let actions = self.decide(token, &ask, shard.now_of_transactions());
+            let (token, receiver) = self.desk.expect_answer();
+            let actions = self.decide(token, &ask, shard.now_of_coordinators());
             self.carry_out(shard, actions);
             // Dropped without an answer: the coordinator went away.
             let response = receiver.receive().await.ok_or(ErrorCode::NotCoordinator)?;
@@ -397,7 +325,7 @@ impl Hosted {
         let end = TransactionEnd {
             producer: markers.producer,
             outcome: markers.outcome,
-            coordinator_epoch: self.partition.leader_epoch().0,
+            coordinator_epoch: self.desk.partition.leader_epoch().0,
             transaction_version: markers.client_version,
         };
         let all = markers.partitions.iter();
@@ -411,7 +339,7 @@ impl Hosted {
         let mut pause = MARKER_PAUSE;
         loop {
             let results = shard.write_markers(&rest).await;
-            if self.is_over.get() {
+            if self.desk.is_over() {
                 return;
             }
             let mut failed = Vec::new();
@@ -441,34 +369,27 @@ impl Hosted {
                 break;
             }
             rest = failed;
-            let over = self.settled.wait_until(|| self.is_over.get());
-            if first_of(shard.runtime.sleep(pause), over).await.is_none() {
+            if first_of(shard.runtime.sleep(pause), self.desk.wait_until_over()).await.is_none() {
                 return;
             }
             pause = (pause * 2).min(MARKER_PAUSE_MAX);
         }
-        let now = shard.now_of_transactions();
+        let now = shard.now_of_coordinators();
         let actions = self.coordinator.borrow_mut().markers_written(&markers.transactional_id, now);
         self.carry_out(shard, actions);
     }
 
     /// Tells the coordinator of each write, in order, when it is durable.
     async fn finish_writes(self: Rc<Self>, shard: &Rc<Shard>) {
-        loop {
-            let over = self.settled.wait_until(|| self.is_over.get());
-            let Some((id, appended)) = first_of(self.writes.pop(), over).await else { return };
+        while let Some((id, appended)) = self.desk.next_appended().await {
             let result = match appended {
                 Ok(_) if cfg!(feature = "mutant_decision_not_awaited") => Ok(()),
-                Ok(end) => self.partition.log.wait_durable(end).await.map_err(|error| {
-                    tracing::warn!(partition = %self.partition.name(), %error, "not durable");
-                    WriteError::Unavailable
-                }),
-                Err(error) => Err(error),
+                appended => self.desk.durable(appended).await,
             };
-            if self.is_over.get() {
+            if self.desk.is_over() {
                 return;
             }
-            let now = shard.now_of_transactions();
+            let now = shard.now_of_coordinators();
             let actions = self.coordinator.borrow_mut().write_done(id, result, now);
             self.carry_out(shard, actions);
             self.settled.notify_all();
@@ -477,21 +398,9 @@ impl Hosted {
 
     /// Wakes the coordinator at its deadlines.
     async fn keep_deadlines(self: &Rc<Self>, shard: &Rc<Shard>) {
-        while !self.is_over.get() {
+        while !self.desk.is_over() {
             let deadline = self.coordinator.borrow().next_deadline();
-            let mut changed = self.changed.listen();
-            let changed = std::future::poll_fn(|context| changed.poll(context.waker()));
-            let is_due = match deadline {
-                None => {
-                    changed.await;
-                    false
-                }
-                Some(ms) => {
-                    let deadline = Instant(ms.saturating_mul(1_000_000));
-                    first_of(shard.runtime.sleep_until(deadline), changed).await.is_some()
-                }
-            };
-            if !is_due {
+            if !self.desk.is_due(&shard.runtime, deadline).await {
                 continue;
             }
             let is_short = self.coordinator.borrow().is_short_of_producer_ids();
@@ -504,10 +413,10 @@ impl Hosted {
                     }
                 }
             }
-            if self.is_over.get() {
+            if self.desk.is_over() {
                 return;
             }
-            let actions = self.coordinator.borrow_mut().on_time(shard.now_of_transactions());
+            let actions = self.coordinator.borrow_mut().on_time(shard.now_of_coordinators());
             self.carry_out(shard, actions);
         }
     }

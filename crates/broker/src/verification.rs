@@ -120,22 +120,11 @@ impl Shard {
         partitions: &[Entered],
     ) -> Vec<Result<Verification, ErrorCode>> {
         let mut results = vec![Err(ErrorCode::NotLeaderOrFollower); partitions.len()];
-        let mut shares: Vec<(ShardIndex, Vec<usize>, Begin)> = Vec::new();
-        for (place, one) in partitions.iter().enumerate() {
-            let share = shares.iter().position(|(known, ..)| *known == one.owner);
-            let share = share.unwrap_or_else(|| {
-                shares.push((one.owner, Vec::new(), Begin { producer, batches: Vec::new() }));
-                shares.len() - 1
-            });
-            let (_, places, call) = &mut shares[share];
-            places.push(place);
-            call.batches.push((one.id, one.sequence));
-        }
-        for (owner, places, call) in shares {
-            let guards = self.call(owner, call).await.answer().await;
-            for (place, guard) in places.into_iter().zip(guards) {
-                results[place] = guard.map(Verification::Needed);
-            }
+        let asked = partitions.iter().enumerate();
+        let asked = asked.map(|(place, one)| (place, one.owner, (one.id, one.sequence)));
+        let begin = |batches| Begin { producer, batches };
+        for (place, guard) in self.call_owners(asked, begin).await {
+            results[place] = guard.map(Verification::Needed);
         }
         results
     }

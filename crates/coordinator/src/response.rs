@@ -266,7 +266,38 @@ pub struct CommittedTopic {
     pub partitions: Vec<(i32, ErrorCode)>,
 }
 
+impl CommittedTopic {
+    /// A topic for which nothing is committed.
+    pub(crate) fn refused(
+        name: &str,
+        topic_id: TopicId,
+        partitions: impl Iterator<Item = i32>,
+        error: ErrorCode,
+    ) -> CommittedTopic {
+        let partitions = partitions.map(|one| (one, error)).collect();
+        CommittedTopic { name: name.to_owned(), topic_id, partitions }
+    }
+}
+
 impl OffsetCommit {
+    /// That nothing is committed: for each topic, by name, id and partitions.
+    pub fn refused<'a>(
+        topics: impl Iterator<Item = (&'a str, TopicId, impl Iterator<Item = i32>)>,
+        error: ErrorCode,
+    ) -> OffsetCommit {
+        let refused = topics.map(|(name, topic_id, partitions)| {
+            CommittedTopic::refused(name, topic_id, partitions, error)
+        });
+        OffsetCommit { topics: refused.collect() }
+    }
+
+    /// All partitions, by the ids of their topics.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = (TopicId, i32)> {
+        self.topics.iter().flat_map(|topic| {
+            topic.partitions.iter().map(|(partition, _)| (topic.topic_id, *partition))
+        })
+    }
+
     /// Puts an error where there is none yet.
     pub(crate) fn fail(&mut self, error: ErrorCode) {
         let partitions = self.topics.iter_mut().flat_map(|topic| &mut topic.partitions);

@@ -1,9 +1,6 @@
 //! OffsetCommit, versions 2 to 10.
 
-use coordinator::{
-    Response,
-    response::{CommittedTopic, OffsetCommit},
-};
+use coordinator::{Response, response::OffsetCommit};
 use model::ErrorCode;
 use wire::offset_commit_request::OffsetCommitRequest;
 
@@ -15,14 +12,9 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
 }
 
 fn refused(body: &OffsetCommitRequest<'_>, error: ErrorCode) -> Response {
-    let topics = body
-        .topics
-        .iter()
-        .map(|topic| CommittedTopic {
-            name: topic.name.to_owned(),
-            topic_id: topic.topic_id,
-            partitions: topic.partitions.iter().map(|one| (one.partition_index, error)).collect(),
-        })
-        .collect();
-    Response::OffsetCommit(OffsetCommit { topics })
+    let topics = body.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|one| one.partition_index);
+        (topic.name, topic.topic_id, partitions)
+    });
+    Response::OffsetCommit(OffsetCommit::refused(topics, error))
 }

@@ -8,6 +8,7 @@ use wire::{
 };
 
 use super::{Answer, Request};
+use crate::topic_settings::TRANSACTION_STATE;
 
 /// The key is a group's id, or a transactional id; 2 would be a share group's partition.
 const KEY_TYPE_GROUP: i8 = 0;
@@ -24,7 +25,7 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     for key in keys {
         let found = match body.key_type {
             KEY_TYPE_GROUP => shard.coordinator_of(key).await.map(drop),
-            KEY_TYPE_TRANSACTION => shard.require_transactions_topic().await,
+            KEY_TYPE_TRANSACTION => shard.require_coordinators_topic(TRANSACTION_STATE).await,
             _ => Err(ErrorCode::InvalidRequest),
         };
         errors.push(found.err().unwrap_or(ErrorCode::None));

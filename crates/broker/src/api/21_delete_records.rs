@@ -26,7 +26,7 @@ type Outcome = Result<Offset, ErrorCode>;
 pub(super) async fn answer(request: &Request<'_>) -> Answer {
     let body: DeleteRecordsRequest<'_> = request.decode()?;
     let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut shares: Vec<(ShardIndex, Vec<(usize, DeleteBefore)>)> = Vec::new();
+    let mut asked: Vec<(usize, ShardIndex, DeleteBefore)> = Vec::new();
     for topic in &body.topics {
         for partition in &topic.partitions {
             let index = PartitionId(partition.partition_index);
@@ -34,12 +34,8 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
                 Err(error) => outcomes.push(Err(error)),
                 Ok((owner, id)) => {
                     let offset = partition.offset;
-                    let asked = DeleteBefore { topic: id, partition: index, offset };
-                    let place = (outcomes.len(), asked);
-                    match shares.iter_mut().find(|(known, _)| *known == owner) {
-                        Some((_, share)) => share.push(place),
-                        None => shares.push((owner, vec![place])),
-                    }
+                    let one = DeleteBefore { topic: id, partition: index, offset };
+                    asked.push((outcomes.len(), owner, one));
                     outcomes.push(Err(ErrorCode::RequestTimedOut));
                 }
             }
@@ -47,7 +43,7 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
     }
     let timeout = Duration::from_millis(u64::try_from(body.timeout_ms).unwrap_or(0));
     let runtime = &request.shard.runtime;
-    let deleted = runtime.deadline(runtime.now() + timeout, delete(request, shares)).await;
+    let deleted = runtime.deadline(runtime.now() + timeout, delete(request, asked)).await;
     for (place, outcome) in deleted.unwrap_or_default() {
         outcomes[place] = outcome;
     }
@@ -91,19 +87,11 @@ fn owner(
 /// Moves the log starts, one message to each shard, and has them made durable.
 fn delete(
     request: &Request<'_>,
-    shares: Vec<(ShardIndex, Vec<(usize, DeleteBefore)>)>,
+    asked: Vec<(usize, ShardIndex, DeleteBefore)>,
 ) -> impl Future<Output = Vec<(usize, Outcome)>> + use<> {
     let shard = std::rc::Rc::clone(request.shard);
     async move {
-        let mut answering = Vec::new();
-        for (owner, share) in shares {
-            let (places, asked): (Vec<usize>, Vec<DeleteBefore>) = share.into_iter().unzip();
-            answering.push((places, shard.call(owner, DeleteRecords(asked)).await));
-        }
-        let mut outcomes = Vec::new();
-        for (places, answer) in answering {
-            outcomes.extend(places.into_iter().zip(answer.answer().await));
-        }
+        let mut outcomes = shard.call_owners(asked, DeleteRecords).await;
         let is_any = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
         if is_any && !shard.record_log_starts().await {
             for (_, outcome) in &mut outcomes {

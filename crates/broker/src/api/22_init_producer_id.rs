@@ -12,7 +12,7 @@ use wire::{
 };
 
 use super::{Answer, Request, old_client_error};
-use crate::{error_map, transactions::Ask};
+use crate::{error_map, topic_settings::TRANSACTION_STATE, transactions::Ask};
 
 /// From this version on clients know PRODUCER_FENCED.
 const FENCED_FROM_VERSION: i16 = 4;
@@ -54,7 +54,7 @@ async fn identity(
     if transactional_id.is_empty() {
         return Err(ErrorCode::InvalidRequest);
     }
-    request.shard.require_transactions_topic().await?;
+    request.shard.require_coordinators_topic(TRANSACTION_STATE).await?;
     let ask = Ask::Init {
         transactional_id: transactional_id.to_owned(),
         timeout_ms: body.transaction_timeout_ms,

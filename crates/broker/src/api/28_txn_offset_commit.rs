@@ -1,11 +1,7 @@
 //! TxnOffsetCommit, versions 0 to 6: offsets that hold once a transaction is committed. From version
 //! 5 on the group's partition comes into the transaction with it.
 
-use coordinator::{
-    Response,
-    response::{CommittedTopic, OffsetCommit},
-    transactions::ProducerIdentity,
-};
+use coordinator::{Response, response::OffsetCommit, transactions::ProducerIdentity};
 use model::{ErrorCode, ProducerEpoch, ProducerId};
 use wire::txn_offset_commit_request::TxnOffsetCommitRequest;
 
@@ -39,14 +35,9 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
 }
 
 fn refused(body: &TxnOffsetCommitRequest<'_>, error: ErrorCode) -> Response {
-    let topics = body
-        .topics
-        .iter()
-        .map(|topic| CommittedTopic {
-            name: topic.name.to_owned(),
-            topic_id: topic.topic_id,
-            partitions: topic.partitions.iter().map(|one| (one.partition_index, error)).collect(),
-        })
-        .collect();
-    Response::TxnOffsetCommit(OffsetCommit { topics })
+    let topics = body.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|one| one.partition_index);
+        (topic.name, topic.topic_id, partitions)
+    });
+    Response::TxnOffsetCommit(OffsetCommit::refused(topics, error))
 }

@@ -63,7 +63,7 @@ impl Call for List {
     type Answer = Vec<TransactionListing>;
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
-        let now = shard.now_of_transactions();
+        let now = shard.now_of_coordinators();
         let all = shard.transactions.all();
         let listed = all.iter().flat_map(|one| one.coordinator.borrow().list(&self.0, now));
         std::future::ready(listed.collect())

@@ -503,9 +503,7 @@ pub(super) fn fence(
     let mut edit = Edit::new(&group_id, consumer, topics, &settings, now);
     edit.fence(&members);
     let (changes, undo) = (edit.changes, edit.undo);
-    let records = changes.iter().map(|change| change.to_record(&group_id)).collect();
-    let write = ConsumerWrite { group: group_id, undo, outcome: Outcome::Changed, answer };
-    start_write(group, records, write, turn);
+    write_changes(group, &changes, undo, answer, turn);
 }
 
 fn on_heartbeat(
@@ -587,12 +585,9 @@ fn on_leave(
     let mut edit = Edit::new(&group.id, consumer, topics, &settings, now);
     edit.leave_for_a_while(&member_id);
     let (changes, undo) = (edit.changes, edit.undo);
-    let records = changes.iter().map(|change| change.to_record(&group.id)).collect();
     // It has what is left of its session to come back.
     turn.cancel_timer(&Timer::Rebalance(group.id.clone(), member_id));
-    let outcome = Outcome::Changed;
-    let write = ConsumerWrite { group: group.id.clone(), undo, outcome, answer };
-    start_write(group, records, write, turn);
+    write_changes(group, &changes, undo, answer, turn);
     Ok(())
 }
 
@@ -631,6 +626,19 @@ pub(super) fn session_timeout_ms(member: &Member, settings: &ConsumerSettings) -
         Some(classic) => u64::try_from(classic.session_timeout_ms).unwrap_or(0),
         None => settings.session_timeout_ms,
     }
+}
+
+/// Writes changes that leave the group what it is.
+fn write_changes(
+    group: &mut Group,
+    changes: &[Change],
+    undo: Vec<Change>,
+    answer: Option<(Token, Response)>,
+    turn: &mut Turn<'_>,
+) {
+    let records = changes.iter().map(|change| change.to_record(&group.id)).collect();
+    let write = ConsumerWrite { group: group.id.clone(), undo, outcome: Outcome::Changed, answer };
+    start_write(group, records, write, turn);
 }
 
 /// Writes records; the answer comes when they are durable, or at once if there are none.

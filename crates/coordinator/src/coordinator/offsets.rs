@@ -5,6 +5,7 @@ use std::rc::Rc;
 use model::{ErrorCode, TimestampMs, TopicId};
 use wire::offset_commit_request::{OffsetCommitRequest, OffsetCommitRequestPartition};
 use wire::offset_delete_request::OffsetDeleteRequest;
+use wire::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 
 use super::{Effect, GroupCoordinator, Turn, is_storable};
 use crate::actions::{Actions, Caller, Now, Record, Token, WriteError};
@@ -40,41 +41,88 @@ impl KnownTopic {
     }
 }
 
-/// A topic that offsets are to be committed for.
-pub(super) struct CommitTarget {
-    pub(super) name: String,
-    pub(super) topic_id: TopicId,
-    /// How many partitions it has, or what is wrong with it.
-    partition_count: Result<i32, ErrorCode>,
+/// What a request commits offsets for, each partition with what is wrong with it.
+pub(super) fn targets_of<'a>(
+    topics: impl Iterator<Item = (&'a str, TopicId, impl Iterator<Item = i32>)>,
+    resolve: &Resolve<'_>,
+) -> OffsetCommit {
+    let topics = topics.map(|(name, topic_id, partitions)| match resolve(name, topic_id) {
+        Ok(known) => {
+            let checked = |one: i32| (one, known.check_partition(one));
+            let partitions = partitions.map(checked).collect();
+            CommittedTopic { name: known.name, topic_id: known.topic_id, partitions }
+        }
+        Err(error) => CommittedTopic::refused(name, topic_id, partitions, error),
+    });
+    OffsetCommit { topics: topics.collect() }
 }
 
-impl CommitTarget {
-    pub(super) fn of(
-        known: Result<KnownTopic, ErrorCode>,
-        name: &str,
-        topic_id: TopicId,
-    ) -> CommitTarget {
-        match known {
-            Ok(KnownTopic { name, topic_id, partition_count }) => {
-                CommitTarget { name, topic_id, partition_count: Ok(partition_count) }
-            }
-            Err(error) => {
-                CommitTarget { name: name.to_owned(), topic_id, partition_count: Err(error) }
-            }
-        }
-    }
+/// An offset that a request commits.
+pub(super) struct AskedOffset<'a> {
+    offset: i64,
+    leader_epoch: i32,
+    metadata: Option<&'a str>,
+}
 
-    pub(super) fn check(&self, partition: i32) -> ErrorCode {
-        match self.partition_count {
-            Ok(count) if (0..count).contains(&partition) => ErrorCode::None,
-            Ok(_) => ErrorCode::UnknownTopicOrPartition,
-            Err(error) => error,
+impl<'a> From<&OffsetCommitRequestPartition<'a>> for AskedOffset<'a> {
+    fn from(asked: &OffsetCommitRequestPartition<'a>) -> AskedOffset<'a> {
+        let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
+        AskedOffset { offset, leader_epoch, metadata: asked.committed_metadata }
+    }
+}
+
+impl<'a> From<&TxnOffsetCommitRequestPartition<'a>> for AskedOffset<'a> {
+    fn from(asked: &TxnOffsetCommitRequestPartition<'a>) -> AskedOffset<'a> {
+        let (offset, leader_epoch) = (asked.committed_offset, asked.committed_leader_epoch);
+        AskedOffset { offset, leader_epoch, metadata: asked.committed_metadata }
+    }
+}
+
+/// Takes the offsets of a checked request that can be kept, in the order of its partitions; they
+/// are on their way to the disk from then on. The others are refused in `response`.
+pub(super) fn take_offsets<'a>(
+    group: &mut Group,
+    mut asked: impl Iterator<Item = AskedOffset<'a>>,
+    response: &mut OffsetCommit,
+    expire_timestamp: Option<TimestampMs>,
+    turn: &Turn<'_>,
+) -> Vec<(String, i32, CommittedOffset)> {
+    let mut offsets = Vec::new();
+    for topic in &mut response.topics {
+        for (partition, result) in &mut topic.partitions {
+            let asked = asked.next().expect("an offset for every partition");
+            let metadata = asked.metadata.unwrap_or_default();
+            if *result == ErrorCode::None {
+                *result = check_metadata(&topic.name, metadata, turn.settings());
+            }
+            if *result != ErrorCode::None {
+                continue;
+            }
+            let offset = CommittedOffset {
+                offset: asked.offset,
+                leader_epoch: asked.leader_epoch,
+                metadata: metadata.to_owned(),
+                commit_timestamp: turn.now().wall,
+                expire_timestamp,
+                topic_id: topic.topic_id,
+            };
+            group.offsets.begin(&topic.name, *partition);
+            offsets.push((topic.name.clone(), *partition, offset));
         }
     }
+    offsets
+}
+
+/// The records of offsets that were taken.
+pub(super) fn records_of(group: &Group, offsets: &[(String, i32, CommittedOffset)]) -> Vec<Record> {
+    let record = |(topic, partition, offset): &(String, i32, CommittedOffset)| {
+        records::offset(&group.id, topic, *partition, offset)
+    };
+    offsets.iter().map(record).collect()
 }
 
 /// Whether what stands beside an offset can be kept.
-pub(super) fn check_metadata(topic: &str, metadata: &str, settings: &Settings) -> ErrorCode {
+fn check_metadata(topic: &str, metadata: &str, settings: &Settings) -> ErrorCode {
     if metadata.encode_utf16().count() > settings.offset_metadata_max {
         ErrorCode::OffsetMetadataTooLarge
     } else if !is_storable(topic) || !is_storable(metadata) {
@@ -97,23 +145,12 @@ impl GroupCoordinator {
         resolve: &Resolve<'_>,
         now: Now,
     ) -> Actions {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let known = resolve(topic.name, topic.topic_id);
-            let target = CommitTarget::of(known, topic.name, topic.topic_id);
-            let partition = |one: &OffsetCommitRequestPartition<'_>| {
-                (one.partition_index, target.check(one.partition_index))
-            };
-            let partitions = topic.partitions.iter().map(partition).collect();
-            let CommitTarget { name, topic_id, .. } = target;
-            topics.push(CommittedTopic { name, topic_id, partitions });
-        }
-        let mut response = OffsetCommit { topics };
-        let mut partitions =
-            request.topics.iter().zip(&response.topics).flat_map(|(topic, known)| {
-                topic.partitions.iter().map(|one| (known.topic_id, one.partition_index))
-            });
-        let checked = self.check_commit(caller.version, request, &mut partitions);
+        let topics = request.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|one| one.partition_index);
+            (topic.name, topic.topic_id, partitions)
+        });
+        let mut response = targets_of(topics, resolve);
+        let checked = self.check_commit(caller.version, request, &mut response.partitions());
         if let Err(error) = checked {
             response.fail(error);
             let responses = vec![(caller.token, Response::OffsetCommit(response))];
@@ -377,39 +414,13 @@ fn commit(
     let now = turn.now().wall;
     let expire_timestamp = (request.retention_time_ms != -1)
         .then(|| TimestampMs(now.0.saturating_add(request.retention_time_ms)));
-    let mut offsets = Vec::new();
-    for (topic, answer) in request.topics.iter().zip(&mut response.topics) {
-        for (partition, result) in topic.partitions.iter().zip(&mut answer.partitions) {
-            let metadata = partition.committed_metadata.unwrap_or_default();
-            if result.1 != ErrorCode::None {
-                continue;
-            }
-            result.1 = check_metadata(&answer.name, metadata, turn.settings());
-            if result.1 != ErrorCode::None {
-                continue;
-            }
-            let offset = CommittedOffset {
-                offset: partition.committed_offset,
-                leader_epoch: partition.committed_leader_epoch,
-                metadata: metadata.to_owned(),
-                commit_timestamp: now,
-                expire_timestamp,
-                topic_id: answer.topic_id,
-            };
-            offsets.push((answer.name.clone(), partition.partition_index, offset));
-        }
-    }
+    let asked = request.topics.iter().flat_map(|topic| &topic.partitions).map(AskedOffset::from);
+    let offsets = take_offsets(group, asked, &mut response, expire_timestamp, turn);
     if offsets.is_empty() {
         turn.answer(caller.token, Response::OffsetCommit(response));
         return;
     }
-    let record = |(topic, partition, offset): &(String, i32, CommittedOffset)| {
-        records::offset(&group.id, topic, *partition, offset)
-    };
-    let records = offsets.iter().map(record).collect();
-    for (topic, partition, _) in &offsets {
-        group.offsets.begin(topic, *partition);
-    }
+    let records = records_of(group, &offsets);
     let group = group.id.clone();
     let token = caller.token;
     turn.write(records, Effect::CommitOffsets { token, group, offsets, response });

@@ -8,15 +8,14 @@ use std::rc::Rc;
 
 use model::collections::BTreeMap;
 use model::{ErrorCode, ProducerId, TopicId};
-use wire::txn_offset_commit_request::{TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition};
+use wire::txn_offset_commit_request::TxnOffsetCommitRequest;
 
-use super::offsets::{CommitTarget, MEMBER_EPOCH_FROM, check_metadata};
+use super::offsets::{AskedOffset, MEMBER_EPOCH_FROM, records_of, take_offsets, targets_of};
 use super::{Effect, GroupCoordinator, Resolve, Turn, is_storable};
 use crate::actions::{Actions, Caller, Now, Token, TransactionEnd, WriteError, WriteForm};
 use crate::group::{Group, State};
 use crate::offsets::CommittedOffset;
-use crate::records;
-use crate::response::{CommittedTopic, OffsetCommit, Response};
+use crate::response::{OffsetCommit, Response};
 use crate::transactions::{Outcome, ProducerIdentity};
 
 /// The first version of TxnOffsetCommit that knows of unknown groups and of stale epochs.
@@ -46,26 +45,12 @@ impl GroupCoordinator {
         resolve: &Resolve<'_>,
         now: Now,
     ) -> Actions {
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in &request.topics {
-            let target =
-                CommitTarget::of(resolve(topic.name, topic.topic_id), topic.name, topic.topic_id);
-            let partition = |one: &TxnOffsetCommitRequestPartition<'_>| {
-                (one.partition_index, target.check(one.partition_index))
-            };
-            let partitions = topic.partitions.iter().map(partition).collect();
-            topics.push(CommittedTopic {
-                name: target.name,
-                topic_id: target.topic_id,
-                partitions,
-            });
-        }
-        let mut response = OffsetCommit { topics };
-        let mut partitions =
-            request.topics.iter().zip(&response.topics).flat_map(|(topic, known)| {
-                topic.partitions.iter().map(|one| (known.topic_id, one.partition_index))
-            });
-        let checked = self.check_transactional(caller.version, request, &mut partitions);
+        let topics = request.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|one| one.partition_index);
+            (topic.name, topic.topic_id, partitions)
+        });
+        let mut response = targets_of(topics, resolve);
+        let checked = self.check_transactional(caller.version, request, &mut response.partitions());
         if let Err(error) = checked {
             response.fail(error);
             let responses = vec![(caller.token, Response::TxnOffsetCommit(response))];
@@ -245,39 +230,13 @@ fn commit(
     mut response: OffsetCommit,
     turn: &mut Turn<'_>,
 ) {
-    let now = turn.now().wall;
-    let mut offsets = Vec::new();
-    for (topic, answer) in request.topics.iter().zip(&mut response.topics) {
-        for (partition, result) in topic.partitions.iter().zip(&mut answer.partitions) {
-            let metadata = partition.committed_metadata.unwrap_or_default();
-            if result.1 == ErrorCode::None {
-                result.1 = check_metadata(&answer.name, metadata, turn.settings());
-            }
-            if result.1 != ErrorCode::None {
-                continue;
-            }
-            let offset = CommittedOffset {
-                offset: partition.committed_offset,
-                leader_epoch: partition.committed_leader_epoch,
-                metadata: metadata.to_owned(),
-                commit_timestamp: now,
-                expire_timestamp: None,
-                topic_id: answer.topic_id,
-            };
-            offsets.push((answer.name.clone(), partition.partition_index, offset));
-        }
-    }
+    let asked = request.topics.iter().flat_map(|topic| &topic.partitions).map(AskedOffset::from);
+    let offsets = take_offsets(group, asked, &mut response, None, turn);
     if offsets.is_empty() {
         turn.answer(caller.token, Response::TxnOffsetCommit(response));
         return;
     }
-    let record = |(topic, partition, offset): &(String, i32, CommittedOffset)| {
-        records::offset(&group.id, topic, *partition, offset)
-    };
-    let records = offsets.iter().map(record).collect();
-    for (topic, partition, _) in &offsets {
-        group.offsets.begin(topic, *partition);
-    }
+    let records = records_of(group, &offsets);
     let producer = ProducerIdentity {
         id: ProducerId(request.producer_id),
         epoch: model::ProducerEpoch(request.producer_epoch),

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use client::{Connection, ConsumerGroupMember, ConsumerGroupOptions, Error, Position};
 
-use super::{
-    clients::Workload,
-    readers::{FETCH, offsets_of},
-};
+use super::{clients::Workload, readers::offsets_of};
 use crate::Rng;
 
 /// The group of both.
@@ -60,13 +57,7 @@ impl Workload {
         let mut positions = Vec::new();
         while !self.stop.get() && !rng.chance(10) {
             self.follow_assignment(connection, member_id, &member, &mut positions).await?;
-            if positions.is_empty() {
-                self.runtime.sleep(Duration::from_millis(50)).await;
-            } else {
-                let fetched = connection.fetch(&positions, FETCH).await?;
-                self.operation();
-                self.take_all(&fetched, &mut positions);
-            }
+            self.poll(connection, &mut positions).await?;
             let offsets = offsets_of(&positions);
             if !offsets.is_empty() && rng.chance(300) {
                 member.commit(&offsets).await?;

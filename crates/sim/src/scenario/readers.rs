@@ -13,7 +13,7 @@ use crate::Rng;
 
 /// The group of the run.
 pub(crate) const GROUP: &str = "group";
-pub(super) const FETCH: FetchOptions = FetchOptions {
+const FETCH: FetchOptions = FetchOptions {
     max_wait: Duration::from_millis(50),
     min_bytes: 1,
     max_bytes: 1 << 20,
@@ -241,13 +241,7 @@ impl Workload {
             if self.stop.get() || rng.chance(10) {
                 return Ok(());
             }
-            if positions.is_empty() {
-                self.runtime.sleep(Duration::from_millis(50)).await;
-            } else {
-                let fetched = connection.fetch(&positions, FETCH).await?;
-                self.operation();
-                self.take_all(&fetched, &mut positions);
-            }
+            self.poll(connection, &mut positions).await?;
             if rng.chance(300) {
                 let offsets = offsets_of(&positions);
                 if !offsets.is_empty() {
@@ -281,7 +275,23 @@ impl Workload {
         positions
     }
 
-    pub(super) fn take_all(&self, fetched: &[Fetched], positions: &mut [Position]) {
+    /// Reads on from each position; waits a while where there is none.
+    pub(super) async fn poll(
+        &self,
+        connection: &Connection,
+        positions: &mut [Position],
+    ) -> Result<(), Error> {
+        if positions.is_empty() {
+            self.runtime.sleep(Duration::from_millis(50)).await;
+            return Ok(());
+        }
+        let fetched = connection.fetch(positions, FETCH).await?;
+        self.operation();
+        self.take_all(&fetched, positions);
+        Ok(())
+    }
+
+    fn take_all(&self, fetched: &[Fetched], positions: &mut [Position]) {
         for fetched in fetched {
             let position = positions.iter_mut().find(|position| {
                 position.topic == fetched.topic && position.partition == fetched.partition
