@@ -17,13 +17,10 @@ MirrorMaker 2 gets an Apache Kafka beside the broker. What each does, and what m
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
 
-import argparse
-import pathlib
-import shutil
 import sys
 import time
 
-from harness import Failure, broker, install, report
+from harness import Failure, broker, program, report
 from systems import connect, lag, mirror, streams
 
 SYSTEMS = {
@@ -38,42 +35,24 @@ SYSTEMS = {
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
-    try:
-        tools = install.install(arguments.cache, {"python", "jars", "connect", "streams", "kafkatop"})
-    except Failure as failure:
-        results.add("install", "what the tests need is installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, {"python", "jars", "connect", "streams", "kafkatop"}, results)
+    if tools is None:
         return results.close()
-    folder = arguments.cache / "ecosystem-runs" / ("kafka" if arguments.broker == "kafka" else arguments.driver)
-    shutil.rmtree(folder, ignore_errors=True)
-    server = None
-    try:
-        if arguments.broker == "kafka":
-            server = broker.Kafka(folder, tools)
-        else:
-            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards)
-        server.start()
+    folder = program.new_folder(arguments, "ecosystem-runs")
+
+    def run_all(server):
         for name in arguments.only:
             _run(name, tools, server, folder, results)
-        server.stop()
-    except Failure as failure:
-        results.add("broker", "starts and stops", str(failure), time.monotonic() - started)
-    finally:
-        if server is not None:
-            server.kill()
+
+    program.with_servers(lambda: [broker.of(arguments, tools, folder)], run_all, results)
     return results.close()
 
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser = program.parser(__doc__)
     parser.add_argument("--only", choices=list(SYSTEMS), action="append")
-    parser.add_argument("--shards", type=int, default=2)
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
+    arguments = program.parse(parser)
     arguments.only = arguments.only or list(SYSTEMS)
-    arguments.cache = arguments.cache.resolve()
     return arguments
 
 

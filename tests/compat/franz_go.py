@@ -17,16 +17,13 @@ there fails the run, so that none falls silent.
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
 
-import argparse
 import os
-import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
 
-from harness import Failure, broker, install, report
+from harness import broker, program, report
 
 # Beyond what the tests take on two cores that others use too (about two minutes); only a hang reaches it.
 TIMEOUT_S = 480
@@ -51,44 +48,22 @@ ENDED_EARLY = re.compile(r"^(panic: .*|fatal error: .*)$", re.MULTILINE)
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
-    parts = {"franz-tests"} | ({"jars", "python"} if arguments.broker == "kafka" else set())
-    try:
-        tools = install.install(arguments.cache, parts)
-    except Failure as failure:
-        results.add("install", "what the tests need is installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, {"franz-tests"} | ({"jars", "python"} if arguments.broker == "kafka" else set()), results)
+    if tools is None:
         return results.close()
-    folder = arguments.cache / "franz-runs" / ("kafka" if arguments.broker == "kafka" else arguments.driver)
-    shutil.rmtree(folder, ignore_errors=True)
-    server = None
-    try:
-        if arguments.broker == "kafka":
-            server = broker.Kafka(folder, tools)
-        else:
-            server = broker.Odradek(folder, arguments.broker, arguments.driver, arguments.shards)
-        server.start()
-        _test(arguments, tools, server, folder, results)
-        server.stop()
-    except Failure as failure:
-        results.add("broker", "starts and stops", str(failure), time.monotonic() - started)
-    finally:
-        if server is not None:
-            server.kill()
+    folder = program.new_folder(arguments, "franz-runs")
+    program.with_servers(
+        lambda: [broker.of(arguments, tools, folder)], lambda server: _test(arguments, tools, server, folder, results), results
+    )
     for name, reason in SKIPPED.items():
         print(f"left out: {name}: {reason}")
     return results.close()
 
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
-    parser.add_argument("--shards", type=int, default=2)
+    parser = program.parser(__doc__)
     parser.add_argument("--records", type=int, default=50_000)
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
-    arguments.cache = arguments.cache.resolve()
-    return arguments
+    return program.parse(parser)
 
 
 def _test(arguments, tools, server, folder, results):

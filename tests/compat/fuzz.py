@@ -9,6 +9,7 @@ Options:
     --seeds N            how many histories (default 4)
     --from N             the first (default 0)
     --steps N            requests of each (default 200)
+    --shards N           handed to the binary (default 2)
     --show               prints each request that was answered differently, and what both answered
     --cache DIR          where jars are installed and logs are kept (default target/compat)
 
@@ -20,11 +21,8 @@ Prints each kind of difference once, with an example, and at the end `N passed, 
 alike every time, and those that were not. The exit code is 0 only if all were.
 """
 
-import argparse
 import collections
-import pathlib
 import random
-import shutil
 import socket
 import struct
 import sys
@@ -33,7 +31,7 @@ import time
 import fuzz_requests
 import fuzz_table
 from fuzz_requests import Batch, Named
-from harness import Failure, broker, install, messages, report
+from harness import Failure, broker, messages, program, report
 
 ANSWER_TIMEOUT_S = 3
 SETTLE_S = 3
@@ -121,19 +119,19 @@ class Peer:
             return self.members.get(value.name, f"unknown-{value.name}")
         return value
 
-    def plain(self, answer, key):
+    def plain(self, answer):
         """The answer with names for what is this broker's own, and without what may differ."""
         ids = {value: f"topic {name}" for name, value in self.topics.items()}
         ids |= {value: f"member {name}" for name, value in self.members.items()}
-        return _plain(answer, key, ids, self)
+        return _plain(answer, ids, self)
 
 
-def _plain(value, key, ids, peer, name=""):
+def _plain(value, ids, peer, name=""):
     if isinstance(value, dict):
-        return {one: _plain(child, key, ids, peer, one) for one, child in value.items() if one not in fuzz_table.LEFT_OUT}
+        return {one: _plain(child, ids, peer, one) for one, child in value.items() if one not in fuzz_table.LEFT_OUT}
     if isinstance(value, list) or (name in fuzz_table.NULL_IS_EMPTY and value is None):
-        plain = [_plain(child, key, ids, peer, name) for child in _merged(value or ()) if not fuzz_table.is_left_out(child, peer.suffix)]
-        return sorted(plain, key=_by_name) if (key, name) not in fuzz_table.ORDERED else plain
+        plain = [_plain(child, ids, peer, name) for child in _merged(value or ()) if not fuzz_table.is_left_out(child, peer.suffix)]
+        return sorted(plain, key=_by_name)
     if isinstance(value, (str, bytes)) and value in ids:
         return ids[value]
     if name == "Timestamp" and value > fuzz_requests.NOW_MS + 1000:
@@ -169,14 +167,17 @@ def _by_name(value):
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
-    try:
-        tools = install.install(arguments.cache, {"python", "jars"})
-    except Failure as failure:
-        results.add("install", "what the test needs is installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, {"python", "jars"}, results)
+    if tools is None:
         return results.close()
-    folder = arguments.cache / "fuzz-runs" / arguments.driver
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = program.new_folder(arguments, "fuzz-runs")
+    program.with_servers(
+        lambda: _brokers(arguments, tools, folder), lambda *servers: _run(arguments, servers, results), results
+    )
+    return results.close()
+
+
+def _brokers(arguments, tools, folder):
     # Assignments come with the heartbeat that asks for them (KIP-1263).
     at_once = {"group.consumer.assignor.offload.enable": "false", "group.consumer.assignment.interval.ms": "0", "group.consumer.min.assignment.interval.ms": "0"}
     settings = at_once | {"auto.create.topics.enable": "false", "group.min.session.timeout.ms": "1000", "log.message.timestamp.before.max.ms": str(2**62)}
@@ -184,33 +185,17 @@ def main():
     # With it min.insync.replicas is a setting of the cluster, which no topic of Odradek's is subject to.
     kafka.format("--standalone", "--feature", "eligible.leader.replicas.version=0")
     both = [f"{name}={value}" for name, value in settings.items()]
-    odradek = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, 2, both + ["offsets.topic.replication.factor=1"])
-    try:
-        for server in (kafka, odradek):
-            server.start()
-        _run(arguments, (kafka, odradek), results)
-        for server in (kafka, odradek):
-            server.stop()
-    except Failure as failure:
-        results.add("brokers", "start, serve and stop", str(failure), 0)
-    finally:
-        for server in (kafka, odradek):
-            server.kill()
-    return results.close()
+    odradek = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, arguments.shards, both + ["offsets.topic.replication.factor=1"])
+    return kafka, odradek
 
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser = program.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--from", type=int, default=0, dest="first")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--show", action="store_true")
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
-    arguments.cache = arguments.cache.resolve()
-    return arguments
+    return program.parse(parser)
 
 
 def _run(arguments, servers, results):
@@ -321,7 +306,7 @@ def _ask(peers, step):
     if step.key in READS and answers[0] != answers[1]:
         time.sleep(0.3)
         answers = _ask_once(peers, step)
-    if step.changes:
+    if step.key in fuzz_requests.CHANGES:
         _settle(peers)
     if step.key == JOIN_GROUP:
         for peer, answer in zip(peers, answers):
@@ -346,7 +331,7 @@ def _ask_once(peers, step):
             time.sleep(0.05)
             answer = peer.ask(step.key, step.version, step.body)
         peer.learn(step, answer)
-        answers.append(peer.plain(answer, step.key))
+        answers.append(peer.plain(answer))
     return answers
 
 

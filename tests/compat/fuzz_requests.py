@@ -9,7 +9,7 @@ import gzip
 import struct
 import time
 
-from harness import messages
+from harness import batches, messages
 
 # Of all records: retention leaves them alone.
 NOW_MS = int(time.time() * 1000)
@@ -57,9 +57,9 @@ class Step:
     body: dict
     # Where a member or a producer that the answer tells is kept.
     slot: str | None = None
-    changes: bool = False
 
 
+# Changes of what is there, which brokers of Apache Kafka see a moment later.
 CHANGES = {0, 19, 20, 21, 33, 37, 44, 45}
 WEIGHTS = {
     0: 8, 1: 6, 2: 5, 3: 4, 8: 6, 9: 5, 10: 1, 11: 6, 12: 3, 13: 2, 14: 4, 15: 3, 16: 2, 18: 1, 19: 4, 20: 2, 21: 3, 22: 3, 23: 3, 32: 4, 33: 2, 35: 1,
@@ -78,7 +78,7 @@ class Generator:
         (key,) = self.random.choices(keys, [WEIGHTS[one] for one in keys])
         version = self.random.randint(*self.versions[key])
         body = self._fields(self.requests[key].fields, version, self.requests[key].name)
-        step = Step(key, version, body, changes=key in CHANGES)
+        step = Step(key, version, body)
         adjust = getattr(self, f"_adjust_{key}", None)
         if adjust:
             adjust(step)
@@ -408,7 +408,7 @@ class Batch:
     lie: str | None
 
     def bytes(self, now_ms, producer):
-        body = b"".join(_record(delta, self.records[delta][2], *self.records[delta][:2]) for delta in range(len(self.records)))
+        body = b"".join(batches.record(delta, self.records[delta][2], *self.records[delta][:2]) for delta in range(len(self.records)))
         count, attributes, magic, last = len(self.records), 1 if self.is_compressed else 0, 2, len(self.records) - 1
         body = gzip.compress(body, mtime=0) if self.is_compressed else body
         producer_id, epoch = producer if producer else (-1, -1)
@@ -427,18 +427,6 @@ class Batch:
         crc = _crc32c(header + body) ^ (1 if self.lie == "crc" else 0)
         length = 9 + len(header) + len(body) + (5 if self.lie == "length" else 0)
         return struct.pack(">qiibI", 0, length, -1, magic, crc) + header + body
-
-
-def _record(delta, time, key, value):
-    body = b"\0" + _signed(time) + _signed(delta)
-    for part in (key, value):
-        body += _signed(-1) if part is None else _signed(len(part)) + part
-    body += b"\0"
-    return _signed(len(body)) + body
-
-
-def _signed(number):
-    return messages.unsigned((number << 1) ^ (number >> 63))
 
 
 def _table():

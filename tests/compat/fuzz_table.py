@@ -14,9 +14,6 @@ OWN_SETTINGS = {"durability", "log.dirs"}
 NULL_IS_EMPTY = {"AbortedTransactions"}
 # Errors that pass: a coordinator that loads, a partition that a broker of Apache Kafka does not lead yet.
 PASSING = {6, 14, 15, 16}
-# Arrays whose order has a meaning; others are compared sorted.
-ORDERED = set()
-
 # Texts that are shown and not compared.
 TEXTS = {"ErrorMessage", "BatchIndexErrorMessage"}
 

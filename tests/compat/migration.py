@@ -18,16 +18,13 @@ order, and a record is given twice only behind an offset that was committed: har
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
 
-import argparse
 import contextlib
-import pathlib
-import shutil
 import subprocess
 import sys
 import threading
 import time
 
-from harness import Failure, broker, install, report, scenario
+from harness import Failure, broker, program, report, scenario
 from harness.clients import CLIENTS_UNDER_TEST, GROUP_SETTINGS, environment_of
 from harness.process import Member, Producer
 
@@ -160,16 +157,12 @@ class Migration(scenario.Scenario):
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
     clients = [client for client in CLIENTS if client.name in arguments.clients]
     parts = {"python"} | {part for client in clients for part in client.parts}
-    try:
-        tools = install.install(arguments.cache, parts | ({"jars"} if arguments.broker == "kafka" else set()))
-    except Failure as failure:
-        results.add("install", "the clients are installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, parts | ({"jars"} if arguments.broker == "kafka" else set()), results)
+    if tools is None:
         return results.close()
-    folder = arguments.cache / "migrations" / ("kafka" if arguments.broker == "kafka" else arguments.driver)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = program.new_folder(arguments, "migrations")
     for client in clients:
         _run(arguments, tools, folder / client.name, client, results)
     return results.close()
@@ -177,15 +170,10 @@ def main():
 
 def _arguments():
     names = [client.name for client in CLIENTS]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser = program.parser(__doc__)
     parser.add_argument("--client", choices=names, action="append", dest="clients")
-    parser.add_argument("--shards", type=int, default=2)
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
+    arguments = program.parse(parser)
     arguments.clients = arguments.clients or names
-    arguments.cache = arguments.cache.resolve()
     return arguments
 
 

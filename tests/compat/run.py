@@ -20,15 +20,12 @@ missing fails the run in one line. The scenario is told in harness/scenario.py, 
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
 
-import argparse
-import pathlib
-import shutil
 import sys
 import threading
 import time
 
 import first_scenario
-from harness import Failure, broker, install, report, scenario
+from harness import Failure, broker, program, report, scenario
 from harness.clients import CLIENTS_UNDER_TEST, GROUP_SETTINGS
 
 FIRST_SCENARIO = "first-scenario"
@@ -39,34 +36,23 @@ LOG = "info,broker::api::consumer_group_heartbeat=debug"
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
-    try:
-        tools = install.install(arguments.cache, _parts(arguments))
-    except Failure as failure:
-        results.add("install", "the clients are installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, _parts(arguments), results)
+    if tools is None:
         return results.close()
     if arguments.install_only:
         return 0
-    target = "kafka" if arguments.broker == "kafka" else arguments.driver
-    folder = arguments.cache / "runs" / target
-    shutil.rmtree(folder, ignore_errors=True)
-    _run(arguments, tools, folder, results)
+    _run(arguments, tools, program.new_folder(arguments, "runs"), results)
     return results.close()
 
 
 def _arguments():
     names = [FIRST_SCENARIO, *(client.name for client in CLIENTS_UNDER_TEST)]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser = program.parser(__doc__)
     parser.add_argument("--client", choices=names, action="append", dest="clients")
-    parser.add_argument("--shards", type=int, default=2)
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
     parser.add_argument("--install-only", action="store_true")
-    arguments = parser.parse_args()
+    arguments = program.parse(parser)
     by_default = [FIRST_SCENARIO, *(client.name for client in CLIENTS_UNDER_TEST if client.by_default)]
     arguments.clients = arguments.clients or by_default
-    arguments.cache = arguments.cache.resolve()
     return arguments
 
 

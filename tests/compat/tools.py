@@ -17,20 +17,17 @@ compared line by line. What both printed is kept in the cache, in tool-runs.
 Prints one line per section and at the end `N passed, N failed`; the exit code is 0 only if sections ran and none failed.
 """
 
-import argparse
 import difflib
 import json
-import pathlib
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import threading
 import time
 
 import tools_table
-from harness import Failure, broker, install, report
+from harness import Failure, broker, program, report
 
 CALL_TIMEOUT_S = 60
 # Lines of a difference that are shown of each section.
@@ -71,42 +68,26 @@ NORMALISED = [
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
-    try:
-        tools = install.install(arguments.cache, {"python", "jars", "tools"})
-    except Failure as failure:
-        results.add("install", "what the test needs is installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, {"python", "jars", "tools"}, results)
+    if tools is None:
         return results.close()
-    folder = arguments.cache / "tool-runs" / arguments.driver
-    shutil.rmtree(folder, ignore_errors=True)
-    kafka = broker.Kafka(folder / "kafka", tools)
-    # What its server.properties says: that it is alone, and where replicas go.
-    settings = [f"{name}={value}" for name, value in kafka.properties.items() if OF_NODE.search(name) is None]
-    odradek = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, arguments.shards, settings)
-    try:
-        for server in (kafka, odradek):
-            server.start()
-        _compare(arguments, tools, folder, (kafka, odradek), results)
-        for server in (kafka, odradek):
-            server.stop()
-    except Failure as failure:
-        results.add("brokers", "start and stop", str(failure), 0)
-    finally:
-        for server in (kafka, odradek):
-            server.kill()
+    folder = program.new_folder(arguments, "tool-runs")
+
+    def brokers():
+        kafka = broker.Kafka(folder / "kafka", tools)
+        # What its server.properties says: that it is alone, and where replicas go.
+        settings = [f"{name}={value}" for name, value in kafka.properties.items() if OF_NODE.search(name) is None]
+        odradek = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, arguments.shards, settings)
+        return kafka, odradek
+
+    program.with_servers(brokers, lambda *servers: _compare(arguments, tools, folder, servers, results), results)
     return results.close()
 
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
+    parser = program.parser(__doc__)
     parser.add_argument("--section", choices=list(tools_table.SECTIONS), action="append", dest="sections")
-    parser.add_argument("--shards", type=int, default=2)
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
-    arguments.cache = arguments.cache.resolve()
-    return arguments
+    return program.parse(parser)
 
 
 def _compare(arguments, tools, folder, servers, results):

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import pickle
 import sys
 import time
 
@@ -33,6 +32,7 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from kept import kept
 
 TIMEOUT_S = 30
 # How the names of the other clients' topics begin.
@@ -497,13 +497,8 @@ PARTS = {
 
 def main():
     part, bootstrap, path = sys.argv[1:]
-    expected = Expected()
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            expected = pickle.load(file)
-    PARTS[part](bootstrap, expected)
-    with open(path, "wb") as file:
-        pickle.dump(expected, file)
+    with kept(path, Expected()) as expected:
+        PARTS[part](bootstrap, expected)
     # Without closing what is open: see leave_a_member.
     sys.stdout.flush()
     os._exit(0)

@@ -4,9 +4,7 @@ Members join, share, leave and come back at Odradek; some of them crash. Odradek
 Kafka, then Odradek: each finds the members with what they had, and lets others go on. Called by run.py.
 """
 
-import shutil
-
-from harness import Failure, broker
+import succession
 
 # Members that crashed are out soon.
 SETTINGS = {
@@ -19,30 +17,20 @@ SETTINGS = {
 
 def run(arguments, tools, folder, results, run_client):
     folder = folder / "consumer-groups"
-    settings = [f"{name}={value}" for name, value in SETTINGS.items()]
-    servers = []
-    try:
-        ours = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, arguments.shards, settings=settings)
-        servers.append(ours)
-        ours.start()
+
+    def serve(ours, follow):
         passed = run_client(tools, folder, ours, results, "begin")
         ours.restart()
         passed = passed and run_client(tools, folder, ours, results, "resume")
         ours.stop()
         if not passed:
             return
-        kafka = broker.Kafka(folder / "kafka", tools, settings={"node.id": "1", **SETTINGS}, data_dir=ours.data_dir)
-        servers.append(kafka)
-        kafka.start()
+        kafka = follow()
         passed = run_client(tools, folder, kafka, results, "resume")
         kafka.stop()
         if passed:
             ours.start()
             run_client(tools, folder, ours, results, "resume")
             ours.stop()
-    except Failure as failure:
-        results.add("consumer groups", "the brokers go on with each other's", str(failure), 0)
-    finally:
-        for server in servers:
-            server.kill()
-    shutil.rmtree(folder / "odradek" / "data", ignore_errors=True)
+
+    succession.run(arguments, tools, folder, SETTINGS, results, "consumer groups", serve)

@@ -8,7 +8,6 @@ they committed. Prints for each test a line of JSON: {"test":NAME,"failure":TEXT
 
 import json
 import os
-import pickle
 import sys
 import time
 
@@ -21,6 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic
+from kept import kept
 
 TIMEOUT_S = 40
 TOPIC = "cg-orders"
@@ -33,20 +33,15 @@ KEPT = []
 
 def main():
     part, bootstrap, path = sys.argv[1:]
-    expected = {}
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            expected = pickle.load(file)
-    for test in {"begin": [join_leave_and_rejoin, expressions_follow_topics, crash], "resume": [found, crash]}[part]:
-        started, failure = time.monotonic(), None
-        try:
-            test(bootstrap, expected)
-        except Exception as error:  # whatever it is, it is this test's
-            failure = f"{type(error).__name__}: {error}"
-        name = test.__name__.replace("_", " ")
-        print(json.dumps({"test": f"consumer groups: {name}", "failure": failure, "seconds": time.monotonic() - started}), flush=True)
-    with open(path, "wb") as file:
-        pickle.dump(expected, file)
+    with kept(path, {}) as expected:
+        for test in {"begin": [join_leave_and_rejoin, expressions_follow_topics, crash], "resume": [found, crash]}[part]:
+            started, failure = time.monotonic(), None
+            try:
+                test(bootstrap, expected)
+            except Exception as error:  # whatever it is, it is this test's
+                failure = f"{type(error).__name__}: {error}"
+            name = test.__name__.replace("_", " ")
+            print(json.dumps({"test": f"consumer groups: {name}", "failure": failure, "seconds": time.monotonic() - started}), flush=True)
     # Without leaving: the members are still in the group for the next broker.
     os._exit(0)
 

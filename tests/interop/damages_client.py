@@ -7,9 +7,7 @@ Beside EXPECTED, outcomes.txt says of each topic how many records have to be ser
 holds what was served then. Prints for each test a line of JSON, as client.py does.
 """
 
-import os
 import pathlib
-import pickle
 import sys
 import time
 
@@ -17,6 +15,7 @@ import client
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from damage_cases import CASES, RECORDS, name_of
+from kept import kept
 
 # Where the log's leader epoch is above the partition's, which grows with each start, nothing is appended.
 REFUSING = ("a-later-leader-epoch",)
@@ -125,13 +124,8 @@ PARTS = {"cases": cases, "outcomes": outcomes, "append": append, "mended": mende
 
 def main():
     part, bootstrap, path = sys.argv[1:]
-    expected = {}
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            expected = pickle.load(file)
-    PARTS[part](bootstrap, expected, pathlib.Path(path).parent)
-    with open(path, "wb") as file:
-        pickle.dump(expected, file)
+    with kept(path, {}) as expected:
+        PARTS[part](bootstrap, expected, pathlib.Path(path).parent)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,17 @@ segments lie on disk; so again after a restart of both, and after Odradek was ki
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
 
-import argparse
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import threading
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "compat"))
 
 # The harness is beside this folder, so its path has to be known first.
-from harness import Failure, broker, install, report  # noqa: E402
+from harness import Failure, broker, program, report  # noqa: E402
 
 CLIENT_TIMEOUT_S = 300
 # Of both brokers: old records go within seconds, and what is cleaned is cleaned at once.
@@ -45,28 +42,17 @@ SETTINGS = {
 def main():
     arguments = _arguments()
     results = report.Report()
-    started = time.monotonic()
-    try:
-        tools = install.install(arguments.cache, {"python", "jars"})
-    except Failure as failure:
-        results.add("install", "what the test needs is installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, {"python", "jars"}, results)
+    if tools is None:
         return results.close()
-    folder = arguments.cache / "differential-runs" / arguments.driver
-    shutil.rmtree(folder, ignore_errors=True)
-    _run(arguments, tools, folder, results)
+    _run(arguments, tools, program.new_folder(arguments, "differential-runs"), results)
     return results.close()
 
 
 def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
-    parser.add_argument("--shards", type=int, default=2)
+    parser = program.parser(__doc__)
     parser.add_argument("--case", action="append", dest="cases", default=[])
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
-    arguments.cache = arguments.cache.resolve()
-    return arguments
+    return program.parse(parser)
 
 
 def _run(arguments, tools, folder, results):

@@ -6,11 +6,10 @@ again and again under transactions that go on.
 """
 
 import random
-import shutil
 import threading
 import time
 
-from harness import Failure, broker
+import succession
 
 SETTINGS = {
     "transaction.state.log.num.partitions": "3",
@@ -21,12 +20,8 @@ KILLS = 5
 
 def run(arguments, tools, folder, results, run_client):
     folder = folder / "exactly-once"
-    settings = [f"{name}={value}" for name, value in SETTINGS.items()]
-    servers = []
-    try:
-        ours = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, arguments.shards, settings=settings)
-        servers.append(ours)
-        ours.start()
+
+    def serve(ours, follow):
         passed = run_client(tools, folder, ours, results, "once") and run_client(tools, folder, ours, results, "once-leave")
         ours.kill()
         ours.start()
@@ -36,21 +31,15 @@ def run(arguments, tools, folder, results, run_client):
         ours.stop()
         if not passed:
             return
-        kafka = broker.Kafka(folder / "kafka", tools, settings={"node.id": "1", **SETTINGS}, data_dir=ours.data_dir)
-        servers.append(kafka)
-        kafka.start()
+        kafka = follow()
         passed = all(run_client(tools, folder, kafka, results, part) for part in ("once-resume", "once-leave"))
         kafka.kill()
         if passed:
             ours.start()
             run_client(tools, folder, ours, results, "once-resume")
             ours.stop()
-    except Failure as failure:
-        results.add("exactly once", "the brokers go on with each other's", str(failure), 0)
-    finally:
-        for server in servers:
-            server.kill()
-    shutil.rmtree(folder / "odradek" / "data", ignore_errors=True)
+
+    succession.run(arguments, tools, folder, SETTINGS, results, "exactly once", serve)
 
 
 def _storm(tools, folder, server, results, run_client):

@@ -8,7 +8,6 @@ client.py does. Run by exactly_once.py.
 
 import collections
 import os
-import pickle
 import random
 import sys
 import threading
@@ -18,6 +17,7 @@ import client
 from client import Wrong, equal, in_order
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from kept import kept
 
 TOPIC, INPUT, OUTPUT, STORM = "once", "once-in", "once-out", "once-storm"
 PARTITIONS = 3
@@ -425,13 +425,8 @@ PARTS = {"once": basics, "once-leave": leave, "once-resume": resume, "once-storm
 
 def main():
     part, bootstrap, path = sys.argv[1:]
-    expected = {"committed": [], "sent": []}
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            expected = pickle.load(file)
-    PARTS[part](bootstrap, expected)
-    with open(path, "wb") as file:
-        pickle.dump(expected, file)
+    with kept(path, {"committed": [], "sent": []}) as expected:
+        PARTS[part](bootstrap, expected)
     sys.stdout.flush()
     os._exit(0)
 

@@ -9,8 +9,6 @@ of JSON, as client.py does.
 """
 
 import hashlib
-import os
-import pickle
 import random
 import sys
 import time
@@ -19,6 +17,7 @@ import client
 from client import Wrong, equal, in_order
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from kept import kept
 
 COMPACTED, DELETED, RETAINED = (f"{client.OTHERS}{name}" for name in ("compacted", "deleted", "retained"))
 SEGMENT = {"segment.bytes": "1048576"}
@@ -142,13 +141,8 @@ PARTS = {"leave": leave, "left": check}
 
 def main():
     part, bootstrap, path = sys.argv[1:]
-    expected = {}
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            expected = pickle.load(file)
-    PARTS[part](bootstrap, expected)
-    with open(path, "wb") as file:
-        pickle.dump(expected, file)
+    with kept(path, {}) as expected:
+        PARTS[part](bootstrap, expected)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,19 @@
 
 import dataclasses
 import gzip
+import pathlib
 import socket
 import struct
+import sys
 
 import lz4.frame
 import snappy
 import zstandard
 from aiokafka.record.util import calc_crc32c
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "compat"))
+
+from harness.batches import record  # noqa: E402
 
 TIMEOUT_S = 60
 # Produce, Fetch, ListOffsets, DeleteRecords: the last versions before the compact encoding; of ListOffsets the one that knows of
@@ -30,24 +36,6 @@ COMPRESS = {
     "lz4": lambda plain: lz4.frame.compress(plain, block_linked=False),
     "zstd": zstandard.ZstdCompressor().compress,
 }
-
-def varint(number):
-    raw = (number << 1) ^ (number >> 63)
-    encoded = bytearray()
-    while raw > 0x7F:
-        encoded.append(raw & 0x7F | 0x80)
-        raw >>= 7
-    encoded.append(raw)
-    return bytes(encoded)
-
-
-def _nullable(data):
-    return varint(-1) if data is None else varint(len(data)) + data
-
-
-def record(offset_delta, timestamp_delta, key, value):
-    body = b"\0" + varint(timestamp_delta) + varint(offset_delta) + _nullable(key) + _nullable(value) + varint(0)
-    return varint(len(body)) + body
 
 
 def batch(records, codec="none", producer=(-1, -1, -1), payload=None, **header):

@@ -18,10 +18,8 @@ The other way round is in takeover.py; what Odradek has to refuse is in refusals
 Prints one line per test and at the end `N passed, N failed`; the exit code is 0 only if tests ran and none failed.
 """
 
-import argparse
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
@@ -36,7 +34,7 @@ import exactly_once  # noqa: E402
 import kafka_log  # noqa: E402
 import refusals  # noqa: E402
 import takeover  # noqa: E402
-from harness import Failure, broker, install, report  # noqa: E402
+from harness import Failure, broker, program, report  # noqa: E402
 
 CLIENT_TIMEOUT_S = 240
 # The parts of other programs than client.py.
@@ -49,17 +47,12 @@ PROGRAMS = {
 }
 
 def main():
-    arguments = _arguments()
+    arguments = program.parse(program.parser(__doc__))
     results = report.Report()
-    started = time.monotonic()
-    try:
-        tools = install.install(arguments.cache, {"python", "jars"})
-    except Failure as failure:
-        results.add("install", "what the test needs is installed", str(failure), time.monotonic() - started)
+    tools = program.installed(arguments, {"python", "jars"}, results)
+    if tools is None:
         return results.close()
-    target = "kafka" if arguments.broker == "kafka" else arguments.driver
-    folder = arguments.cache / "interop-runs" / target
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = program.new_folder(arguments, "interop-runs")
     _run(arguments, tools, folder, results)
     if arguments.broker != "kafka":
         takeover.run(arguments, tools, folder, results, run_client)
@@ -68,17 +61,6 @@ def main():
         exactly_once.run(arguments, tools, folder, results, run_client)
         damages.run(arguments, tools, folder, results, run_client)
     return results.close()
-
-
-def _arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--broker", required=True)
-    parser.add_argument("--driver", choices=["uring", "sync"], default="uring")
-    parser.add_argument("--shards", type=int, default=2)
-    parser.add_argument("--cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
-    arguments = parser.parse_args()
-    arguments.cache = arguments.cache.resolve()
-    return arguments
 
 
 def _run(arguments, tools, folder, results):

@@ -9,7 +9,6 @@ end. Prints for each test a line of JSON, as client.py does.
 
 import hashlib
 import os
-import pickle
 import random
 import sys
 
@@ -17,6 +16,7 @@ import client
 from client import Wrong, equal, in_order
 from confluent_kafka import IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from kept import kept
 
 TOPIC = f"{client.OTHERS}transactions"
 PARTITIONS = (0, 1)
@@ -188,13 +188,8 @@ PARTS = {"transact": begin, "transact-more": more, "transactions": check, "trans
 
 def main():
     part, bootstrap, path = sys.argv[1:]
-    expected = {}
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            expected = pickle.load(file)
-    PARTS[part](bootstrap, expected)
-    with open(path, "wb") as file:
-        pickle.dump(expected, file)
+    with kept(path, {}) as expected:
+        PARTS[part](bootstrap, expected)
     sys.stdout.flush()
     os._exit(0)
 

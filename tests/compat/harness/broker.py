@@ -139,6 +139,13 @@ class Odradek(Broker):
             raise Failure(f"odradek was to run with driver={self.driver}, its ready line says: {line!r}")
 
 
+def of(arguments, tools, folder):
+    """The broker that a program's options ask for."""
+    if arguments.broker == "kafka":
+        return Kafka(folder, tools)
+    return Odradek(folder, arguments.broker, arguments.driver, arguments.shards)
+
+
 def _drain(stream, lines):
     for line in stream:
         lines.put(line.rstrip("\n"))

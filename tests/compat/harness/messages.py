@@ -10,6 +10,7 @@ import re
 import struct
 
 from . import Failure
+from .batches import unsigned
 from .install import REPO
 
 SCHEMA = REPO / "crates" / "wire" / "schema" / "api"
@@ -121,15 +122,6 @@ def response(message, version, frame):
     except Failure as failure:
         raise Failure(f"{message.name} {version}: {failure}: {frame.hex()}") from None
     return tree
-
-
-def unsigned(number):
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _write_fields(out, fields, version, flexible, tree):

@@ -1,0 +1,23 @@
+"""The bytes of records in a batch, and of Kafka's numbers of variable length. Needs nothing that has to be installed."""
+
+
+def unsigned(number):
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def varint(number):
+    return unsigned((number << 1) ^ (number >> 63))
+
+
+def record(offset_delta, timestamp_delta, key, value):
+    body = b"\0" + varint(timestamp_delta) + varint(offset_delta) + _nullable(key) + _nullable(value) + varint(0)
+    return varint(len(body)) + body
+
+
+def _nullable(data):
+    return varint(-1) if data is None else varint(len(data)) + data

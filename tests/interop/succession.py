@@ -1,0 +1,29 @@
+"""Odradek, and Apache Kafka that goes on on its directory."""
+
+import shutil
+
+from harness import Failure, broker
+
+
+def run(arguments, tools, folder, settings, results, subject, body):
+    """Calls `body` with Odradek, started, and with what starts Apache Kafka in its place. Nothing is left of either."""
+    servers = []
+
+    def follow():
+        kafka = broker.Kafka(folder / "kafka", tools, settings={"node.id": "1", **settings}, data_dir=servers[0].data_dir)
+        servers.append(kafka)
+        kafka.start()
+        return kafka
+
+    try:
+        own = [f"{name}={value}" for name, value in settings.items()]
+        ours = broker.Odradek(folder / "odradek", arguments.broker, arguments.driver, arguments.shards, settings=own)
+        servers.append(ours)
+        ours.start()
+        body(ours, follow)
+    except Failure as failure:
+        results.add(subject, "the brokers go on with each other's", str(failure), 0)
+    finally:
+        for server in servers:
+            server.kill()
+    shutil.rmtree(folder / "odradek" / "data", ignore_errors=True)
