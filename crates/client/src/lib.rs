@@ -3,14 +3,15 @@
 //! - [`Connection`]: negotiated versions, pipelined calls of any API of [`wire`], and one method
 //!   for each of the usual ones;
 //! - [`Client`]: a connection that comes back, and retries;
+//! - [`Cluster`]: a connection to each broker, found by what it leads;
 //! - [`ProducerState`], [`Fetched`], [`GroupMember`], [`ConsumerGroupMember`]: what stays on the client's side.
 //!
-//! It talks to one broker, that which it was pointed at; it has no codecs; it names topics by
-//! their names. What comes from the broker is bounded before memory is spent on it, and never
+//! It has no codecs, and names topics by their names. What comes from the broker is bounded before memory is spent on it, and never
 //! makes it panic.
 
 pub mod assignor;
 mod client;
+mod cluster;
 mod connection;
 mod consumer_group;
 mod error;
@@ -20,6 +21,7 @@ mod produce;
 mod topics;
 
 pub use client::Client;
+pub use cluster::{Cluster, Resolve};
 pub use connection::{Answer, Connection, Options};
 pub use consumer_group::{ConsumerGroupMember, ConsumerGroupOptions};
 pub use error::{Error, Result};

@@ -93,24 +93,31 @@ impl ProducerState {
     /// # Panics
     /// When there are no records.
     pub fn batch(&mut self, topic: &str, partition: i32, records: &[NewRecord<'_>]) -> Batch {
+        let count = i32::try_from(records.len()).expect("a batch's count is an i32");
+        let mut builder = RecordBatchBuilder::new(self.next(topic, partition, count));
+        for record in records {
+            builder.append(record);
+        }
+        Batch { topic: topic.to_owned(), partition, bytes: builder.build() }
+    }
+
+    /// The head of the next batch for a partition, which will have `record_count` records: for who
+    /// writes it himself.
+    pub fn next(&mut self, topic: &str, partition: i32, record_count: i32) -> BatchOptions {
         let base_sequence = if self.id == ProducerId::NONE {
             NO_SEQUENCE
         } else {
             let next = self.next_sequences.entry((topic.to_owned(), partition)).or_default();
             let base = *next;
-            *next = base.plus(i32::try_from(records.len()).expect("a batch's count is an i32"));
+            *next = base.plus(record_count);
             base
         };
-        let mut builder = RecordBatchBuilder::new(BatchOptions {
+        BatchOptions {
             producer_id: self.id,
             producer_epoch: self.epoch,
             base_sequence,
             ..BatchOptions::default()
-        });
-        for record in records {
-            builder.append(record);
         }
-        Batch { topic: topic.to_owned(), partition, bytes: builder.build() }
     }
 }
 

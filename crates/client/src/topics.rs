@@ -66,6 +66,8 @@ pub struct NewTopic<'a> {
     pub name: &'a str,
     /// How many partitions; -1 for the broker's default.
     pub partition_count: i32,
+    /// How many replicas of each; -1 for the broker's default.
+    pub replication_factor: i16,
     /// Kafka's settings by name.
     pub configs: &'a [(&'a str, &'a str)],
 }
@@ -101,7 +103,7 @@ impl Connection {
         })
     }
 
-    /// Creates a topic with one replica, and waits until it is usable.
+    /// Creates a topic, and waits until it is usable.
     ///
     /// # Errors
     /// The connection's or the broker's: [`ErrorCode::TopicAlreadyExists`] among them.
@@ -114,7 +116,7 @@ impl Connection {
             topics: vec![CreatableTopic {
                 name: new.name,
                 num_partitions: new.partition_count,
-                replication_factor: 1,
+                replication_factor: new.replication_factor,
                 configs: configs.collect(),
                 ..Default::default()
             }],

@@ -7,6 +7,7 @@ mod environment;
 mod health;
 mod log;
 mod logs;
+mod perf;
 mod properties;
 mod settings;
 mod threads;
@@ -42,6 +43,9 @@ enum Command {
     /// Look into a data directory, without a broker
     #[command(subcommand)]
     Log(log::Command),
+    /// Put a load on a broker, any Kafka broker, and measure it
+    #[command(subcommand)]
+    Perf(perf::Command),
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
         Command::Start(options) => start(&options, started),
         Command::Health(options) => health(&options),
         Command::Log(command) => log::run(&command),
+        Command::Perf(command) => perf::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

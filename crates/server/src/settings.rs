@@ -113,8 +113,8 @@ pub(crate) fn resolve_text(text: &str) -> Result<SocketAddr, Error> {
     resolve(bare.unwrap_or(host), port.parse().map_err(|_| refuse())?)
 }
 
-/// An empty host is every address of the machine.
-fn resolve(host: &str, port: u16) -> Result<SocketAddr, Error> {
+/// Resolves a name; an empty one is every address of the machine.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, Error> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let refuse = |reason: String| Error::Address { address: format!("{host}:{port}"), reason };
     let mut addresses =

@@ -38,7 +38,7 @@ pub fn run(address: SocketAddr, first: u32) {
 
 async fn produce(runtime: Runtime, address: SocketAddr, first: u32) -> Connection {
     let connection = Connection::connect(&runtime, address, Options::default()).await.unwrap();
-    let topic = NewTopic { name: TOPIC, partition_count: 1, configs: &[] };
+    let topic = NewTopic { name: TOPIC, partition_count: 1, replication_factor: 1, configs: &[] };
     connection.create_topic(&topic, TIMEOUT).await.unwrap();
     let plain: Vec<_> = (0..RECORDS).map(|_| vec![b'.'; VALUE_BYTES]).collect();
     for _ in 0..BATCHES_BEFORE {

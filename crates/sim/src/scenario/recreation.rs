@@ -23,6 +23,7 @@ impl Workload {
         let new = NewTopic {
             name: TOPIC,
             partition_count: 1,
+            replication_factor: 1,
             configs: &[("internal.segment.bytes", "4096")],
         };
         let mut earlier: BTreeMap<String, u64> = BTreeMap::new();

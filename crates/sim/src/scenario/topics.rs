@@ -28,6 +28,7 @@ impl Workload {
         let new = NewTopic {
             name: topic.name,
             partition_count: topic.partition_count,
+            replication_factor: 1,
             configs: &configs,
         };
         self.create_topic(client, &new).await;
@@ -77,8 +78,9 @@ impl Workload {
         for index in 0..count {
             let name = format!("temporary-{index}");
             let partition_count = i32::try_from(rng.between(1, 4)).expect("small");
-            self.create_topic(&client, &NewTopic { name: &name, partition_count, configs: &[] })
-                .await;
+            let new =
+                NewTopic { name: &name, partition_count, replication_factor: 1, configs: &[] };
+            self.create_topic(&client, &new).await;
             self.check_topic(&client, &name, true).await;
             self.runtime.sleep(Duration::from_millis(rng.below(300))).await;
             if rng.chance(500) {

@@ -119,6 +119,31 @@ const EXCEPTIONS: &[Exception] = &[
         why: "starts and pins one thread a shard",
     },
     Exception {
+        file: "crates/server/src/perf/threads.rs",
+        rule: "threads",
+        why: "starts the threads of a load, which is another program than a broker",
+    },
+    Exception {
+        file: "crates/server/src/perf/threads.rs",
+        rule: "sharing",
+        why: "adds up what the threads of a load count",
+    },
+    Exception {
+        file: "crates/server/src/perf/threads.rs",
+        rule: "clock",
+        why: "ends a load from a thread that has no runtime",
+    },
+    Exception {
+        file: "crates/server/src/perf/worker.rs",
+        rule: "sharing",
+        why: "tells the adding thread what was counted",
+    },
+    Exception {
+        file: "crates/server/src/perf/files.rs",
+        rule: "files",
+        why: "reads workloads and writes results while nothing is measured",
+    },
+    Exception {
         file: "crates/sim/src/jobs.rs",
         rule: "threads",
         why: "runs several seeds at once, each on one thread from its start to its end",

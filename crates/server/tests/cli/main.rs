@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod perf;
+
 use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
