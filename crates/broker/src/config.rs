@@ -7,6 +7,7 @@
 //! among others) is refused.
 
 mod consumer_groups;
+mod telemetry;
 mod transactions;
 
 use std::{
@@ -22,6 +23,7 @@ use storage::CommitStrategy;
 
 use crate::connection_limits::{self, ConnectionLimits};
 
+pub use telemetry::TelemetryConfig;
 pub use transactions::TransactionsConfig;
 
 /// Where a broker listens when nobody says: this machine only.
@@ -95,6 +97,8 @@ pub struct BrokerConfig {
     pub has_consumer_groups: bool,
     /// `transaction.*` and `transactional.id.*`.
     pub transactions: TransactionsConfig,
+    /// Whether clients' metrics are taken (KIP-714).
+    pub telemetry: TelemetryConfig,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: u64,
     /// `log.retention.check.interval.ms`.
@@ -271,6 +275,7 @@ impl BrokerConfig {
             group_consumer: consumer_groups::settings(reader)?,
             has_consumer_groups: consumer_groups::is_enabled(reader)?,
             transactions: transactions::settings(reader)?,
+            telemetry: telemetry::settings(reader)?,
             metadata_snapshot_bytes: snapshot_bytes(reader)?,
             metadata_snapshot_interval_ms: snapshot_interval(reader)?,
             producer_id_expiration_ms: reader.int("producer.id.expiration.ms", 1, 86_400_000)?,

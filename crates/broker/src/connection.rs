@@ -21,6 +21,8 @@ use std::{
 };
 
 use bytes::Bytes;
+use cluster::client_metrics::Client;
+use model::Uuid;
 use runtime::{ShardIndex, SocketHandle, Stream, TaskQueue, local::Notify};
 use wire::{Encoded, Part, api::ApiKey, frame};
 
@@ -40,6 +42,8 @@ const IN_FLIGHT_MAX: usize = 64;
 /// never reads costs no more, and the one frame that was received. Java's and librdkafka's
 /// producers have at most 5 requests of 1 MiB on their way, kgo's 16.
 const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+/// What is kept of what a client's program calls itself; they have some dozen.
+const SOFTWARE_CHARACTERS_MAX: usize = 100;
 
 /// What handlers know of the connection that a request came on.
 pub(crate) struct Connection {
@@ -48,6 +52,30 @@ pub(crate) struct Connection {
     pub(crate) sessions: RefCell<FetchSessions>,
     /// What the answer holds that is being made or sent.
     pub(crate) held: Held,
+    /// What the client's program calls itself, and its version.
+    software: RefCell<(String, String)>,
+    /// As whom the client asked what it is to tell of itself.
+    pub(crate) telemetry_instance: Cell<Option<Uuid>>,
+}
+
+impl Connection {
+    pub(crate) fn note_software(&self, name: &str, version: &str) {
+        let short = |text: &str| text.chars().take(SOFTWARE_CHARACTERS_MAX).collect();
+        *self.software.borrow_mut() = (short(name), short(version));
+    }
+
+    /// As whom patterns of subscriptions to clients' metrics know the client.
+    pub(crate) fn client(&self, instance: Uuid, id: Option<&str>) -> Client {
+        let (software_name, software_version) = self.software.borrow().clone();
+        Client {
+            instance,
+            id: id.unwrap_or_default().to_owned(),
+            software_name,
+            software_version,
+            address: self.peer.ip().to_canonical(),
+            port: self.peer.port(),
+        }
+    }
 }
 
 struct Queue {
@@ -109,6 +137,8 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
         peer: stream.peer(),
         sessions: RefCell::new(FetchSessions::default()),
         held: Held::default(),
+        software: RefCell::default(),
+        telemetry_instance: Cell::new(None),
     });
     let queue = Rc::new(Queue {
         items: RefCell::default(),
@@ -126,6 +156,9 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
     queue.close();
     stream.shutdown();
     connection.sessions.borrow_mut().close_all(&shard.fetch_session_slots);
+    if let Some(instance) = connection.telemetry_instance.get() {
+        shard.forget_telemetry(instance).await;
+    }
 }
 
 /// Why a connection is given up.

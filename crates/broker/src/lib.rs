@@ -43,6 +43,7 @@ mod retention;
 mod shard;
 mod start;
 mod stop;
+mod telemetry;
 mod topic_settings;
 mod transactions;
 mod verification;

@@ -33,6 +33,7 @@ use crate::{
     recompression::OwnCodecs,
     start::StartPlan,
     stop::CheckpointsAsked,
+    telemetry::Telemetry,
     topic_settings::is_internal,
     transactions::Transactions,
 };
@@ -91,6 +92,7 @@ pub(crate) struct Shard {
     pub(crate) own_codecs: OwnCodecs,
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) gather_turns: Rc<GatherTurns>,
+    pub(crate) telemetry: Telemetry,
     /// On shard 0: the connections of all shards.
     pub(crate) connections: ConnectionCounts,
     /// Told when one of them has ended, and when a stop is asked for.
@@ -125,6 +127,7 @@ impl Shard {
             own_codecs: OwnCodecs::default(),
             answer_memory: AnswerMemory::new(shard_count),
             gather_turns: Rc::default(),
+            telemetry: Telemetry::new(shard_count),
             connections: ConnectionCounts::new(shard_count),
             connection_ended: Notify::new(),
             controller: OnceCell::new(),
@@ -264,6 +267,7 @@ impl Shard {
             let removed = removed.map(|topic| ConfigResource::topic(&topic.name));
             let changed: Vec<_> = removed.chain(delta.configs.iter().cloned()).collect();
             self.note_codecs(&image, Some(&changed));
+            self.telemetry.note_changes(&changed);
         }
         for (id, topic) in &delta.topics_removed {
             for partition in topic.partitions.keys() {

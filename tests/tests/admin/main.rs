@@ -5,6 +5,7 @@ mod cluster;
 mod groups;
 mod producers;
 mod settings;
+mod telemetry;
 mod topics;
 
 use tests::{broker_process::BrokerProcess, raw_client::RawClient};

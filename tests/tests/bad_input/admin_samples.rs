@@ -24,6 +24,7 @@ use wire::{
     describe_quorum_request::{self, DescribeQuorumRequest},
     describe_topic_partitions_request::{Cursor, DescribeTopicPartitionsRequest, TopicRequest},
     elect_leaders_request::{ElectLeadersRequest, TopicPartitions},
+    get_telemetry_subscriptions_request::GetTelemetrySubscriptionsRequest,
     list_config_resources_request::ListConfigResourcesRequest,
     list_groups_request::ListGroupsRequest,
     list_partition_reassignments_request::{
@@ -32,6 +33,7 @@ use wire::{
     offset_delete_request::{
         OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
     },
+    push_telemetry_request::PushTelemetryRequest,
     unregister_broker_request::UnregisterBrokerRequest,
     update_features_request::{FeatureUpdateKey, UpdateFeaturesRequest},
 };
@@ -67,6 +69,30 @@ fn consumer_group_heartbeat(version: i16) -> Vec<u8> {
         subscribed_topic_regex: (version > 0).then_some("some.*"),
         server_assignor: Some("uniform"),
         topic_partitions: Some(vec![owned]),
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+fn describe_topic_partitions(version: i16) -> Vec<u8> {
+    let request = DescribeTopicPartitionsRequest {
+        topics: vec![TopicRequest { name: TOPIC }],
+        cursor: Some(Cursor { topic_name: TOPIC, partition_index: 0 }),
+        ..Default::default()
+    };
+    framed(version, &request)
+}
+
+/// A gauge of one value, by whom nobody has asked for it.
+fn push_telemetry(version: i16) -> Vec<u8> {
+    let metrics = &[
+        0x0a, 20, 0x12, 18, 0x12, 16, 0x0a, 1, b'm', 0x2a, 11, 0x0a, 9, 0x21, 0, 0, 0, 0, 0, 0,
+        0xf8, 0x3f,
+    ];
+    let request = PushTelemetryRequest {
+        client_instance_id: Uuid([7; 16]),
+        subscription_id: 7,
+        metrics,
         ..Default::default()
     };
     framed(version, &request)
@@ -131,18 +157,15 @@ pub(super) fn sample(key: ApiKey, version: i16) -> Vec<u8> {
         }
         ApiKey::DescribeCluster => framed(version, &DescribeClusterRequest::default()),
         ApiKey::UnregisterBroker => framed(version, &UnregisterBrokerRequest { broker_id: 7 }),
+        ApiKey::GetTelemetrySubscriptions => {
+            framed(version, &GetTelemetrySubscriptionsRequest { client_instance_id: Uuid([7; 16]) })
+        }
+        ApiKey::PushTelemetry => push_telemetry(version),
         ApiKey::ListConfigResources => {
             let resource_types = if version == 0 { Vec::new() } else { vec![2, 4, 16] };
             framed(version, &ListConfigResourcesRequest { resource_types })
         }
-        ApiKey::DescribeTopicPartitions => {
-            let request = DescribeTopicPartitionsRequest {
-                topics: vec![TopicRequest { name: TOPIC }],
-                cursor: Some(Cursor { topic_name: TOPIC, partition_index: 0 }),
-                ..Default::default()
-            };
-            framed(version, &request)
-        }
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions(version),
         other => panic!("no sample of {other:?}"),
     }
 }

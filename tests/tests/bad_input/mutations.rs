@@ -25,7 +25,7 @@ fn broken_frames_over_a_socket_harm_nobody() {
     let count = env::var(name).map_or(MUTATIONS, |text| text.parse().unwrap());
     let frames = samples::frames();
     for driver in DRIVERS {
-        let mut broker = BrokerProcess::start(driver, &[]);
+        let mut broker = BrokerProcess::start(driver, &["odradek.client.telemetry=true"]);
         let mut good = RawClient::connect(broker.address());
         good.create_topic("good");
         good.create_topic(samples::TOPIC);

@@ -186,6 +186,21 @@ pub(crate) const STAGES: &[Stage] = &[
         ],
     },
     Stage {
+        name: "telemetry",
+        room: "tests/compat/telemetry.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &[
+            "python3",
+            "tests/compat/telemetry.py",
+            "--broker",
+            "{binary}",
+            "--driver",
+            "uring",
+        ],
+    },
+    Stage {
         name: "tools",
         room: "tests/compat/tools.py",
         needs: &[PYTHON],

@@ -136,7 +136,7 @@ struct ProduceShares {
 /// Decodes a produce and gives its batches their places, in order with earlier ones.
 pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatched, Refusal> {
     let (head, body) = frame::decode_request_header(frame)?;
-    if !is_offered(head.key, head.version) {
+    if !is_offered(&shard.config, head.key, head.version) {
         return Err(Refusal::NotOffered { key: head.key, version: head.version });
     }
     let request: ProduceRequest<'_> = frame::decode_body(body, head.version)?;

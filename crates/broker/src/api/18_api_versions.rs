@@ -11,7 +11,8 @@ use wire::{
     frame,
 };
 
-use super::{Answer, OFFERED, Request, is_offered};
+use super::{Answer, Request, is_offered, offered_with};
+use crate::config::BrokerConfig;
 
 /// The version whose body every client can read.
 const FALLBACK_VERSION: i16 = 0;
@@ -20,10 +21,11 @@ const SOFTWARE_NAME_FROM_VERSION: i16 = 3;
 
 pub(super) fn answer(request: &Request<'_>) -> Answer {
     let head = request.head;
-    if !is_offered(ApiKey::ApiVersions, head.version) {
+    let config = &request.shard.config;
+    if !is_offered(config, ApiKey::ApiVersions, head.version) {
         let response = ApiVersionsResponse {
             error_code: ErrorCode::UnsupportedVersion.code(),
-            api_keys: api_keys(),
+            api_keys: api_keys(config),
             ..Default::default()
         };
         return Ok(frame::encode_response(head.correlation_id, FALLBACK_VERSION, &response)?);
@@ -36,10 +38,11 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
         let error_code = ErrorCode::InvalidRequest.code();
         return request.respond(&ApiVersionsResponse { error_code, ..Default::default() });
     }
+    request.connection.note_software(body.client_software_name, body.client_software_version);
     let image = request.shard.image.borrow();
     let finalized = feature::finalized(&image);
     let response = ApiVersionsResponse {
-        api_keys: api_keys(),
+        api_keys: api_keys(config),
         supported_features: feature::SUPPORTED
             .iter()
             .map(|(name, min, max)| SupportedFeatureKey {
@@ -62,9 +65,8 @@ pub(super) fn answer(request: &Request<'_>) -> Answer {
     request.respond(&response)
 }
 
-fn api_keys() -> Vec<ApiVersion> {
-    OFFERED
-        .iter()
+fn api_keys(config: &BrokerConfig) -> Vec<ApiVersion> {
+    offered_with(config)
         .map(|row| ApiVersion {
             api_key: row.key.number(),
             // Apache Kafka advertises 0 for Produce although it serves 3 and up: librdkafka before

@@ -53,6 +53,8 @@ mod fetch;
 pub(crate) mod fetch_session;
 #[path = "10_find_coordinator.rs"]
 mod find_coordinator;
+#[path = "71_get_telemetry_subscriptions.rs"]
+mod get_telemetry_subscriptions;
 mod group_requests;
 #[path = "12_heartbeat.rs"]
 mod heartbeat;
@@ -87,6 +89,8 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 #[path = "00_produce.rs"]
 pub(crate) mod produce;
+#[path = "72_push_telemetry.rs"]
+mod push_telemetry;
 #[path = "14_sync_group.rs"]
 mod sync_group;
 #[path = "28_txn_offset_commit.rs"]
@@ -113,7 +117,7 @@ use wire::{
     frame::{self, RequestHead},
 };
 
-use crate::{connection::Connection, shard::Shard};
+use crate::{config::BrokerConfig, connection::Connection, shard::Shard};
 
 /// An API with the versions that this broker answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +180,8 @@ pub const OFFERED: &[Offered] = &[
     offered(ApiKey::ListTransactions, 0, 2),
     offered(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     offered(ApiKey::ConsumerGroupDescribe, 0, 1),
+    offered(ApiKey::GetTelemetrySubscriptions, 0, 0),
+    offered(ApiKey::PushTelemetry, 0, 0),
     offered(ApiKey::ListConfigResources, 0, 1),
     offered(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
@@ -250,9 +256,18 @@ fn old_client_error(error: ErrorCode, version: i16, fenced_from: i16) -> ErrorCo
     }
 }
 
+/// What is offered where clients' metrics are taken, and only there.
+pub const TELEMETRY: [ApiKey; 2] = [ApiKey::GetTelemetrySubscriptions, ApiKey::PushTelemetry];
+
+/// What this broker offers with these settings.
+fn offered_with(config: &BrokerConfig) -> impl Iterator<Item = &'static Offered> {
+    let is_telemetry_received = config.telemetry.is_received;
+    OFFERED.iter().filter(move |row| is_telemetry_received || !TELEMETRY.contains(&row.key))
+}
+
 /// Whether a version is offered.
-pub(crate) fn is_offered(key: ApiKey, version: i16) -> bool {
-    OFFERED.iter().any(|row| row.key == key && (row.min..=row.max).contains(&version))
+fn is_offered(config: &BrokerConfig, key: ApiKey, version: i16) -> bool {
+    offered_with(config).any(|row| row.key == key && (row.min..=row.max).contains(&version))
 }
 
 /// What answers requests of one API.
@@ -319,6 +334,10 @@ fn handler(key: ApiKey) -> Option<Handler> {
         ApiKey::ConsumerGroupDescribe => {
             |request| Box::pin(consumer_group_describe::answer(request))
         }
+        ApiKey::GetTelemetrySubscriptions => {
+            |request| Box::pin(get_telemetry_subscriptions::answer(request))
+        }
+        ApiKey::PushTelemetry => |request| Box::pin(push_telemetry::answer(request)),
         ApiKey::ListConfigResources => {
             |request| Box::pin(ready(list_config_resources::answer(request)))
         }
@@ -343,7 +362,7 @@ pub(crate) async fn answer(
     if key == ApiKey::ApiVersions {
         return api_versions::answer(&request).map(Some);
     }
-    match handler(key).filter(|_| is_offered(key, version)) {
+    match handler(key).filter(|_| is_offered(&shard.config, key, version)) {
         Some(handler) => handler(&request).await.map(Some),
         None => Err(Refusal::NotOffered { key, version }),
     }
