@@ -126,6 +126,9 @@ pub struct Group {
     pub static_members: BTreeMap<String, Rc<str>>,
     /// Ids that were given out, and did not join with them yet.
     pub pending_members: BTreeSet<Rc<str>>,
+    /// Whether it stays with nothing in it, as in Apache Kafka, until the next check of the retention:
+    /// an id was given out in it, or its offsets were deleted one by one.
+    pub is_kept: bool,
     /// Members that have joined this generation and not synced yet.
     pending_sync: BTreeSet<Rc<str>>,
     /// The generation whose assignment is under way to the log. A leader that asks again must not
@@ -162,6 +165,7 @@ impl Group {
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
             pending_members: BTreeSet::new(),
+            is_kept: false,
             pending_sync: BTreeSet::new(),
             assigning: None,
             subscribed_topics: None,
@@ -174,7 +178,7 @@ impl Group {
     pub fn is_vacant(&self) -> bool {
         self.state == State::Empty
             && self.protocol_type.is_none()
-            && self.pending_members.is_empty()
+            && !self.is_kept
             && self.consumer.is_none()
             && self.offsets.is_empty()
     }

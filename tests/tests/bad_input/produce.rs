@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use model::ErrorCode;
 use model::record_batch::{BatchOptions, NewRecord, RecordBatchBuilder, attribute, position};
 use tests::{
     broker_process::{BrokerProcess, PATIENCE},
@@ -123,6 +124,32 @@ fn trailing() -> Vec<u8> {
         let length = i32::try_from(bytes.len() - position::PARTITION_LEADER_EPOCH).unwrap();
         put(bytes, position::BATCH_LENGTH, &length.to_be_bytes());
     })
+}
+
+#[test]
+fn of_several_errors_the_one_that_apache_kafka_tells_is_told() {
+    let mut broker = BrokerProcess::start("uring", &[]);
+    let mut client = RawClient::connect(broker.address());
+    client.create_topic("a");
+    let find = FindCoordinatorRequest { key: "g", ..Default::default() };
+    let _ = client.ask(0, &find);
+    let sound = batch(&[b"one"]);
+    let cases: [(&str, i16, &[u8], ErrorCode); 6] = [
+        ("__consumer_offsets", 1, &[], ErrorCode::InvalidRecord),
+        ("__consumer_offsets", 1, &sound, ErrorCode::InvalidTopicException),
+        ("__consumer_offsets", 2, &sound, ErrorCode::InvalidRequiredAcks),
+        ("a", 2, &[], ErrorCode::InvalidRecord),
+        ("a", 2, &sound, ErrorCode::InvalidRequiredAcks),
+        ("nowhere", 2, &[], ErrorCode::UnknownTopicOrPartition),
+    ];
+    for (topic, acks, records, expected) in cases {
+        let request = ProduceRequest { acks, ..produce_request(topic, Some(records)) };
+        let answer = client.ask(9, &request);
+        let response: ProduceResponse<'_> = decoded::<ProduceRequest<'_>, _>(&answer, 9);
+        let error = response.responses[0].partition_responses[0].error_code;
+        assert_eq!(error, expected.code(), "{topic} acks={acks} {} bytes", records.len());
+    }
+    broker.check_sound();
 }
 
 #[test]

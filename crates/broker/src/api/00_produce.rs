@@ -166,21 +166,23 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                 let owner = found.and_then(|topic| {
                     let owner = shard.owner_of(topic.id, partition);
                     let owner = owner.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-                    if is_internal(&topic.name) && head.client_id != Some(ADMIN_CLIENT_ID) {
-                        return Err(ErrorCode::InvalidTopicException);
-                    }
-                    Ok((topic.id, owner))
+                    let is_closed =
+                        is_internal(&topic.name) && head.client_id != Some(ADMIN_CLIENT_ID);
+                    Ok((topic.id, owner, is_closed))
                 });
                 let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
-                let place = match (owner, acks, records) {
+                let records = records.filter(|records| !records.is_empty());
+                // Of several errors the one that Apache Kafka tells.
+                let place = match (owner, records, acks) {
                     _ if let Some(error) = refusal => Place::Refused(error),
                     (Err(error), _, _) => Place::Refused(error),
-                    (_, None, _) => Place::Refused(ErrorCode::InvalidRequiredAcks),
-                    (_, _, Some(records)) if refuses_zstd && is_zstd(records) => {
+                    (_, None, _) => Place::Refused(ErrorCode::InvalidRecord),
+                    (_, Some(records), _) if refuses_zstd && is_zstd(records) => {
                         Place::Refused(ErrorCode::UnsupportedCompressionType)
                     }
-                    (_, _, None) => Place::Refused(ErrorCode::InvalidRecord),
-                    (Ok((topic, owner)), Some(_), Some(records)) => {
+                    (_, _, None) => Place::Refused(ErrorCode::InvalidRequiredAcks),
+                    (Ok((_, _, true)), _, _) => Place::Refused(ErrorCode::InvalidTopicException),
+                    (Ok((topic, owner, false)), Some(records), Some(_)) => {
                         match entered.of(topic, partition) {
                             Err(error) => Place::Unverified(error),
                             Ok(verification) => {

@@ -96,11 +96,20 @@ impl Controller {
             };
         }
         let records = differences(resource, &before, &after);
+        if resource.name.is_empty()
+            && let Some(refusal) = scope.needs_a_name()
+        {
+            return Err(Error::InvalidRequest(refusal.to_owned()));
+        }
         match scope {
             Scope::Topic => check_settings(&after)?,
             Scope::Brokers | Scope::Broker => check_server_settings(scope, &records)?,
             Scope::Group => group_config::check(&after, &self.given)?,
             Scope::ClientMetrics => {
+                // As in Apache Kafka, a name that is none is told before a value that is none.
+                for name in after.keys() {
+                    client_metrics::find(name)?;
+                }
                 for (name, value) in &after {
                     client_metrics::check(name, value)?;
                 }
@@ -114,13 +123,10 @@ impl Controller {
     }
 
     /// Whose settings these are; refuses what has none that can be altered. Whether a topic is there is
-    /// left open.
+    /// left open, and whether there is a name.
     fn scope(&self, resource: &ConfigResource) -> Result<Scope, Error> {
         let name = &resource.name;
         match resource.resource_type {
-            ResourceType::TOPIC if name.is_empty() => {
-                Err(Error::InvalidRequest("Default topic resources are not allowed.".to_owned()))
-            }
             ResourceType::TOPIC => Ok(Scope::Topic),
             ResourceType::BROKER if name.is_empty() => Ok(Scope::Brokers),
             ResourceType::BROKER => {
@@ -132,13 +138,7 @@ impl Controller {
                     Err(Error::InvalidRequest(format!("there is no broker '{name}' here")))
                 }
             }
-            ResourceType::CLIENT_METRICS if name.is_empty() => {
-                Err(Error::InvalidRequest("Subscription name can't be empty".to_owned()))
-            }
             ResourceType::CLIENT_METRICS => Ok(Scope::ClientMetrics),
-            ResourceType::GROUP if name.is_empty() => {
-                Err(Error::InvalidRequest("Default group resources are not allowed.".to_owned()))
-            }
             ResourceType::GROUP => Ok(Scope::Group),
             ResourceType(other) => Err(Error::InvalidRequest(format!(
                 "the settings of resources of type {other} cannot be altered here"
@@ -163,23 +163,30 @@ enum Scope {
 }
 
 impl Scope {
-    /// What values a setting takes, and what it is by default.
-    fn setting(self, name: &str) -> Result<(Kind, &'static str), Error> {
+    /// What is told where these settings have to be somebody's and are nobody's. As in Apache
+    /// Kafka, what cannot be done to a setting is told before that, and what it cannot be after it.
+    fn needs_a_name(self) -> Option<&'static str> {
         match self {
-            Scope::Topic => {
-                let unknown = || topic_config::InvalidSetting::UnknownName(name.to_owned());
-                topic_config::find(name)
-                    .map(|setting| (setting.kind, setting.default))
-                    .ok_or_else(|| Error::InvalidConfig(unknown().to_string()))
-            }
-            // As in Apache Kafka, no list of these two can be added to; what is set is looked at
-            // later.
-            Scope::ClientMetrics | Scope::Group => Ok((Kind::Text, "")),
-            Scope::Brokers | Scope::Broker => {
-                let setting = server_setting(name)?;
-                Ok((setting.kind, setting.default.unwrap_or_default()))
-            }
+            Scope::Topic => Some("Default topic resources are not allowed."),
+            Scope::ClientMetrics => Some("Subscription name can't be empty"),
+            Scope::Group => Some("Default group resources are not allowed."),
+            Scope::Brokers | Scope::Broker => None,
         }
+    }
+
+    /// What values a setting takes, and what it is by default.
+    ///
+    /// As in Apache Kafka, a name that is none is looked at later, and is no list until then; no list
+    /// of groups and of subscriptions to clients' metrics can be added to.
+    fn setting(self, name: &str) -> (Kind, &'static str) {
+        let known = match self {
+            Scope::Topic => topic_config::find(name).map(|one| (one.kind, one.default)),
+            Scope::ClientMetrics | Scope::Group => None,
+            Scope::Brokers | Scope::Broker => {
+                server_config::find(name).map(|one| (one.kind, one.default.unwrap_or_default()))
+            }
+        };
+        known.unwrap_or((Kind::Text, ""))
     }
 }
 
@@ -191,9 +198,17 @@ fn server_setting(name: &str) -> Result<&'static ServerSetting, Error> {
 
 /// Checks what is set of a broker. What is taken back is not looked at.
 fn check_server_settings(scope: Scope, records: &[MetadataRecord]) -> Result<(), Error> {
+    let mut unknown = Ok(());
     for record in records {
         let MetadataRecord::Config { name, value: Some(value), .. } = record else { continue };
-        let setting = server_setting(name)?;
+        let setting = match server_setting(name) {
+            Ok(setting) => setting,
+            // What Apache Kafka refuses of the others is told first: this it would keep.
+            Err(error) => {
+                unknown = unknown.and(Err(error));
+                continue;
+            }
+        };
         let refusal = match setting.update {
             Update::ClusterWide => None,
             Update::PerListener => Some(
@@ -217,7 +232,7 @@ fn check_server_settings(scope: Scope, records: &[MetadataRecord]) -> Result<(),
             topic_config::check(topic.name, value).map_err(invalid)?;
         }
     }
-    Ok(())
+    unknown
 }
 
 /// Checks the settings of a topic, each alone and together.
@@ -253,7 +268,7 @@ fn altered(
     if *operation == ConfigOperation::Delete {
         return Ok(None);
     }
-    let (kind, default) = scope.setting(name)?;
+    let (kind, default) = scope.setting(name);
     let list = |what: &str| match kind {
         Kind::Choices(_) | Kind::List => {
             let value = before.unwrap_or(default);

@@ -394,6 +394,42 @@ fn settings_of_brokers_are_altered_for_one_or_all() {
 }
 
 #[test]
+fn of_several_errors_the_one_that_apache_kafka_tells_is_told() {
+    use ConfigOperation::{Set, Subtract};
+    let of = |kind, name: &str| ConfigResource { resource_type: kind, name: name.to_owned() };
+    let set = |value: &str| Set(value.to_owned());
+    type Asked<'a> = &'a [(&'a str, ConfigOperation)];
+    let cases: [(ConfigResource, Asked<'_>, &str); 9] = [
+        // A setting that cannot be altered before one that is not known, whatever their order.
+        (ConfigResource::all_brokers(), &[("broker.id", set("1")), ("nope", set("x"))], "request"),
+        (ConfigResource::broker(NODE), &[("nope", set("x")), ("zookeeper", set("x"))], "config"),
+        (ConfigResource::broker(NODE), &[("a", set("x")), ("log.dirs", set("/x"))], "request"),
+        // What cannot be done to a setting before whose it is; whose it is before what it is.
+        (of(ResourceType::TOPIC, ""), &[("retention.ms", Subtract("-1".to_owned()))], "config"),
+        (of(ResourceType::TOPIC, ""), &[("retention.ms", set("x"))], "request"),
+        (of(ResourceType::TOPIC, ""), &[("nope", set("x"))], "request"),
+        (of(ResourceType::TOPIC, "a"), &[("nope", set("x"))], "config"),
+        (of(ResourceType::GROUP, ""), &[("nope", set("x"))], "request"),
+        // A name that is none before a value that is none.
+        (
+            of(ResourceType::CLIENT_METRICS, "m"),
+            &[("interval.ms", set("x")), ("nope", set("1"))],
+            "request",
+        ),
+    ];
+    for (resource, operations, expected) in cases {
+        let operations = operations.iter().map(|(name, one)| ((*name).to_owned(), one.clone()));
+        let change = ConfigChange { resource, operations: operations.collect() };
+        let mut fixture = Fixture::new();
+        let changes = std::slice::from_ref(&change);
+        let decision =
+            fixture.controller.alter_configs(changes, AlterMode::Incremental, Intent::Apply);
+        assert_eq!(kind(&decision.answer[0].1), expected, "{change:?}");
+        assert_eq!(decision.records, [], "{change:?}");
+    }
+}
+
+#[test]
 fn leader_epochs_grow_at_each_start_clean_or_not() {
     let mut fixture = Fixture::new();
     fixture.create(&[NewTopic { partition_count: 2, ..new_topic("a", 1) }]);

@@ -111,7 +111,11 @@ fn join(
         turn.answer(caller.token, Response::Join(answer));
         return Ok(());
     }
-    let joining = classic_join(id, is_new_id, caller, request, topics)?;
+    let joining = classic_join(id, is_new_id, caller, request, topics).map_err(|unreadable| {
+        // As in Apache Kafka, who is not the static member that it says is told that before.
+        let of_member = check_static(members_of(group), request).err();
+        of_member.unwrap_or(unreadable)
+    })?;
     let Group { id: group_id, consumer, .. } = group;
     let consumer = consumer.as_mut().expect("only a consumer group's requests come here");
     let is_last = is_last_replaced(consumer, request, settings.migration, turn);
@@ -243,6 +247,17 @@ fn set_deadlines(group: &Group, joined: &ClassicJoin, turn: &mut Turn<'_>) {
 
 fn milliseconds(timeout_ms: i32) -> u64 {
     u64::try_from(timeout_ms).unwrap_or(0)
+}
+
+/// Whether a static member that says its id has it.
+fn check_static(consumer: &ConsumerGroup, request: &JoinGroupRequest<'_>) -> Result<(), ErrorCode> {
+    match request.group_instance_id {
+        Some(instance_id) if !request.member_id.is_empty() => consumer
+            .static_member(request.member_id, instance_id)
+            .map(drop)
+            .map_err(|refusal| refusal.error),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The classic member that asks, if it is one and at the generation that it says.

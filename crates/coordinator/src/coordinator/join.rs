@@ -140,6 +140,7 @@ fn join_group(
         return refuse(ErrorCode::GroupMaxSizeReached, "");
     }
     group.pending_members.insert(new_id.clone());
+    group.is_kept = true;
     let timer = Timer::Session(group.id.clone(), new_id.clone());
     turn.set_timer(timer, u64::try_from(request.session_timeout_ms).unwrap_or(0));
     refuse(ErrorCode::MemberIdRequired, &new_id)

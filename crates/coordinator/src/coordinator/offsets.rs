@@ -333,9 +333,8 @@ impl GroupCoordinator {
                 self.overtake(id, topic, *partition);
                 let Some(group) = self.groups.get_mut(id) else { continue };
                 group.offsets.remove(topic, *partition);
-                // A group that has nothing left stays until the next check of the retention where
-                // somebody deletes its offsets one by one, as in Apache Kafka.
-                if answer.is_none() && group.is_vacant() {
+                group.is_kept |= answer.is_some();
+                if group.is_vacant() {
                     self.groups.remove(id);
                 }
             }

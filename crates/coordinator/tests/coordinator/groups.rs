@@ -54,7 +54,27 @@ fn a_new_member_comes_back_with_its_id_or_is_forgotten() {
     harness.advance(10_000);
     let joins = harness.join("other", with_id(&other));
     assert_eq!(harness.joined(joins).error, ErrorCode::UnknownMemberId);
-    assert_eq!(harness.coordinator.describe_group("other").error, ErrorCode::GroupIdNotFound);
+}
+
+#[test]
+fn a_group_that_nobody_joined_with_its_id_stays_until_the_retention_is_checked() {
+    let settings = Settings { retention_check_interval_ms: 60_000, ..Settings::default() };
+    let mut harness = Harness::new(settings);
+    let silent = harness.new_id("silent");
+    let leaves = harness.new_id("left");
+    harness.advance(10_000);
+    assert_eq!(
+        harness.leave("left", &[(&leaves, None)]).members[0].error,
+        ErrorCode::UnknownMemberId
+    );
+    let leaves = harness.new_id("left");
+    assert_eq!(harness.leave("left", &[(&leaves, None)]).members[0].error, ErrorCode::None);
+    let joins = harness.join("silent", with_id(&silent));
+    assert_eq!(harness.joined(joins).error, ErrorCode::UnknownMemberId);
+    assert_eq!((harness.state("silent"), harness.state("left")), ("Empty", "Empty"));
+    harness.advance(60_000);
+    harness.flush();
+    assert_eq!((harness.state("silent"), harness.state("left")), ("Dead", "Dead"));
 }
 
 #[test]

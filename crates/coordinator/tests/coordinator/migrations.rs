@@ -309,6 +309,14 @@ fn classic_members_are_told_what_is_wrong() {
         let token = harness.join(G, joining);
         assert_eq!(harness.joined(token).error, expected, "{protocol_type} {protocol}");
     }
+    let unreadable = Joining {
+        member_id: "new",
+        instance_id: Some("nobody's"),
+        protocols: &[("cooperative-sticky", b"?")],
+        ..Joining::default()
+    };
+    let token = harness.join(G, unreadable);
+    assert_eq!(harness.joined(token).error, ErrorCode::UnknownMemberId, "before what it says");
     let left = harness.leave(G, &[("nobody", None), ("", Some("s"))]);
     let errors: Vec<ErrorCode> = left.members.iter().map(|member| member.error).collect();
     assert_eq!(errors, [ErrorCode::UnknownMemberId, ErrorCode::UnknownMemberId]);

@@ -425,6 +425,13 @@ fn offsets_that_members_use_are_not_deleted() {
     assert_eq!((harness.offset(G, 0), harness.offset(G, 1)), (-1, 6));
     harness.restart();
     assert_eq!((harness.offset(G, 0), harness.offset(G, 1)), (-1, 6));
+    // A group with nothing left is still there, whoever comes to it.
+    harness.commit("simple", SIMPLE, &[(0, 5)]);
+    harness.flush();
+    assert_eq!(delete(&mut harness, "simple").error, ErrorCode::None);
+    let joins = harness.join("simple", Joining { member_id: "nobody", ..Joining::default() });
+    assert_eq!(harness.joined(joins).error, ErrorCode::UnknownMemberId);
+    assert_eq!(harness.state("simple"), "Empty");
 }
 
 #[test]
