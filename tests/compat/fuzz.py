@@ -10,7 +10,8 @@ Options:
     --from N             the first (default 0)
     --steps N            requests of each (default 200)
     --shards N           handed to the binary (default 2)
-    --show               prints each request that was answered differently, and what both answered
+    --show               prints each request that was answered differently without a reason, and what both answered
+    --history            prints every request and what both answered
     --cache DIR          where jars are installed and logs are kept (default target/compat)
 
 Every seed is a history that starts with the same topics and no groups, and ends with the first difference that has no reason. Compared are whole answers: error codes, offsets,
@@ -36,8 +37,10 @@ from harness import Failure, broker, messages, program, report
 ANSWER_TIMEOUT_S = 3
 SETTLE_S = 3
 SHOWN = 60
-METADATA, JOIN_GROUP, SYNC_GROUP, INIT_PRODUCER_ID, CONSUMER_HEARTBEAT, PRODUCE = 3, 11, 14, 22, 68, 0
+METADATA, JOIN_GROUP, SYNC_GROUP, INIT_PRODUCER_ID, DELETE_GROUPS, CONSUMER_HEARTBEAT, PRODUCE = 3, 11, 14, 22, 42, 68, 0
 READS = {1, 2, 3, 9, 15, 16, 23, 32, 35, 46, 55, 60, 61, 69, 74, 75}
+# What goes on differently after a difference, also one with a reason.
+ENDING = fuzz_requests.CHANGES | {DELETE_GROUPS, CONSUMER_HEARTBEAT}
 NO_ANSWER, CLOSED = "no answer", "connection closed"
 
 
@@ -136,7 +139,7 @@ def _plain(value, ids, peer, name=""):
         return ids[value]
     if name == "Timestamp" and value > fuzz_requests.NOW_MS + 1000:
         return "a broker's time"
-    if name == "MemberId" and value:
+    if name in ("MemberId", "Leader") and value:
         return "a member"
     if name == "TopicId" and value != bytes(16):
         return "an id"
@@ -195,6 +198,7 @@ def _arguments():
     parser.add_argument("--from", type=int, default=0, dest="first")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--history", action="store_true")
     return program.parse(parser)
 
 
@@ -207,24 +211,26 @@ def _run(arguments, servers, results):
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         suffix = f"-{seed}"
         _prepare(peers, suffix)
+        history = []
         generator = fuzz_requests.Generator(random.Random(seed), requests, versions, suffix)
         for number in range(arguments.steps):
             step = generator.step()
             answers = _ask(peers, step)
+            history.append(step)
             asked[step.key] += 1
             outcomes.update((step.key, one) for one in set(_outcomes(answers[0])) or {0})
-            alike = True
+            alike, unexplained = True, False
             for path, theirs, ours in _differences(*answers):
-                reason = fuzz_table.explained(step, path, theirs, ours)
+                reason = fuzz_table.explained(step, path, theirs, ours, history)
                 if reason is None:
-                    alike = False
+                    alike, unexplained = False, True
                     differences[(step.key, path, theirs, ours)].append((seed, number, step))
                 else:
                     explained.add(reason)
-                    alike &= step.key not in fuzz_requests.CHANGES
+                    alike &= step.key not in ENDING
+            if arguments.history or (arguments.show and unexplained):
+                print(f"seed {seed} step {number}", step, *answers, sep="\n")
             if not alike:
-                if arguments.show:
-                    print(f"seed {seed} step {number}", step, *answers, sep="\n")
                 # What follows may differ because of this.
                 break
     _tell(requests, asked, differences, results, time.monotonic() - started)
@@ -308,9 +314,6 @@ def _ask(peers, step):
         answers = _ask_once(peers, step)
     if step.key in fuzz_requests.CHANGES:
         _settle(peers)
-    if step.key == JOIN_GROUP:
-        for peer, answer in zip(peers, answers):
-            _sync(peer, step, answer)
     return answers
 
 
@@ -331,6 +334,9 @@ def _ask_once(peers, step):
             time.sleep(0.05)
             answer = peer.ask(step.key, step.version, step.body)
         peer.learn(step, answer)
+        if step.key == JOIN_GROUP:
+            # Before the other one is asked: it may answer only after the rebalance timeout.
+            _sync(peer, step, answer)
         answers.append(peer.plain(answer))
     return answers
 

@@ -17,7 +17,9 @@ PASSING = {6, 14, 15, 16}
 # Texts that are shown and not compared.
 TEXTS = {"ErrorMessage", "BatchIndexErrorMessage"}
 
-# (API keys or none for all, in the request, path, Apache Kafka's, Odradek's, reason): patterns; but for that of the request, of whole texts.
+_VANISHED = "in Apache Kafka a classic member that is not known takes an empty group of KIP-848's from memory, and not from the log"
+# (API keys or none for all, in the request, path, Apache Kafka's, Odradek's, reason): patterns; but for that of the request, of whole texts. Some have more: what a group of the
+# request was asked before, each as the key and version of the API and the request.
 EXPLAINED = [
     ({32}, "'ResourceType': 8", r"Results.ErrorCode", "0", "42", "the levels of loggers are no settings of a broker yet"),
     ({33, 44}, "'ResourceType': 8", r"Responses.ErrorCode", ".*", "42", "the levels of loggers are no settings of a broker yet"),
@@ -30,23 +32,21 @@ EXPLAINED = [
     ({0}, "lie='attributes'", r"Responses.*", ".*", ".*", "a codec that does not exist has no error code in Apache Kafka"),
     ({3}, r"'TopicId': b'.x00.*'Name': None", r".*", ".*", ".*", "a topic without an id and a name has no error code in Apache Kafka"),
     ({8, 9}, r"'TopicId': b'.x00", r".*ErrorCode", "100", "3|0", "a topic without an id is one that is not known"),
-    ({0}, "'Acks': (2|-2)", r".*ErrorCode", "87", "21", "which of two errors is told"),
     ({3}, "'Name': None", r"Topics", ".*", ".*", "Apache Kafka leaves out what is named where other topics are asked for by id"),
     ({20}, "", r"Responses.TopicId", ".*", "b'.*", "a topic that is named by name and by id is refused by its name"),
     ({32}, "'ResourceType': (0|1|3|-1),", r"Results.*", ".*", ".*", "a type of resource that does not exist is refused alone"),
     ({1}, "'MaxBytes': -1", r"Responses.*", "-1", ".*", "a negative size has no error code in Apache Kafka"),
     ({43}, "'ElectionType': 2.*'TopicPartitions': ..,", r"ErrorCode", "0", "42", "an election that does not exist is refused, also of nothing"),
-    ({44}, "'ResourceType': (16|32), 'ResourceName': ''", r"Responses.ErrorCode", "40|42", "42|40", "which of two errors is told"),
     ({9}, "'MemberId': None, 'MemberEpoch'", r"Groups.ErrorCode", "-1", "25", "a member without an id has no error code in Apache Kafka"),
-    ({15}, "", r"Groups.GroupState", "'Empty'", "'Dead'", "a group that nobody joined with the id that it gave goes when that id is given back"),
-    ({33, 44}, "'match'.*'nope'|'nope'.*'match'", r"Responses.ErrorCode", "42|40", "40|42", "which of two errors is told"),
     ({11}, "'Metadata': b''", r".*", "23|-1", "-1|23", "a subscription that cannot be read"),
     ({11}, "'Name': ''", r"ProtocolName", "None", "''", "a protocol without a name"),
     ({1, 2, 23}, "__consumer_offsets", r".*(Offset|HighWatermark|Timestamp)", ".*", ".*", "records of groups' offsets are each program's own"),
     ({69}, "", r"Groups.Members.SubscribedTopicRegex", "''", "None", "an empty expression is none"),
     ({75}, "'Name': ''", r"Topics.*", ".*", ".*", "an empty name has no error code in Apache Kafka"),
     ({1}, r"'TopicId': b'.x00", r".*", ".*", ".*", "a topic without an id fails the whole request in Apache Kafka"),
-    ({44, 33}, r"client_id=\[", r"Responses.ErrorCode", "40", "0", "patterns of clients are checked by their form alone"),
+    ({68, 69}, "", r".*Assignment.*", ".*", ".*", "which of several members gets a partition goes by their ids, where a broker makes them", "^(11|68 0) "),
+    ({42}, "", r"Results.ErrorCode", "69", "0", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
+    ({9}, "", r"Groups.(ErrorCode|Topics)", "0|. elements", "25|113|0 elements", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
     ({1}, "'IsolationLevel': (-1|2)", r".*", ".*", ".*", "an isolation level that does not exist has an error of the whole request alone"),
 ]
 
@@ -63,9 +63,22 @@ def is_left_out(element, suffix):
     return any(element.get(name) == [] for name in ("Partitions", "PartitionResponses")) and element.get("ErrorCode", 0) == 0
 
 
-def explained(step, path, theirs, ours):
-    """The reason of a difference; None where it has none."""
-    for keys, in_request, in_path, of_theirs, of_ours, reason in EXPLAINED:
-        if (not keys or step.key in keys) and re.search(in_request, repr(step.body)) and re.fullmatch(in_path, path) and re.fullmatch(of_theirs, theirs) and re.fullmatch(of_ours, ours):
+def explained(step, path, theirs, ours, history):
+    """The reason of a difference; None where it has none. `history`: the steps so far."""
+    for keys, in_request, in_path, of_theirs, of_ours, reason, *before in EXPLAINED:
+        if (
+            (not keys or step.key in keys) and re.search(in_request, repr(step.body)) and re.fullmatch(in_path, path)
+            and re.fullmatch(of_theirs, theirs) and re.fullmatch(of_ours, ours) and all(_was_asked(pattern, step, history) for pattern in before)
+        ):
             return reason
     return None
+
+
+def _was_asked(pattern, step, history):
+    groups = _groups(step)
+    return any(groups & _groups(one) and re.search(pattern, f"{one.key} {one.version} {one.body!r}") for one in history)
+
+
+def _groups(step):
+    named = step.body.get("GroupsNames") or step.body.get("GroupIds") or step.body.get("Groups") or [step.body.get("GroupId")]
+    return {one["GroupId"] if isinstance(one, dict) else one for one in named}
