@@ -225,6 +225,8 @@ pub struct Ends {
 /// Why a file is no history.
 #[derive(Debug)]
 pub enum Error {
+    /// It shows nothing.
+    Empty,
     Io(io::Error),
     /// The line, counted from 1.
     Line(u64, serde_json::Error),
@@ -237,6 +239,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::Empty => formatter.write_str("nothing has happened"),
             Error::Io(error) => error.fmt(formatter),
             Error::Line(line, error) => write!(formatter, "line {line}: {error}"),
             Error::NoInvocation(index) => write!(formatter, "op {index} completes nothing"),

@@ -21,8 +21,11 @@ use history::{Error, Op};
 /// Judges a history.
 ///
 /// # Errors
-/// When it is none: a completion of nothing, a time that goes back.
+/// When it is none: nothing at all, a completion of nothing, a time that goes back.
 pub fn check(ops: &[Op]) -> Result<Report, Error> {
+    if ops.is_empty() {
+        return Err(Error::Empty);
+    }
     let facts = facts::Facts::of(ops)?;
     let mut report = Report::new(&facts);
     checks::run(&facts, &mut report);

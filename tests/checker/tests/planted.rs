@@ -1,5 +1,7 @@
 //! Each anomaly, planted in a sound history: it is found, and nothing else is.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use checker::{
     anomaly::Anomaly,
     check,
@@ -530,6 +532,7 @@ fn what_does_not_work_after_the_heal_is_found() {
 
 #[test]
 fn a_file_that_is_no_history_is_refused() {
+    assert!(check(&[]).is_err());
     let mut ops = Story::new().finish(1);
     ops.swap(3, 4);
     assert!(check(&ops).is_err());
