@@ -82,6 +82,8 @@ impl Error {
                     | ErrorCode::KafkaStorageError
                     | ErrorCode::NotController
                     | ErrorCode::OffsetNotAvailable
+                    | ErrorCode::UnstableOffsetCommit
+                    | ErrorCode::ConcurrentTransactions
             ),
             _ => false,
         }

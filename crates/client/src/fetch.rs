@@ -1,11 +1,14 @@
 //! Fetching records, and asking for the ends of a log.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use model::{
-    ErrorCode, Offset, TimestampMs,
-    record_batch::{Compression, RecordBatch, attribute},
+    ErrorCode, Offset, ProducerId, TimestampMs,
+    record_batch::{Compression, ControlType, RecordBatch},
 };
 use wire::{
     fetch_request::{FetchPartition, FetchRequest, FetchTopic},
@@ -25,6 +28,24 @@ pub struct Position {
     pub offset: Offset,
 }
 
+/// Which records a reader gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Also those of transactions that have not ended, or were aborted.
+    Uncommitted,
+    /// Those in front of the first transaction that has not ended, but for the aborted ones.
+    Committed,
+}
+
+impl Isolation {
+    fn number(self) -> i8 {
+        match self {
+            Isolation::Uncommitted => 0,
+            Isolation::Committed => 1,
+        }
+    }
+}
+
 /// How much to fetch, and how long to wait for it.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchOptions {
@@ -36,6 +57,8 @@ pub struct FetchOptions {
     pub max_bytes: i32,
     /// For each partition.
     pub partition_max_bytes: i32,
+    /// Of which transactions.
+    pub isolation: Isolation,
 }
 
 impl Default for FetchOptions {
@@ -45,6 +68,7 @@ impl Default for FetchOptions {
             min_bytes: 1,
             max_bytes: 50 << 20,
             partition_max_bytes: 1 << 20,
+            isolation: Isolation::Uncommitted,
         }
     }
 }
@@ -62,6 +86,9 @@ pub struct Fetched {
     pub high_watermark: Offset,
     /// The first offset that is there.
     pub log_start_offset: Offset,
+    /// The transactions among the batches that were aborted, each by its first offset and its
+    /// producer; only readers of committed records are told.
+    pub aborted: Vec<(Offset, ProducerId)>,
     /// Batches; the last may be cut.
     pub records: Bytes,
 }
@@ -80,8 +107,8 @@ pub struct ConsumedRecord {
 }
 
 impl Fetched {
-    /// The records from `from` on, without control records: a batch is fetched whole, also if the
-    /// offset lies within it. And the offset to go on from.
+    /// The records from `from` on, without control records and those of aborted transactions: a
+    /// batch is fetched whole, also if the offset lies within it. And the offset to go on from.
     ///
     /// # Errors
     /// When a batch is damaged or compressed.
@@ -89,6 +116,7 @@ impl Fetched {
         let mut consumed = Vec::new();
         let mut next = from;
         let mut rest = self.records.clone();
+        let mut aborted = Aborted::new(&self.aborted);
         while !rest.is_empty() {
             match RecordBatch::size_of_first(&rest) {
                 // A batch that did not fit is cut: the next fetch brings it.
@@ -101,11 +129,11 @@ impl Fetched {
             if batch.compression() != Compression::None {
                 return Err(Error::Compressed);
             }
-            let is_control = batch.attributes() & attribute::CONTROL != 0;
+            let is_left_out = aborted.leave_out(&batch)?;
             for record in batch.records() {
                 let record = record?;
                 let offset = batch.base_offset().plus(i64::from(record.offset_delta));
-                if offset < from || is_control {
+                if offset < from || is_left_out {
                     continue;
                 }
                 let timestamp = batch.base_timestamp().0.wrapping_add(record.timestamp_delta);
@@ -124,6 +152,38 @@ impl Fetched {
     }
 }
 
+/// The producers whose transaction is an aborted one at this point of a log.
+struct Aborted {
+    /// Those to come, the next one last.
+    ahead: Vec<(Offset, ProducerId)>,
+    open: BTreeSet<ProducerId>,
+}
+
+impl Aborted {
+    fn new(aborted: &[(Offset, ProducerId)]) -> Aborted {
+        let mut ahead = aborted.to_vec();
+        ahead.sort_unstable_by(|one, other| other.cmp(one));
+        Aborted { ahead, open: BTreeSet::new() }
+    }
+
+    /// Whether the next batch's records are nobody's to read.
+    fn leave_out(&mut self, batch: &RecordBatch<'_>) -> Result<bool> {
+        while let Some((_, producer)) =
+            self.ahead.pop_if(|(first, _)| *first <= batch.last_offset())
+        {
+            self.open.insert(producer);
+        }
+        if batch.is_control() {
+            let record = batch.records().next().ok_or(Error::Nonsense("an empty marker"))??;
+            if record.key.and_then(ControlType::from_key) == Some(ControlType::Abort) {
+                self.open.remove(&batch.producer_id());
+            }
+            return Ok(true);
+        }
+        Ok(batch.is_transactional() && self.open.contains(&batch.producer_id()))
+    }
+}
+
 /// Which offset to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetSpec {
@@ -131,6 +191,8 @@ pub enum OffsetSpec {
     Earliest,
     /// The one after the last committed.
     Latest,
+    /// That of the first record of a transaction that has not ended; without one, the same.
+    LastStable,
     /// The first whose timestamp is this or later.
     AtOrAfter(TimestampMs),
 }
@@ -139,9 +201,13 @@ impl OffsetSpec {
     fn timestamp(self) -> i64 {
         match self {
             OffsetSpec::Earliest => -2,
-            OffsetSpec::Latest => -1,
+            OffsetSpec::Latest | OffsetSpec::LastStable => -1,
             OffsetSpec::AtOrAfter(timestamp) => timestamp.0,
         }
+    }
+
+    fn isolation(self) -> Isolation {
+        if self == OffsetSpec::LastStable { Isolation::Committed } else { Isolation::Uncommitted }
     }
 }
 
@@ -173,6 +239,7 @@ impl Connection {
             max_wait_ms: i32::try_from(options.max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: options.min_bytes,
             max_bytes: options.max_bytes,
+            isolation_level: options.isolation.number(),
             session_id: 0,
             session_epoch: -1,
             topics: topics.collect(),
@@ -185,12 +252,16 @@ impl Connection {
         for topic in &response.responses {
             for partition in &topic.partitions {
                 let records = partition.records.as_ref().and_then(wire::Records::as_borrowed);
+                let aborted = partition.aborted_transactions.iter().flatten();
+                let aborted =
+                    aborted.map(|one| (Offset(one.first_offset), ProducerId(one.producer_id)));
                 fetched.push(Fetched {
                     topic: topic.topic.to_owned(),
                     partition: partition.partition_index,
                     error_code: ErrorCode::from_code(partition.error_code),
                     high_watermark: Offset(partition.high_watermark),
                     log_start_offset: Offset(partition.log_start_offset),
+                    aborted: aborted.collect(),
                     records: records
                         .map(|records| wire::subslice(answer.frame(), records))
                         .unwrap_or_default(),
@@ -212,6 +283,7 @@ impl Connection {
     ) -> Result<Option<Offset>> {
         let request = ListOffsetsRequest {
             replica_id: -1,
+            isolation_level: spec.isolation().number(),
             topics: vec![ListOffsetsTopic {
                 name: topic,
                 partitions: vec![ListOffsetsPartition {
@@ -234,7 +306,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::record_batch::{BatchOptions, NewRecord, RecordBatchBuilder};
+    use model::record_batch::{BatchOptions, NewRecord, RecordBatchBuilder, attribute};
 
     fn batch(base_offset: i64, values: &[&str], flags: i16) -> Bytes {
         let base_offset = Offset(base_offset);
@@ -253,6 +325,7 @@ mod tests {
             error_code: ErrorCode::None,
             high_watermark: Offset(100),
             log_start_offset: Offset(0),
+            aborted: Vec::new(),
             records: records.concat().into(),
         }
     }
@@ -282,6 +355,40 @@ mod tests {
     fn control_records_are_passed_over() {
         let marker = batch(6, &["commit"], attribute::CONTROL);
         check(&[batch(5, &["a"], 0), marker, batch(7, &["b"], 0)], 5, "5:a 7:b ", 8);
+    }
+
+    #[test]
+    fn records_of_aborted_transactions_are_left_out() {
+        let of = |base_offset, producer, flags, key: Option<[u8; 4]>| {
+            let mut builder = RecordBatchBuilder::new(BatchOptions {
+                base_offset: Offset(base_offset),
+                producer_id: ProducerId(producer),
+                flags: attribute::TRANSACTIONAL | flags,
+                ..BatchOptions::default()
+            });
+            let key = key.as_ref().map(<[u8; 4]>::as_slice);
+            builder.append(&NewRecord { key, value: Some(b"v"), ..Default::default() });
+            builder.build()
+        };
+        let marker = |base_offset, producer, end: ControlType| {
+            of(base_offset, producer, attribute::CONTROL, Some(end.key()))
+        };
+        let batches = [
+            of(0, 1, 0, None),
+            of(1, 2, 0, None),
+            batch(2, &["plain"], 0),
+            marker(3, 1, ControlType::Abort),
+            of(4, 1, 0, None),
+            marker(5, 2, ControlType::Commit),
+            of(6, 2, 0, None),
+            marker(7, 1, ControlType::Commit),
+            marker(8, 2, ControlType::Abort),
+        ];
+        let aborted = vec![(Offset(6), ProducerId(2)), (Offset(0), ProducerId(1))];
+        let fetched = Fetched { aborted, ..fetched(&batches) };
+        let (records, next) = fetched.records_from(Offset(0)).unwrap();
+        let offsets: Vec<i64> = records.iter().map(|record| record.offset.0).collect();
+        assert_eq!((offsets, next), (vec![1, 2, 4], Offset(9)));
     }
 
     #[test]

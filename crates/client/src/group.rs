@@ -33,8 +33,23 @@ const ASSIGNOR: &str = "range";
 /// Of the subscription's and the assignment's own format: the oldest, which all readers know.
 const CONSUMER_PROTOCOL_VERSION: i16 = 0;
 
+/// What a group has committed of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Where to go on from.
+    pub offset: Offset,
+    /// What the committer said of it.
+    pub metadata: String,
+}
+
+impl From<Offset> for CommittedOffset {
+    fn from(offset: Offset) -> CommittedOffset {
+        CommittedOffset { offset, metadata: String::new() }
+    }
+}
+
 /// Committed offsets by topic and partition.
-pub type CommittedOffsets = BTreeMap<(String, i32), Offset>;
+pub type CommittedOffsets = BTreeMap<(String, i32), CommittedOffset>;
 
 /// How a member behaves in its group.
 #[derive(Clone, Debug)]
@@ -292,10 +307,11 @@ impl Connection {
         offsets: &CommittedOffsets,
     ) -> Result<()> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition<'_>>> = BTreeMap::new();
-        for ((topic, partition), offset) in offsets {
+        for ((topic, partition), committed) in offsets {
             topics.entry(topic).or_default().push(OffsetCommitRequestPartition {
                 partition_index: *partition,
-                committed_offset: offset.0,
+                committed_offset: committed.offset.0,
+                committed_metadata: Some(&committed.metadata),
                 ..Default::default()
             });
         }
@@ -318,7 +334,7 @@ impl Connection {
     }
 
     /// The offsets that a group has committed for these partitions; those without one are left
-    /// out.
+    /// out. One that a transaction is about to change is no answer yet.
     ///
     /// # Errors
     /// The connection's or the coordinator's.
@@ -344,21 +360,24 @@ impl Connection {
                 topics: Some(new.collect()),
                 ..Default::default()
             }],
-            require_stable: false,
+            require_stable: true,
         };
         let answer = self.call(&request).await?;
         let response = answer.decode()?;
         Error::check(response.error_code)?;
         let mut committed = CommittedOffsets::new();
-        let mut note = |topic: &str, partition: i32, offset: i64| {
+        let mut note = |topic: &str, partition: i32, offset: i64, metadata: Option<&str>| {
             if offset >= 0 {
-                committed.insert((topic.to_owned(), partition), Offset(offset));
+                let metadata = metadata.unwrap_or_default().to_owned();
+                let found = CommittedOffset { offset: Offset(offset), metadata };
+                committed.insert((topic.to_owned(), partition), found);
             }
         };
         for topic in &response.topics {
             for partition in &topic.partitions {
                 Error::check(partition.error_code)?;
-                note(topic.name, partition.partition_index, partition.committed_offset);
+                let offset = partition.committed_offset;
+                note(topic.name, partition.partition_index, offset, partition.metadata);
             }
         }
         for group in &response.groups {
@@ -366,7 +385,8 @@ impl Connection {
             for topic in &group.topics {
                 for partition in &topic.partitions {
                     Error::check(partition.error_code)?;
-                    note(topic.name, partition.partition_index, partition.committed_offset);
+                    let offset = partition.committed_offset;
+                    note(topic.name, partition.partition_index, offset, partition.metadata);
                 }
             }
         }

@@ -68,6 +68,8 @@ pub struct Produced {
 pub struct ProducerState {
     id: ProducerId,
     epoch: ProducerEpoch,
+    /// [`attribute::TRANSACTIONAL`], or 0.
+    flags: i16,
     next_sequences: BTreeMap<(String, i32), Sequence>,
 }
 
@@ -78,14 +80,30 @@ impl ProducerState {
         ProducerState {
             id: ProducerId::NONE,
             epoch: ProducerEpoch(-1),
+            flags: 0,
             next_sequences: BTreeMap::new(),
         }
+    }
+
+    /// A producer that the broker has named.
+    pub(crate) fn named(id: i64, epoch: i16, flags: i16) -> Result<ProducerState> {
+        if id < 0 || epoch < 0 {
+            return Err(Error::Nonsense("a negative producer id"));
+        }
+        let (id, epoch) = (ProducerId(id), ProducerEpoch(epoch));
+        Ok(ProducerState { id, epoch, flags, next_sequences: BTreeMap::new() })
     }
 
     /// The id that the broker gave.
     #[must_use]
     pub fn id(&self) -> ProducerId {
         self.id
+    }
+
+    /// Which incarnation of it.
+    #[must_use]
+    pub fn epoch(&self) -> ProducerEpoch {
+        self.epoch
     }
 
     /// Makes a batch, the next in sequence for its partition.
@@ -116,6 +134,7 @@ impl ProducerState {
             producer_id: self.id,
             producer_epoch: self.epoch,
             base_sequence,
+            flags: self.flags,
             ..BatchOptions::default()
         }
     }
@@ -135,14 +154,7 @@ impl Connection {
         let answer = self.call(&request).await?;
         let response = answer.decode()?;
         Error::check(response.error_code)?;
-        if response.producer_id < 0 || response.producer_epoch < 0 {
-            return Err(Error::Nonsense("a negative producer id"));
-        }
-        Ok(ProducerState {
-            id: ProducerId(response.producer_id),
-            epoch: ProducerEpoch(response.producer_epoch),
-            next_sequences: BTreeMap::new(),
-        })
+        ProducerState::named(response.producer_id, response.producer_epoch, 0)
     }
 
     /// Sends batches, each for another partition, in one request, and gives the answer for each, in the same order. Of acks=0
@@ -152,6 +164,17 @@ impl Connection {
     /// The connection's; the broker's are in the list.
     pub async fn produce(
         &self,
+        batches: &[Batch],
+        acks: Acks,
+        timeout: Duration,
+    ) -> Result<Vec<Result<Produced>>> {
+        self.produce_as(None, batches, acks, timeout).await
+    }
+
+    /// The same, in a transaction if there is an id of one.
+    pub(crate) async fn produce_as(
+        &self,
+        transactional_id: Option<&str>,
         batches: &[Batch],
         acks: Acks,
         timeout: Duration,
@@ -169,7 +192,7 @@ impl Connection {
             ..Default::default()
         });
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id,
             acks: acks.number(),
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: topic_data.collect(),

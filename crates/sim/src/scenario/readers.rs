@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use client::{
     Client, CommittedOffsets, Connection, Error, FetchOptions, Fetched, GroupMember, GroupOptions,
-    OffsetSpec, Position,
+    Isolation, OffsetSpec, Position,
 };
 use model::{ErrorCode, Offset};
 
@@ -18,6 +18,7 @@ const FETCH: FetchOptions = FetchOptions {
     min_bytes: 1,
     max_bytes: 1 << 20,
     partition_max_bytes: 16 << 10,
+    isolation: Isolation::Uncommitted,
 };
 
 /// Between two passes over everything.
@@ -265,7 +266,7 @@ impl Workload {
         for (topic, partitions) in assignment {
             for partition in partitions {
                 let partition = (topic.clone(), *partition);
-                let offset = committed.get(&partition).copied().unwrap_or_default();
+                let offset = committed.get(&partition).map_or(Offset(0), |found| found.offset);
                 history.check_committed(group, &partition, offset.0);
                 history.note_owner((group, generation), &partition, member);
                 let (topic, partition) = partition;
@@ -307,8 +308,8 @@ impl Workload {
     pub(super) fn committed(&self, group: &str, offsets: &CommittedOffsets) {
         self.operation();
         let mut history = self.history.borrow_mut();
-        for (partition, offset) in offsets {
-            history.note_commit(group, partition, offset.0);
+        for (partition, committed) in offsets {
+            history.note_commit(group, partition, committed.offset.0);
         }
     }
 }
@@ -317,6 +318,6 @@ impl Workload {
 pub(super) fn offsets_of(positions: &[Position]) -> CommittedOffsets {
     positions
         .iter()
-        .map(|position| ((position.topic.clone(), position.partition), position.offset))
+        .map(|position| ((position.topic.clone(), position.partition), position.offset.into()))
         .collect()
 }

@@ -3,20 +3,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
-use client::{Client, Connection, Error};
-use model::{
-    ErrorCode, ProducerEpoch, ProducerId, Sequence, TimestampMs,
-    record_batch::{BatchOptions, NewRecord, RecordBatchBuilder, attribute},
-};
-use wire::{
-    Records,
-    end_txn_request::EndTxnRequest,
-    init_producer_id_request::InitProducerIdRequest,
-    produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData},
-    txn_offset_commit_request::{
-        TxnOffsetCommitRequest, TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
-    },
-};
+use client::{Client, Connection, End, Error, TransactionalProducer};
+use model::{Offset, TimestampMs, record_batch::NewRecord};
 
 use super::{
     clients::Workload,
@@ -28,8 +16,8 @@ use crate::Rng;
 pub(crate) const LEDGER: &str = "ledger";
 pub(crate) const PARTITIONS: i32 = 2;
 /// How long a transaction may take: longer than any broker is away, or soon over.
-const LONG_MS: i32 = 600_000;
-const SHORT_MS: i32 = 100;
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(100);
 /// How long the coordinator is given to abort one that has taken too long.
 const OVERDUE: Duration = Duration::from_millis(400);
 /// Of 1,000 transactions so many have each end; the others are committed.
@@ -39,13 +27,6 @@ const OVERDUE_PERMILLE: u32 = 60;
 /// Of 1,000 commits without an answer so many are not asked for again.
 const GIVEN_UP_PERMILLE: u32 = 300;
 
-/// Who a producer is.
-#[derive(Clone, Copy, Debug)]
-struct Identity {
-    id: i64,
-    epoch: i16,
-}
-
 pub(crate) struct Teller {
     workload: Workload,
     ledger: Rc<RefCell<Ledger>>,
@@ -53,9 +34,7 @@ pub(crate) struct Teller {
     rng: Rng,
     client: Client,
     name: String,
-    identity: Option<Identity>,
-    /// The next sequence of each partition in this epoch.
-    sequences: [i32; 2],
+    producer: Option<TransactionalProducer>,
 }
 
 /// A transaction's values, by partition.
@@ -81,8 +60,7 @@ impl Teller {
     ) -> Teller {
         let name = format!("teller-{index}");
         let client = workload.client(&name);
-        let sequences = [0; 2];
-        Teller { workload, ledger, index, rng, client, name, identity: None, sequences }
+        Teller { workload, ledger, index, rng, client, name, producer: None }
     }
 
     /// The group whose offset a teller's transactions commit.
@@ -94,23 +72,25 @@ impl Teller {
     pub(crate) async fn run(mut self, quota: u64) {
         for _ in 0..quota {
             let way = self.way();
-            let timeout_ms = if way == Way::Overdue { SHORT_MS } else { LONG_MS };
-            if self.identity.is_none() || way == Way::Overdue {
-                self.come(timeout_ms).await;
+            let timeout = if way == Way::Overdue { SHORT } else { LONG };
+            if self.producer.is_none() || way == Way::Overdue {
+                self.come(timeout).await;
             }
             match self.transaction(way).await {
                 Ok(()) => {}
                 // Its time was up before it came so far.
-                Err(error) if way == Way::Overdue && is_fenced(&error) => self.client.disconnect(),
+                Err(error) if way == Way::Overdue && TransactionalProducer::is_fenced(&error) => {
+                    self.client.disconnect();
+                }
                 Err(error) => self.lose(error).await,
             }
             if way == Way::Overdue {
-                self.identity = None;
+                self.producer = None;
             }
             let pause = Duration::from_micros(self.rng.below(20_000));
             self.workload.runtime.sleep(pause).await;
         }
-        self.come(LONG_MS).await;
+        self.come(LONG).await;
         self.workload.done();
     }
 
@@ -128,22 +108,21 @@ impl Teller {
     /// Something failed: what was open stays so until somebody comes with the id.
     async fn lose(&mut self, error: Error) {
         self.client.disconnect();
-        self.identity = None;
-        if !is_passing(&error) {
+        self.producer = None;
+        if !error.is_retriable() {
             self.workload.refuse_nonsense(&self.name, error);
         }
         self.workload.pause().await;
     }
 
     /// Comes with its id, as often as it takes; whatever was open is aborted then.
-    async fn come(&mut self, timeout_ms: i32) {
+    async fn come(&mut self, timeout: Duration) {
         loop {
             let connection = self.workload.connect(&self.client).await;
-            match self.init(&connection, timeout_ms).await {
-                Ok(identity) => {
+            match TransactionalProducer::come(&connection, &self.name, timeout).await {
+                Ok(producer) => {
                     self.workload.operation();
-                    self.identity = Some(identity);
-                    self.sequences = [0; 2];
+                    self.producer = Some(producer);
                     return;
                 }
                 Err(error) => self.lose(error).await,
@@ -151,20 +130,11 @@ impl Teller {
         }
     }
 
-    async fn init(&self, connection: &Connection, timeout_ms: i32) -> Result<Identity, Error> {
-        let request = InitProducerIdRequest {
-            transactional_id: Some(&self.name),
-            transaction_timeout_ms: timeout_ms,
-            ..Default::default()
-        };
-        let answer = connection.call(&request).await?;
-        let response = answer.decode()?;
-        Error::check(response.error_code)?;
-        Ok(Identity { id: response.producer_id, epoch: response.producer_epoch })
+    fn producer(&mut self) -> &mut TransactionalProducer {
+        self.producer.as_mut().expect("it has come")
     }
 
     async fn transaction(&mut self, way: Way) -> Result<(), Error> {
-        let identity = self.identity.expect("it has come");
         let connection = self.workload.connect(&self.client).await;
         let mut partitions: BTreeSet<i32> = BTreeSet::new();
         for _ in 0..2 {
@@ -174,25 +144,24 @@ impl Teller {
         let made = self.make(&partitions, commits_offset);
         let number = made.0;
         for (partition, values) in &made.1 {
-            self.produce(&connection, identity, *partition, values).await?;
+            self.produce(&connection, *partition, values).await?;
         }
         if commits_offset {
-            self.commit_offset(&connection, identity, number).await?;
+            self.commit_offset(&connection, number).await?;
         }
         match way {
-            Way::Commit => self.commit(identity, number).await,
+            Way::Commit => self.commit(number).await,
             Way::Abort => {
-                let next = self.end(&connection, identity, false).await?;
-                self.go_on(next);
+                self.end(&connection, End::Abort).await?;
                 self.set(number, Fate::Aborted);
                 self.workload.history.borrow_mut().counts.transactions_aborted += 1;
                 Ok(())
             }
             Way::TakenOver => {
-                self.take_over(identity, number).await;
+                self.take_over(number).await;
                 Ok(())
             }
-            Way::Overdue => self.wait_too_long(&connection, identity, number).await,
+            Way::Overdue => self.wait_too_long(&connection, number).await,
         }
     }
 
@@ -217,85 +186,41 @@ impl Teller {
     async fn produce(
         &mut self,
         connection: &Connection,
-        identity: Identity,
         partition: i32,
         values: &[Rc<str>],
     ) -> Result<(), Error> {
-        let next = &mut self.sequences[usize::try_from(partition).expect("0 or 1")];
-        let sequence = *next;
-        *next += i32::try_from(values.len()).expect("few");
-        send(connection, &self.name, identity, (partition, sequence), values).await?;
+        send(connection, self.producer(), partition, values).await?;
         self.workload.operation();
         Ok(())
     }
 
-    async fn commit_offset(
-        &self,
-        connection: &Connection,
-        identity: Identity,
-        number: usize,
-    ) -> Result<(), Error> {
+    async fn commit_offset(&mut self, connection: &Connection, number: usize) -> Result<(), Error> {
         let group = Teller::group(self.index);
-        let partition = TxnOffsetCommitRequestPartition {
-            partition_index: 0,
-            committed_offset: i64::try_from(number).expect("few") + 1,
-            ..Default::default()
-        };
-        let topic = TxnOffsetCommitRequestTopic {
-            name: LEDGER,
-            partitions: vec![partition],
-            ..Default::default()
-        };
-        let request = TxnOffsetCommitRequest {
-            transactional_id: &self.name,
-            group_id: &group,
-            producer_id: identity.id,
-            producer_epoch: identity.epoch,
-            topics: vec![topic],
-            ..Default::default()
-        };
-        let answer = connection.call(&request).await?;
-        let response = answer.decode()?;
-        let codes = response.topics.iter().flat_map(|topic| &topic.partitions);
-        for partition in codes {
-            Error::check(partition.error_code)?;
-        }
+        let offset = Offset(i64::try_from(number).expect("few") + 1);
+        let offsets = [((LEDGER.to_owned(), 0), offset.into())].into();
+        self.producer().commit_offsets(connection, &group, &offsets).await?;
         self.workload.operation();
         Ok(())
     }
 
-    async fn end(
-        &self,
-        connection: &Connection,
-        identity: Identity,
-        committed: bool,
-    ) -> Result<Identity, Error> {
-        let request = EndTxnRequest {
-            transactional_id: &self.name,
-            producer_id: identity.id,
-            producer_epoch: identity.epoch,
-            committed,
-        };
-        let answer = connection.call(&request).await?;
-        let response = answer.decode()?;
-        Error::check(response.error_code)?;
+    async fn end(&mut self, connection: &Connection, end: End) -> Result<(), Error> {
+        self.producer().end(connection, end).await?;
         self.workload.operation();
-        Ok(Identity { id: response.producer_id, epoch: response.producer_epoch })
+        Ok(())
     }
 
     /// Asks for the commit until it is answered, or gives it up.
-    async fn commit(&mut self, identity: Identity, number: usize) -> Result<(), Error> {
+    async fn commit(&mut self, number: usize) -> Result<(), Error> {
         self.set(number, Fate::Committing);
         loop {
             let connection = self.workload.connect(&self.client).await;
-            match self.end(&connection, identity, true).await {
-                Ok(next) => {
-                    self.go_on(next);
+            match self.end(&connection, End::Commit).await {
+                Ok(()) => {
                     self.set(number, Fate::Committed);
                     self.workload.history.borrow_mut().counts.transactions_committed += 1;
                     return Ok(());
                 }
-                Err(error) if !is_passing(&error) || self.rng.chance(GIVEN_UP_PERMILLE) => {
+                Err(error) if !error.is_retriable() || self.rng.chance(GIVEN_UP_PERMILLE) => {
                     self.set(number, Fate::Doubtful);
                     return Err(error);
                 }
@@ -308,42 +233,41 @@ impl Teller {
     }
 
     /// Somebody else comes with the id: from then on the one before can do nothing.
-    async fn take_over(&mut self, old: Identity, number: usize) {
-        self.come(LONG_MS).await;
+    async fn take_over(&mut self, number: usize) {
+        let mut old = self.producer().clone();
+        self.come(LONG).await;
         self.set(number, Fate::Aborted);
         self.workload.history.borrow_mut().counts.transactions_taken_over += 1;
         let connection = self.workload.connect(&self.client).await;
-        if self.end(&connection, old, true).await.is_ok() {
-            self.workload.complain(format!("{}: {old:?} has committed, and is fenced", self.name));
+        // What it sends next would be a transaction of its own.
+        let zombies = old.clone();
+        if old.end(&connection, End::Commit).await.is_ok() {
+            let complaint = format!("{}: {zombies:?} has committed, and is fenced", self.name);
+            self.workload.complain(complaint);
         }
         for partition in 0..PARTITIONS {
             let zombie: Rc<str> = format!("zombie-{}-{number}-{partition}", self.index).into();
             let values = vec![(partition, Rc::clone(&zombie))];
             let lost = self.ledger.borrow_mut().begin(values, None);
             self.set(lost, Fate::Aborted);
-            let place = (partition, self.rng.pick(&[0, 1]));
-            if send(&connection, &self.name, old, place, &[zombie]).await.is_ok() {
+            let mut late = zombies.clone();
+            if send(&connection, &mut late, partition, &[zombie]).await.is_ok() {
                 let name = &self.name;
-                self.workload.complain(format!("{name}: {old:?} has written, and is fenced"));
+                self.workload.complain(format!("{name}: {zombies:?} has written, and is fenced"));
             }
         }
     }
 
     /// The coordinator aborts what takes too long, if it is there meanwhile.
-    async fn wait_too_long(
-        &mut self,
-        connection: &Connection,
-        identity: Identity,
-        number: usize,
-    ) -> Result<(), Error> {
+    async fn wait_too_long(&mut self, connection: &Connection, number: usize) -> Result<(), Error> {
         self.workload.runtime.sleep(OVERDUE).await;
         self.set(number, Fate::Committing);
-        match self.end(connection, identity, true).await {
-            Ok(_) => {
+        match self.end(connection, End::Commit).await {
+            Ok(()) => {
                 self.set(number, Fate::Committed);
                 Ok(())
             }
-            Err(error) if is_fenced(&error) => {
+            Err(error) if TransactionalProducer::is_fenced(&error) => {
                 self.set(number, Fate::Aborted);
                 self.workload.history.borrow_mut().counts.transactions_timed_out += 1;
                 Ok(())
@@ -355,11 +279,6 @@ impl Teller {
         }
     }
 
-    fn go_on(&mut self, next: Identity) {
-        self.identity = Some(next);
-        self.sequences = [0; 2];
-    }
-
     fn set(&self, number: usize, fate: Fate) {
         self.ledger.borrow_mut().set(number, fate);
     }
@@ -368,56 +287,16 @@ impl Teller {
 /// Produces a batch of a transaction.
 async fn send(
     connection: &Connection,
-    transactional_id: &str,
-    identity: Identity,
-    (partition, sequence): (i32, i32),
+    producer: &mut TransactionalProducer,
+    partition: i32,
     values: &[Rc<str>],
 ) -> Result<(), Error> {
-    let mut builder = RecordBatchBuilder::new(BatchOptions {
-        producer_id: ProducerId(identity.id),
-        producer_epoch: ProducerEpoch(identity.epoch),
-        base_sequence: Sequence(sequence),
-        flags: attribute::TRANSACTIONAL,
-        ..BatchOptions::default()
-    });
     let timestamp = TimestampMs(connection.runtime().wall_clock_ms());
+    let mut records = Vec::new();
     for value in values {
         let value = Some(value.as_bytes());
-        builder.append(&NewRecord { timestamp, value, ..NewRecord::default() });
+        records.push(NewRecord { timestamp, value, ..NewRecord::default() });
     }
-    let data = PartitionProduceData {
-        index: partition,
-        records: Some(Records::Slices(vec![builder.build()])),
-    };
-    let topic = TopicProduceData { name: LEDGER, partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest {
-        transactional_id: Some(transactional_id),
-        acks: -1,
-        timeout_ms: 5000,
-        topic_data: vec![topic],
-    };
-    let answer = connection.call(&request).await?;
-    let response = answer.decode()?;
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    for partition in partitions {
-        Error::check(partition.error_code)?;
-    }
-    Ok(())
-}
-
-/// Whether a producer is told that its transaction is somebody else's to end.
-fn is_fenced(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Refused(
-            ErrorCode::ProducerFenced
-                | ErrorCode::InvalidProducerEpoch
-                | ErrorCode::InvalidTxnState
-        )
-    )
-}
-
-/// Whether a transaction's client tries again after it.
-fn is_passing(error: &Error) -> bool {
-    error.is_retriable() || matches!(error, Error::Refused(ErrorCode::ConcurrentTransactions))
+    let batch = producer.batch(LEDGER, partition, &records);
+    producer.produce(connection, &batch).await.map(drop)
 }

@@ -223,7 +223,7 @@ impl Workload {
                 let connection = self.connect(client).await;
                 match connection.committed_offsets(&group, &asked).await {
                     Ok(committed) => {
-                        let found = committed.get(&partition).map_or(-1, |offset| offset.0);
+                        let found = committed.get(&partition).map_or(-1, |found| found.offset.0);
                         self.history.borrow_mut().check_committed(&group, &partition, found);
                         break;
                     }
