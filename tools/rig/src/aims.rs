@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
-pub(crate) struct Aims {
+pub struct Aims {
     hits: BTreeMap<&'static str, u64>,
     restarts: Vec<Duration>,
 }
 
 impl Aims {
-    pub(crate) fn hit(&mut self, aim: &'static str, times: u64) {
+    pub fn hit(&mut self, aim: &'static str, times: u64) {
         *self.hits.entry(aim).or_default() += times;
     }
 
-    pub(crate) fn was_hit(&self, aim: &'static str) -> bool {
+    pub fn was_hit(&self, aim: &'static str) -> bool {
         self.hits.get(aim).is_some_and(|times| *times > 0)
     }
 
-    pub(crate) fn restarted(&mut self, took: Duration) {
+    pub fn restarted(&mut self, took: Duration) {
         self.restarts.push(took);
     }
 
@@ -26,7 +26,7 @@ impl Aims {
     ///
     /// # Errors
     /// Names the first of `required` that was never hit.
-    pub(crate) fn report(&mut self, required: &[&'static str]) -> Result<(), String> {
+    pub fn report(&mut self, required: &[&'static str]) -> Result<(), String> {
         for aim in required {
             self.hit(aim, 0);
         }

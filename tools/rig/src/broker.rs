@@ -26,27 +26,27 @@ const LINES_KEPT: usize = 4000;
 
 /// Which broker, and how it is started.
 #[derive(Debug, Clone)]
-pub(crate) struct Launch {
-    pub(crate) binary: PathBuf,
-    pub(crate) driver: String,
-    pub(crate) shards: u32,
+pub struct Launch {
+    pub binary: PathBuf,
+    pub driver: String,
+    pub shards: u32,
     /// `name=value`.
-    pub(crate) settings: Vec<String>,
+    pub settings: Vec<String>,
 }
 
 type Lines = Arc<Mutex<VecDeque<String>>>;
 
 #[derive(Debug)]
-pub(crate) struct Broker {
+pub struct Broker {
     child: Child,
-    pub(crate) address: SocketAddr,
-    pub(crate) ready_after: Duration,
+    pub address: SocketAddr,
+    pub ready_after: Duration,
     lines: Lines,
 }
 
 impl Broker {
     /// Starts a broker on `data` and waits for its ready line.
-    pub(crate) fn start(launch: &Launch, data: &Path) -> Result<Self, String> {
+    pub fn start(launch: &Launch, data: &Path) -> Result<Self, String> {
         let started = Instant::now();
         let mut child = Command::new(&launch.binary)
             .args(["start", "--listen", "127.0.0.1:0", "--data-dir"])
@@ -97,7 +97,7 @@ impl Broker {
     }
 
     /// SIGKILL: no handler, no flush, no goodbye. Returns when the process is gone.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
+    pub fn kill(mut self) -> Result<(), String> {
         if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
             let words = self.last_words(15);
             return Err(format!("the broker ended by itself ({status}):\n{words}"));
@@ -111,15 +111,29 @@ impl Broker {
     }
 
     /// SIGKILL for a broker whose disk is gone: it may have given up by itself.
-    pub(crate) fn kill_if_alive(mut self) -> Result<(), String> {
+    pub fn kill_if_alive(mut self) -> Result<(), String> {
         self.child.kill().map_err(|error| format!("kill: {error}"))?;
         self.child.wait().map(drop).map_err(|error| format!("wait: {error}"))
     }
 
-    /// SIGTERM, and a clean end within its time.
-    pub(crate) fn stop(mut self) -> Result<(), String> {
+    /// SIGSTOP: it stands still until it is told to go on, and does not know.
+    pub fn pause(&self) -> Result<(), String> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) -> Result<(), String> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), String> {
         let pid = i32::try_from(self.child.id()).map_err(|error| error.to_string())?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|error| format!("kill: {error}"))?;
+        kill(Pid::from_raw(pid), signal).map_err(|error| format!("{signal}: {error}"))
+    }
+
+    /// SIGTERM, and a clean end within its time.
+    pub fn stop(mut self) -> Result<(), String> {
+        self.signal(Signal::SIGTERM)?;
         let until = Instant::now() + STOPPED_WITHIN;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
@@ -133,7 +147,7 @@ impl Broker {
     }
 
     /// How many logs were cut, and by how many bytes, as the broker's own words say.
-    pub(crate) fn tails_cut(&self) -> (u64, u64) {
+    pub fn tails_cut(&self) -> (u64, u64) {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().filter_map(|line| cut_bytes(line)).fold((0, 0), |(cuts, bytes), cut| {
             if cut == 0 { (cuts, bytes) } else { (cuts + 1, bytes + cut) }
@@ -141,12 +155,12 @@ impl Broker {
     }
 
     /// How many of its last lines say this.
-    pub(crate) fn said(&self, words: &str) -> u64 {
+    pub fn said(&self, words: &str) -> u64 {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().filter(|line| line.contains(words)).count() as u64
     }
 
-    pub(crate) fn last_words(&self, count: usize) -> String {
+    pub fn last_words(&self, count: usize) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = lines.len().saturating_sub(count);
         lines.iter().skip(skipped).map(|line| format!("  | {line}\n")).collect()

@@ -4,19 +4,19 @@
 
 /// `SplitMix64` (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A stream of its own, for instance for one thread.
-    pub(crate) fn fork(&mut self) -> Self {
-        Self(self.next())
+    pub fn fork(&mut self) -> Self {
+        Self(self.number())
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -25,13 +25,13 @@ impl Chance {
     }
 
     /// A number from `low` to `high`, both included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         assert!(low <= high, "an empty range");
-        low + self.next() % (high - low + 1)
+        low + self.number() % (high - low + 1)
     }
 
     /// An index into something of `length` items.
-    pub(crate) fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.next() % length as u64).expect("below a usize")
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.number() % length as u64).expect("below a usize")
     }
 }

@@ -3,19 +3,20 @@
 //! Every few cycles a new directory begins, so that reading everything back stays affordable.
 //! Each second blow is aimed at a segment roll.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::aims::Aims;
-use crate::broker::Broker;
-use crate::chance::Chance;
 use crate::check::{judge, settle};
 use crate::history::{History, Shared, State};
 use crate::load::Load;
 use crate::moment::{self, Aim};
-use crate::mounts::{FileSystem, LoopDevice, Mount};
 use crate::session::{PLAN, prepare, read_back, send_again};
 use crate::{Options, keep_evidence};
+use rig::aims::Aims;
+use rig::broker::Broker;
+use rig::chance::Chance;
+use rig::ground::Ground;
+use rig::mounts::FileSystem;
 
 const CYCLES_A_DIRECTORY: u64 = 10;
 
@@ -33,46 +34,6 @@ pub(crate) enum Fault {
     Kill,
     /// The disk loses power, then the process is gone too.
     PowerCut(FileSystem),
-}
-
-/// Where the broker's data lies, and what has to be put away afterwards.
-enum Ground {
-    Folder(PathBuf),
-    Disk(Mount),
-}
-
-impl Ground {
-    fn new(fault: Fault, work: &Path) -> Result<Self, String> {
-        let Fault::PowerCut(file_system) = fault else {
-            return Ok(Self::Folder(work.join("data")));
-        };
-        let image = work.join("disk.img");
-        let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(DISK_BYTES).map_err(|error| error.to_string())?;
-        let folder = work.join("mount");
-        std::fs::create_dir(&folder).map_err(|error| error.to_string())?;
-        let device = LoopDevice::attach(&image)?;
-        file_system.make(&device)?;
-        Ok(Self::Disk(Mount::new(file_system, device, &folder)?))
-    }
-
-    fn data(&self) -> PathBuf {
-        match self {
-            Self::Folder(folder) => folder.clone(),
-            Self::Disk(mount) => mount.folder().join("data"),
-        }
-    }
-
-    fn strike(&self, broker: Broker) -> Result<(), String> {
-        match self {
-            Self::Folder(_) => broker.kill(),
-            Self::Disk(mount) => {
-                mount.cut_power()?;
-                broker.kill_if_alive()?;
-                mount.power_on_again()
-            }
-        }
-    }
 }
 
 /// Runs the cycles, divided among `faults`, and returns how many held.
@@ -105,10 +66,13 @@ fn directory(
     chance: &mut Chance,
     aims: &mut Aims,
 ) -> Result<(), String> {
-    let ground = Ground::new(fault, work)?;
+    let ground = match fault {
+        Fault::Kill => Ground::folder(work),
+        Fault::PowerCut(file_system) => Ground::disk(file_system, DISK_BYTES, work)?,
+    };
     let data = ground.data();
     let mut broker = Broker::start(&options.launch, &data)?;
-    let mut history = prepare(broker.address, chance.next(), PLAN)?;
+    let mut history = prepare(broker.address, chance.number(), PLAN)?;
     for cycle in cycles {
         let shared = Arc::new(Shared::new(history));
         let load = Load::start(broker.address, &shared, chance);

@@ -13,19 +13,19 @@ use std::time::Duration;
 
 use powerblk::disk::Failures;
 
-use crate::aims::Aims;
-use crate::broker::Broker;
-use crate::chance::Chance;
 use crate::check::judge;
 use crate::cycles::complain;
 use crate::history::{History, Shared};
-use crate::interrupt;
 use crate::kafka::Connection;
 use crate::load::Load;
-use crate::mounts::{FileSystem, LoopDevice, Mount};
 use crate::powercut::Bench;
 use crate::session::{PLAN, prepare, read_back};
 use crate::{Options, keep_evidence};
+use rig::aims::Aims;
+use rig::broker::Broker;
+use rig::chance::Chance;
+use rig::interrupt;
+use rig::mounts::{FileSystem, LoopDevice, Mount};
 
 /// How long the load runs before the fault, and after it.
 const LOAD_MS: (u64, u64) = (150, 500);
@@ -103,7 +103,7 @@ impl Story<'_> {
     fn fail_changes(&mut self, fault: Fault, work: &Path) -> Result<(), String> {
         let bench = Bench::new(self.file_system, work)?;
         let broker = Broker::start(&self.options.launch, &bench.mount.folder().join("data"))?;
-        let history = prepare(broker.address, self.chance.next(), PLAN)?;
+        let history = prepare(broker.address, self.chance.number(), PLAN)?;
         let shared = Arc::new(Shared::new(history));
         let load = Load::start(broker.address, &shared, self.chance);
         interrupt::sleep(Duration::from_millis(self.chance.between(LOAD_MS.0, LOAD_MS.1)))?;
@@ -121,7 +121,7 @@ impl Story<'_> {
         let failed = disk.counters().failed;
         let keep_permille = KEEP_PERMILLE[self.chance.index(KEEP_PERMILLE.len())];
         let path = work.join("image");
-        let cut = disk.write_image(self.chance.next(), keep_permille, &path);
+        let cut = disk.write_image(self.chance.number(), keep_permille, &path);
         drop(disk);
         let cut = cut.map_err(|error| format!("{}: {error}", path.display()))?;
         let fenced = broker.said(FENCED_WORDS);
@@ -180,7 +180,7 @@ impl Story<'_> {
         let bench = Bench::new(self.file_system, work)?;
         let data = bench.mount.folder().join("data");
         let broker = Broker::start(&self.options.launch, &data)?;
-        let history = prepare(broker.address, self.chance.next(), PLAN)?;
+        let history = prepare(broker.address, self.chance.number(), PLAN)?;
         let shared = Arc::new(Shared::new(history));
         let load = Load::start(broker.address, &shared, self.chance);
         interrupt::sleep(Duration::from_millis(LOAD_MS.1))?;

@@ -11,13 +11,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::aims::Aims;
-use crate::broker::{Broker, Launch};
 use crate::kafka::batch::{self, Identity};
 use crate::kafka::{Connection, TopicPartition};
-use crate::mounts::{FileSystem, LoopDevice, Mount};
 use crate::session::patiently;
 use crate::{Options, keep_evidence};
+use rig::aims::Aims;
+use rig::broker::{Broker, Launch};
+use rig::mounts::{FileSystem, LoopDevice, Mount};
 
 const DISK_BYTES: u64 = 32 << 20;
 /// What one record holds: few enough fill the disk, and many fit the last block of an allocation.
@@ -301,7 +301,7 @@ impl Story<'_> {
                 match produce(&mut connection, &one.at, one.records)? {
                     (0, offset) => break one.note(offset)?,
                     (STORAGE_ERROR, _) if started.elapsed() < RESUMED_WITHIN => {
-                        crate::interrupt::sleep(Duration::from_millis(100))?;
+                        rig::interrupt::sleep(Duration::from_millis(100))?;
                     }
                     (error_code, _) => {
                         return Err(format!("{:?} does not go on: error {error_code}", one.at));

@@ -10,17 +10,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aims::Aims;
-use crate::broker::Broker;
-use crate::chance::Chance;
 use crate::check::judge;
 use crate::cycles::complain;
 use crate::history::{History, Shared, State};
-use crate::interrupt;
 use crate::kafka::{Connection, Primed};
 use crate::load::Load;
 use crate::session::{Plan, prepare, read_back};
 use crate::{Options, keep_evidence};
+use rig::aims::Aims;
+use rig::broker::Broker;
+use rig::chance::Chance;
+use rig::interrupt;
 
 /// What has to be unanswered when the blow falls; twice as much is sent.
 const IN_FLIGHT_BYTES: usize = 32 << 20;
@@ -58,7 +58,7 @@ fn once(
     aims: &mut Aims,
 ) -> Result<(), String> {
     let broker = Broker::start(&options.launch, data)?;
-    let mut history = prepare(broker.address, chance.next(), PRODUCERS)?;
+    let mut history = prepare(broker.address, chance.number(), PRODUCERS)?;
     let (connections, sent_bytes) = fill(broker.address, &mut history)?;
     let delay = chance.between(BEFORE_BLOW_US.0, BEFORE_BLOW_US.1);
     std::thread::sleep(Duration::from_micros(delay));

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// From here on a signal asks instead of ending the process.
-pub(crate) fn install() -> Result<(), String> {
+pub fn install() -> Result<(), String> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED))
             .map_err(|error| format!("signal {signal}: {error}"))?;
@@ -20,15 +20,15 @@ pub(crate) fn install() -> Result<(), String> {
 }
 
 /// What a wait answers to somebody who asked to stop.
-pub(crate) const INTERRUPTED_REASON: &str = "interrupted";
+pub const INTERRUPTED_REASON: &str = "interrupted";
 
 /// An error once somebody asked to stop.
-pub(crate) fn check() -> Result<(), String> {
+pub fn check() -> Result<(), String> {
     if INTERRUPTED.load(Ordering::Relaxed) { Err(INTERRUPTED_REASON.to_owned()) } else { Ok(()) }
 }
 
 /// Sleeps, unless asked to stop.
-pub(crate) fn sleep(time: Duration) -> Result<(), String> {
+pub fn sleep(time: Duration) -> Result<(), String> {
     const STEP: Duration = Duration::from_millis(20);
     let until = Instant::now() + time;
     loop {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::chance::Chance;
 use crate::history::{Seen, Shared, State};
 use crate::kafka::{Connection, TopicPartition, batch, is_transient};
 use crate::values::identify;
+use rig::chance::Chance;
 
 /// Kafka's brokers remember the last five batches of a producer, so no client sends more ahead.
 const IN_FLIGHT_MAX: usize = 5;

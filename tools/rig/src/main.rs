@@ -8,25 +8,20 @@
 //! session     topics and producers before the fault, reading back and sending again after it
 //! load        producers and a consumer; history: what was sent, promised and seen
 //! check       the rules
-//! broker, mounts, moment, aims, interrupt, chance, values, kafka
+//! moment, values, kafka; the library has broker, mounts, aims, interrupt, chance
 //! ```
 //! `cargo xtask crash` builds what it needs and calls this.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports so")]
 
-mod aims;
-mod broker;
-mod chance;
 mod check;
 mod cycles;
 mod eio;
 mod full;
 mod history;
 mod inflight;
-mod interrupt;
 mod kafka;
 mod load;
 mod moment;
-mod mounts;
 mod powercut;
 mod selftest;
 mod session;
@@ -38,9 +33,10 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
-use broker::Launch;
 use cycles::Fault;
-use mounts::FileSystem;
+use rig::broker::Launch;
+use rig::interrupt;
+use rig::mounts::FileSystem;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Rig {

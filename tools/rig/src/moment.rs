@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::chance::Chance;
 use crate::history::History;
-use crate::interrupt;
 use crate::load::Load;
+use rig::chance::Chance;
+use rig::interrupt;
 
 /// How long the load runs before the fault.
 const LOAD_MS: (u64, u64) = (10, 800);

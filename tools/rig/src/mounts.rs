@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// A file system that can be cut off from its power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum FileSystem {
+pub enum FileSystem {
     Ext4,
     Xfs,
 }
 
 impl FileSystem {
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
             Self::Xfs => "xfs",
@@ -21,7 +21,7 @@ impl FileSystem {
     }
 
     /// Makes an empty one on `device`.
-    pub(crate) fn make(self, device: &LoopDevice) -> Result<(), String> {
+    pub fn make(self, device: &LoopDevice) -> Result<(), String> {
         let device = device.name.as_str();
         match self {
             // Lazy initialisation would go on writing under the rig.
@@ -34,7 +34,7 @@ impl FileSystem {
     }
 
     /// Makes one on a device that is smaller than anybody would use.
-    pub(crate) fn make_small(self, device: &LoopDevice) -> Result<(), String> {
+    pub fn make_small(self, device: &LoopDevice) -> Result<(), String> {
         match self {
             Self::Ext4 => self.make(device),
             // Since 5.19 it is asked for twice, before that there is no such word.
@@ -48,12 +48,12 @@ impl FileSystem {
 
 /// A loop device over a file.
 #[derive(Debug)]
-pub(crate) struct LoopDevice {
+pub struct LoopDevice {
     name: String,
 }
 
 impl LoopDevice {
-    pub(crate) fn attach(file: &Path) -> Result<Self, String> {
+    pub fn attach(file: &Path) -> Result<Self, String> {
         let output = output("losetup", &["--find", "--show", path(file)?])?;
         Ok(Self { name: output.trim().to_owned() })
     }
@@ -67,7 +67,7 @@ impl Drop for LoopDevice {
 
 /// A mounted file system.
 #[derive(Debug)]
-pub(crate) struct Mount {
+pub struct Mount {
     folder: PathBuf,
     // Detached after the unmount: fields are dropped after `drop`.
     device: LoopDevice,
@@ -76,27 +76,23 @@ pub(crate) struct Mount {
 
 impl Mount {
     /// Mounts what lies on `device`; replays its journal, as after a power cut.
-    pub(crate) fn new(
-        file_system: FileSystem,
-        device: LoopDevice,
-        folder: &Path,
-    ) -> Result<Self, String> {
+    pub fn new(file_system: FileSystem, device: LoopDevice, folder: &Path) -> Result<Self, String> {
         mount(file_system, &device, folder)?;
         Ok(Self { folder: folder.to_owned(), device, file_system })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Cuts the power: nothing that is not on the disk gets there any more (`FS_IOC_SHUTDOWN`
     /// without a flush of the log).
-    pub(crate) fn cut_power(&self) -> Result<(), String> {
+    pub fn cut_power(&self) -> Result<(), String> {
         run("xfs_io", &["-x", "-c", "shutdown", path(&self.folder)?])
     }
 
     /// Unmounts, and mounts again what the disk kept.
-    pub(crate) fn power_on_again(&self) -> Result<(), String> {
+    pub fn power_on_again(&self) -> Result<(), String> {
         unmount(&self.folder)?;
         mount(self.file_system, &self.device, &self.folder)
     }

@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use powerblk::disk::{Cut, Disk};
 use powerblk::filesystem::{DISK_NAME, Mounted};
 
-use crate::aims::Aims;
-use crate::broker::Broker;
-use crate::chance::Chance;
 use crate::check::judge;
 use crate::cycles::complain;
 use crate::history::{History, Shared};
-use crate::interrupt;
 use crate::load::Load;
-use crate::mounts::{FileSystem, LoopDevice, Mount};
 use crate::session::{PLAN, prepare, read_back};
 use crate::{Options, keep_evidence};
+use rig::aims::Aims;
+use rig::broker::Broker;
+use rig::chance::Chance;
+use rig::interrupt;
+use rig::mounts::{FileSystem, LoopDevice, Mount};
 
 /// The disk is kept in memory, as far as it is written.
 const DISK_BYTES: usize = 768 << 20;
@@ -126,7 +126,7 @@ fn take_images(
 ) -> Result<(Vec<Image>, History), String> {
     let bench = Bench::new(file_system, work)?;
     let broker = Broker::start(&options.launch, &bench.mount.folder().join("data"))?;
-    let history = Arc::new(Shared::new(prepare(broker.address, chance.next(), PLAN)?));
+    let history = Arc::new(Shared::new(prepare(broker.address, chance.number(), PLAN)?));
     let load = Load::start(broker.address, &history, chance);
     let mut images = Vec::new();
     for (cycle, keep_permille) in cycles.zip(KEEP_PERMILLE) {
@@ -136,7 +136,7 @@ fn take_images(
         // Nothing is flushed while the disk is held: what is acknowledged by now was flushed before.
         let promised = history.snapshot();
         let cut = disk
-            .write_image(chance.next(), keep_permille, &path)
+            .write_image(chance.number(), keep_permille, &path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         images.push(Image { path, keep_permille, cut, promised });
     }

@@ -12,10 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::Options;
-use crate::aims::Aims;
-use crate::chance::Chance;
-use crate::mounts::{FileSystem, LoopDevice, Mount};
 use crate::powercut::Bench;
+use rig::aims::Aims;
+use rig::chance::Chance;
+use rig::mounts::{FileSystem, LoopDevice, Mount};
 
 const FILES: usize = 4;
 const BLOCK_BYTES: usize = 3000;
@@ -83,7 +83,7 @@ fn images_with_loss(
             let promised: Vec<u64> =
                 acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).collect();
             let image = work.join(format!("image-{number}"));
-            let cut = bench.device.disk().write_image(chance.next(), *keep_permille, &image);
+            let cut = bench.device.disk().write_image(chance.number(), *keep_permille, &image);
             let cut = cut.map_err(|error| error.to_string());
             if cut.is_err() {
                 stop.store(true, Ordering::SeqCst);
@@ -146,7 +146,7 @@ fn file_path(folder: &Path, file: usize) -> std::path::PathBuf {
 fn block(file: usize, number: u64) -> Vec<u8> {
     let mut chance = Chance::new(number << 8 | file as u64);
     (0..BLOCK_BYTES.div_ceil(8))
-        .flat_map(|_| chance.next().to_be_bytes())
+        .flat_map(|_| chance.number().to_be_bytes())
         .take(BLOCK_BYTES)
         .collect()
 }

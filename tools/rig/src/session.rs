@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::check::{Entry, Found};
 use crate::history::{History, Kind, State};
-use crate::interrupt;
 use crate::kafka::{Connection, TopicPartition, batch, is_transient};
 use crate::values::identify;
+use rig::interrupt;
 
 const TOPICS: usize = 3;
 const PARTITIONS_A_TOPIC: i32 = 4;

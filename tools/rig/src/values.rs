@@ -3,8 +3,8 @@
 //! So a value read back is either exactly the one that was sent, or garbage; and a batch can be
 //! sent again, byte for byte, without being kept.
 
-use crate::chance::Chance;
 use crate::kafka::bytes::{Reader, Writer};
+use rig::chance::Chance;
 
 /// A record's name: who sent it where, as which of his.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,7 @@ pub(crate) fn value(id: ValueId) -> Vec<u8> {
     bytes.reserve(usize::try_from(filler_bytes).expect("bounded above"));
     let mut left = filler_bytes;
     while left > 0 {
-        let filler = chance.next().to_be_bytes();
+        let filler = chance.number().to_be_bytes();
         let taken = left.min(8);
         bytes.extend_from_slice(&filler[..usize::try_from(taken).expect("at most eight")]);
         left -= taken;
