@@ -203,9 +203,8 @@ impl<'h> Facts<'h> {
 
     fn note_sent(&mut self, call: CallId, sent: &'h Sent) {
         let log = self.log(&sent.partition);
-        let Some(name) = name_of(sent.value.as_ref(), sent.key.as_ref(), sent.offset) else {
-            return;
-        };
+        let place = sent.offset.map(|offset| (sent.partition.as_str(), offset));
+        let Some(name) = name_of(sent.value.as_ref(), sent.key.as_ref(), place) else { return };
         let value = self.value(log, name);
         let known = &mut self.values[value];
         // A value that was sent to one partition and read from another stays the first one's.
@@ -223,7 +222,8 @@ impl<'h> Facts<'h> {
             let log = self.log(partition);
             self.logs[log].is_drained |= is_final;
             for Read { offset, value, key } in records {
-                let name = name_of(value.as_ref(), key.as_ref(), Some(*offset));
+                let place = Some((partition.as_str(), *offset));
+                let name = name_of(value.as_ref(), key.as_ref(), place);
                 let value = self.value(log, name.expect("it has an offset"));
                 let known = &mut self.values[value];
                 known.is_in_final |= is_final;
@@ -307,13 +307,14 @@ impl<'h> Facts<'h> {
 fn name_of<'h>(
     value: Option<&'h String>,
     key: Option<&'h String>,
-    offset: Option<i64>,
+    place: Option<(&str, i64)>,
 ) -> Option<Cow<'h, str>> {
     if let Some(value) = value {
         return Some(Cow::Borrowed(value));
     }
     let key = key.map_or("", String::as_str);
-    Some(Cow::Owned(format!("tombstone of {key} at {}", offset?)))
+    let (partition, offset) = place?;
+    Some(Cow::Owned(format!("tombstone of {key} at {partition} {offset}")))
 }
 
 /// Who sent, if it is known.

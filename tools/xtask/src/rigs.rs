@@ -144,6 +144,62 @@ pub(crate) fn crash(root: &Path, options: &CrashOptions) -> Result<(), String> {
     finish(rig.current_dir(root), "crash rig")
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct HistoriesOptions {
+    /// How long the load of a run lasts
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// The first run's seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many runs, each with the next seed
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// `uring` or `sync`
+    #[arg(long, default_value = "uring")]
+    driver: String,
+    /// A broker other than this tree's release build, a mutant for instance
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// `ext4` or `xfs`, whose power is cut (default: in turn; as root only)
+    #[arg(long)]
+    file_system: Option<String>,
+}
+
+/// Builds the broker and its clients, breaks it under load, and has the checker judge.
+///
+/// # Errors
+/// When something is missing or does not build, or a history has an anomaly.
+pub(crate) fn histories(root: &Path, options: &HistoriesOptions) -> Result<(), String> {
+    if needs::is_root() {
+        needs::ensure(MOUNTING)?;
+    } else {
+        println!("without root no power is cut and no disk filled");
+    }
+    let binary = match &options.binary {
+        Some(binary) => std::path::absolute(binary).map_err(|error| error.to_string())?,
+        None => release_build(root)?,
+    };
+    let folder = target_folder(root).join("histories");
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let seconds = (options.minutes * 60).to_string();
+    let mut failed = 0;
+    for seed in options.seed..options.seed + options.runs {
+        let mut run = Command::new("cargo");
+        run.args(["run", "--quiet", "--locked", "--package", "histories", "--"]);
+        run.args(["--seed", &seed.to_string(), "--seconds", &seconds]);
+        run.args(["--driver", &options.driver]).arg("--binary").arg(&binary);
+        if needs::is_root() {
+            let in_turn = if seed % 2 == 0 { "ext4" } else { "xfs" };
+            run.args(["--file-system", options.file_system.as_deref().unwrap_or(in_turn)]);
+        }
+        run.arg("--history").arg(folder.join(format!("seed-{seed}.jsonl")));
+        println!("seed {seed}, {} minutes:", options.minutes);
+        failed += u64::from(finish(run.current_dir(root), "histories").is_err());
+    }
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} of {} runs failed", options.runs)) }
+}
+
 /// Says in one line what keeps this machine from running the rig.
 fn prepare(rig: Rig) -> Result<(), String> {
     if matches!(rig, Rig::Kill | Rig::Inflight) {

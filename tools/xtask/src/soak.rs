@@ -148,6 +148,22 @@ const PARTS: &[Part] = &[
         variable: None,
     },
     Part {
+        name: "histories uring",
+        size: Some(10),
+        privilege: Privilege::Anybody,
+        count: Count::Sum,
+        words: &["xtask", "histories", "--runs", "5", "--minutes", "{size}"],
+        variable: None,
+    },
+    Part {
+        name: "histories sync",
+        size: Some(10),
+        privilege: Privilege::Anybody,
+        count: Count::Sum,
+        words: &["xtask", "histories", "--runs", "2", "--minutes", "{size}", "--driver", "sync"],
+        variable: None,
+    },
+    Part {
         name: "powerblk uring",
         size: Some(300),
         privilege: Privilege::Root,

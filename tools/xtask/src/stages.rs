@@ -357,6 +357,14 @@ pub(crate) const STAGES: &[Stage] = &[
         ],
     },
     Stage {
+        name: "histories",
+        room: "tools/histories/src/main.rs",
+        needs: &[],
+        privilege: Privilege::Anybody,
+        count: Count::Sum,
+        words: &["xtask", "histories", "--minutes", "1"],
+    },
+    Stage {
         name: "powerblk uring",
         room: "crates/broker/src/start.rs",
         needs: &[],

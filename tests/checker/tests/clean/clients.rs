@@ -11,7 +11,7 @@ use checker::history::{
 use super::broker::Broker;
 
 const LOGS: [&str; 3] = ["a-0", "a-1", "b-0"];
-const COMPACTED: &str = "c-0";
+const COMPACTED: [&str; 2] = ["c-0", "c-1"];
 const FROM: &str = "in-0";
 const TO: &str = "out-0";
 const GROUP: &str = "g";
@@ -90,7 +90,7 @@ pub fn history(seed: u64, ops: usize) -> Vec<Op> {
         run.step(&mut client);
         run.clients.push(client);
         if run.random.below(50) == 0 {
-            run.broker.compact(COMPACTED);
+            COMPACTED.into_iter().for_each(|log| run.broker.compact(log));
         }
     }
     run.finish();
@@ -112,7 +112,7 @@ impl Run {
                 idempotent: true,
                 partitions: strings(&LOGS),
                 groups: strings(&[GROUP]),
-                compacted: strings(&[COMPACTED]),
+                compacted: strings(&COMPACTED),
                 delete_retention_ms: 1_000_000,
                 copies: vec![copies],
             }),
@@ -182,7 +182,7 @@ impl Run {
             Role::Sender | Role::KeyedSender => self.sends(client),
             Role::Teller | Role::Copier => self.transaction(client),
             Role::Poller if client.positions.is_empty() || self.random.below(20) == 0 => {
-                let logs = [LOGS[0], LOGS[1], LOGS[2], COMPACTED];
+                let logs = [LOGS[0], LOGS[1], LOGS[2], COMPACTED[0], COMPACTED[1]];
                 Action::Assign(logs.map(|log| (log.to_owned(), 0)).into())
             }
             Role::Poller => Action::Poll(Polled::default()),
@@ -212,7 +212,8 @@ impl Run {
                 let log = self.random.pick(&[LOGS[0], LOGS[1], LOGS[2], FROM]);
                 sent.push(self.sent(log));
             } else {
-                let mut one = self.sent(COMPACTED);
+                let log = self.random.pick(&COMPACTED);
+                let mut one = self.sent(log);
                 one.key = Some(format!("k{}", self.random.below(4)));
                 one.value.take_if(|_| self.random.below(7) == 0);
                 sent.push(one);
@@ -401,7 +402,7 @@ impl Run {
             read.offsets.insert(FROM.to_owned(), found);
             Action::OffsetFetch(read)
         });
-        for log in LOGS.into_iter().chain([COMPACTED, FROM, TO]) {
+        for log in LOGS.into_iter().chain(COMPACTED).chain([FROM, TO]) {
             self.call(103, Action::Poll(Polled::default()), |run| {
                 let (records, _) = run.broker.read(log, 0, usize::MAX);
                 let reads: Reads = [(log.to_owned(), records)].into();

@@ -47,7 +47,7 @@ const GRAPH: &[Room] = &[
 ];
 
 /// Packages outside `crates/` that no room may name.
-const OUTSIDE: &[&str] = &["tests", "checker", "benches", "xtask", "powerblk", "rig"];
+const OUTSIDE: &[&str] = &["tests", "checker", "benches", "xtask", "powerblk", "rig", "histories"];
 
 /// The room's name, if `file` is the manifest of one.
 pub(super) fn crate_of_manifest(file: &str) -> Option<&str> {
