@@ -65,11 +65,20 @@ impl<R> Desk<R> {
         }
     }
 
-    /// Appends what was decided, in its order.
-    pub(crate) fn append_all(&self, shard: &Shard, writes: Vec<Write>, verification: Verification) {
+    /// Appends what was decided, in its order. `is_told` is given what is in the log, and says
+    /// whether that is all that is to be told of it.
+    pub(crate) fn append_all(
+        &self,
+        shard: &Shard,
+        writes: Vec<Write>,
+        verification: Verification,
+        mut is_told: impl FnMut(WriteId) -> bool,
+    ) {
         for write in writes {
             let appended = coordinator_log::append(shard, &self.partition, &write, verification);
-            self.writes.push((write.id, appended));
+            if appended.is_err() || !is_told(write.id) {
+                self.writes.push((write.id, appended));
+            }
         }
     }
 

@@ -247,7 +247,7 @@ impl Hosted {
 
     /// The same of what may be part of a transaction.
     fn carry_out_verified(&self, shard: &Rc<Shard>, actions: Actions, verification: Verification) {
-        self.desk.append_all(shard, actions.writes, verification);
+        self.desk.append_all(shard, actions.writes, verification, |_| false);
         self.desk.answer_all(actions.responses);
         self.desk.notify_changed();
     }

@@ -46,7 +46,7 @@ pub(crate) struct Transactions {
 pub(crate) struct Hosted {
     pub(crate) coordinator: RefCell<TransactionCoordinator>,
     desk: Desk<TransactionResponse>,
-    /// Told when a change is durable, and when it is over.
+    /// Told when a change is durable, a transaction complete, and when it is over.
     settled: Notify,
 }
 
@@ -194,6 +194,22 @@ impl Shard {
         }
     }
 
+    /// Has partitions taken into a transaction, where it may have to wait for the markers of the
+    /// one before.
+    pub(crate) async fn ask_to_add_next(
+        self: &Rc<Self>,
+        add: impl Fn(Duration) -> Ask,
+    ) -> ErrorCode {
+        let patience = Duration::from_millis(self.config.transactions.add_patience_ms);
+        let deadline = self.runtime.now() + patience;
+        loop {
+            let error = self.ask_to_add(add(deadline.since(self.runtime.now()))).await;
+            if error != ErrorCode::ConcurrentTransactions || self.runtime.now() >= deadline {
+                return error;
+            }
+        }
+    }
+
     /// The same of what is answered with an error, or none.
     pub(crate) async fn ask_to_add(self: &Rc<Self>, ask: Ask) -> ErrorCode {
         match self.ask_transaction(ask).await {
@@ -230,7 +246,15 @@ impl Shard {
 impl Hosted {
     /// Appends what was decided, answers who is to be answered and has the markers written.
     fn carry_out(self: &Rc<Self>, shard: &Rc<Shard>, actions: TransactionActions) {
-        self.desk.append_all(shard, actions.writes, Verification::Off);
+        let mut is_settled = false;
+        self.desk.append_all(shard, actions.writes, Verification::Off, |write| {
+            let is_complete = self.coordinator.borrow_mut().write_appended(write);
+            is_settled |= is_complete;
+            is_complete
+        });
+        if is_settled {
+            self.settled.notify_all();
+        }
         self.desk.answer_all(actions.responses);
         for markers in actions.markers {
             let (hosted, shard) = (Rc::clone(self), Rc::clone(shard));

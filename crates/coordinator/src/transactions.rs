@@ -3,6 +3,8 @@
 //! A [`TransactionCoordinator`] holds the transactional ids of one partition of
 //! `__transaction_state`. Like the coordinator of groups it does no I/O and reads no clock, and a
 //! decision is applied when its record is durable: a failed write leaves nothing to take back.
+//! One is applied when its record is appended, that a transaction is complete: whatever depends on
+//! it comes behind it in the same log, and a log that lost it has the markers written once more.
 //! While a record or the markers are on their way, the transactional id is *pending*, and whoever
 //! asks for another change is told to come back (CONCURRENT_TRANSACTIONS).
 //!
@@ -12,7 +14,8 @@
 //! request:  init_producer_id(), add_partitions(), end()                 -> actions
 //! actions:  answer each response; append each write in order, in one batch each;
 //!           write each marker to all its partitions, again and again until it is durable there
-//! appended: durable, or failed: write_done()                            -> actions
+//! appended: write_appended(), and nothing more where that says so
+//! written:  durable, or failed: write_done()                            -> actions
 //! markers:  durable in every partition: markers_written()               -> actions
 //! timer:    at next_deadline(): on_time()                               -> actions
 //! ids:      when is_short_of_producer_ids(): give_producer_id(), and the same again

@@ -137,6 +137,7 @@ impl Log {
         for (batch, newest) in batches(bytes).zip(&verdict.newest) {
             let batch = batch.expect("checked above");
             taken += self.append_batch(&mut state, &batch, *newest, options);
+            state.producers.verifications.end(&batch, verification);
         }
         let appended = Appended {
             base_offset,

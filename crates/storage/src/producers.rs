@@ -27,7 +27,7 @@ pub(crate) const BATCHES_KEPT: usize = 5;
 /// one before them is still known.
 const BATCHES_REMEMBERED: usize = 2 * BATCHES_KEPT;
 /// From this version of transactions on each end of one bumps the epoch (KIP-890).
-const EPOCH_BUMP_FROM: i16 = 2;
+pub(crate) const EPOCH_BUMP_FROM: i16 = 2;
 const VERSION: i16 = 1;
 const HEADER_BYTES: usize = 10;
 const ENTRY_BYTES: usize = 46;
@@ -236,9 +236,6 @@ impl Producers {
         let id = batch.producer_id();
         if id.0 < 0 {
             return None;
-        }
-        if batch.is_transactional() {
-            self.verifications.end(id);
         }
         let is_known = self.by_id.contains_key(&id);
         let producer = self.by_id.entry(id).or_insert_with(|| Producer {

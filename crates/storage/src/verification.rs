@@ -3,15 +3,18 @@
 //! A batch that begins a transaction in a partition is appended only when the coordinator has said
 //! that the partition is part of it. Between that answer and the append the transaction may end:
 //! then its marker would lie before the batch, and nothing would ever end what the batch begins.
-//! So a question is asked under a guard; a marker takes the guard away, and without it the batch is
-//! refused. What was never appended goes with the producers that expire.
+//! So a question is asked under a guard; the marker takes the guard away, and without it the batch
+//! is refused. What was never appended goes with the producers that expire.
 
 use model::{
     ProducerEpoch, ProducerId, Sequence, TimestampMs, collections::BTreeMap,
     record_batch::RecordBatch,
 };
 
-use crate::{AppendError, Log, producers::Producers};
+use crate::{
+    AppendError, Log,
+    producers::{EPOCH_BUMP_FROM, Producers},
+};
 
 /// Names a question, for the append that follows its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +87,22 @@ impl Verifications {
     }
 
     /// A batch or a marker of the producer was appended: what was asked is answered, or too late.
-    pub(crate) fn end(&mut self, id: ProducerId) {
+    ///
+    /// A marker of version 2 has the epoch that the producer goes on with: what was asked with this
+    /// epoch is asked for the next transaction, which the coordinator may take the partition into
+    /// as soon as this marker is durable.
+    pub(crate) fn end(&mut self, batch: &RecordBatch<'_>, verification: Verification) {
+        if !batch.is_transactional() {
+            return;
+        }
+        let (id, epoch) = (batch.producer_id(), batch.producer_epoch());
+        let is_bumped = matches!(verification, Verification::Marker(version) if version >= EPOCH_BUMP_FROM)
+            // The last epoch cannot grow: it is the one that has ended.
+            && epoch < ProducerEpoch(i16::MAX);
+        let asked = self.by_producer.get(&id);
+        if is_bumped && asked.is_some_and(|asked| asked.epoch >= epoch) {
+            return;
+        }
         self.by_producer.remove(&id);
     }
 

@@ -1,8 +1,6 @@
 //! AddPartitionsToTxn, versions 0 to 5: partitions come into a transaction. From version 4 on it is
 //! what brokers ask each other, for several transactions, and may be a question alone.
 
-use std::time::Duration;
-
 use coordinator::transactions::{Partitions, ProducerIdentity};
 use model::{ErrorCode, ProducerEpoch, ProducerId};
 use wire::{
@@ -98,14 +96,14 @@ async fn one(request: &Request<'_>, transaction: &AddPartitionsToTxnTransaction<
         });
     }
     let version = request.head.version;
-    let ask = Ask::Add {
+    let add = |patience| Ask::Add {
         transactional_id: transactional_id.to_owned(),
         producer,
-        partitions,
+        partitions: partitions.clone(),
         client_version: if version >= EPOCH_BUMP_FROM_VERSION { 2 } else { 0 },
-        patience: Duration::ZERO,
+        patience,
     };
-    let error = old_client_error(shard.ask_to_add(ask).await, version, FENCED_FROM_VERSION);
+    let error = old_client_error(shard.ask_to_add_next(add).await, version, FENCED_FROM_VERSION);
     each(&|_, _| error)
 }
 

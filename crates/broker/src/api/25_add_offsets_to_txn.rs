@@ -1,7 +1,5 @@
 //! AddOffsetsToTxn, versions 0 to 4: the partition of a group's offsets comes into a transaction.
 
-use std::time::Duration;
-
 use coordinator::transactions::{Partitions, ProducerIdentity};
 use model::{ErrorCode, ProducerEpoch, ProducerId, collections::BTreeSet};
 use wire::{
@@ -29,15 +27,15 @@ async fn add(request: &Request<'_>, body: &AddOffsetsToTxnRequest<'_>) -> ErrorC
     };
     let mut partitions = Partitions::new();
     partitions.insert(CONSUMER_OFFSETS.to_owned(), BTreeSet::from([partition]));
-    let ask = Ask::Add {
+    let add = |patience| Ask::Add {
         transactional_id: body.transactional_id.to_owned(),
         producer: ProducerIdentity {
             id: ProducerId(body.producer_id),
             epoch: ProducerEpoch(body.producer_epoch),
         },
-        partitions,
+        partitions: partitions.clone(),
         client_version: 0,
-        patience: Duration::ZERO,
+        patience,
     };
-    request.shard.ask_to_add(ask).await
+    request.shard.ask_to_add_next(add).await
 }

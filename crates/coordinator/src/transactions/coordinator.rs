@@ -376,6 +376,31 @@ impl TransactionCoordinator {
         Ok(id.clone())
     }
 
+    /// A write is in the log, and not durable yet. Whether that is all that is to be told of it:
+    /// that a transaction is complete holds from now on.
+    ///
+    /// Its producer goes on with records that come behind this one in the same log, so none of them
+    /// is durable without it. Where it is lost with all of them, the transaction is found with its
+    /// end decided, and gets the same markers again.
+    pub fn write_appended(&mut self, write: WriteId) -> bool {
+        let is_completion = |effect: &Effect| match effect {
+            Effect::Change { next, .. } => {
+                matches!(next.state, State::CompleteCommit | State::CompleteAbort)
+            }
+            Effect::Forget(_) => false,
+        };
+        if !self.effects.get(&write).is_some_and(is_completion) {
+            return false;
+        }
+        if let Some(Effect::Change { id, next, told }) = self.effects.remove(&write) {
+            assert!(told.is_none(), "nobody is told of a completion");
+            let entry = self.entries.get_mut(&id).expect("what is pending is not forgotten");
+            entry.pending = None;
+            entry.transaction = next;
+        }
+        true
+    }
+
     /// A write is durable, or was not made. Writes are done in the order of their ids.
     ///
     /// # Panics

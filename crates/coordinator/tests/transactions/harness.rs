@@ -1,6 +1,6 @@
 //! A coordinator with its log, its clock and its clients, for tests.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::transactions::{
     EndRequest, Markers, Outcome, Partitions, ProducerIdentity, TransactionActions,
@@ -17,13 +17,24 @@ pub const TIMEOUT_MS: i32 = 60_000;
 
 pub type Identity = Result<ProducerIdentity, ErrorCode>;
 
+/// A write in the log that is not durable yet.
+pub struct Appended {
+    pub write: Write,
+    /// The coordinator wants to hear no more of it.
+    pub is_told: bool,
+}
+
 pub struct Harness {
     pub coordinator: TransactionCoordinator,
     pub settings: TransactionSettings,
     pub now_ms: u64,
     /// The batches of the partition.
     pub log: Vec<bytes::Bytes>,
-    pub writes: VecDeque<Write>,
+    pub writes: VecDeque<Appended>,
+    /// The log takes nothing: what is written to it fails at once, and is told of later.
+    pub is_full: bool,
+    /// Those whose completion was lost from the log after it held.
+    pub lost: BTreeSet<String>,
     pub markers: Vec<Markers>,
     pub responses: BTreeMap<Token, TransactionResponse>,
     next_token: u64,
@@ -32,6 +43,21 @@ pub struct Harness {
 
 pub fn identity(id: i64, epoch: i16) -> ProducerIdentity {
     ProducerIdentity { id: ProducerId(id), epoch: ProducerEpoch(epoch) }
+}
+
+fn batch_of(write: &Write) -> bytes::Bytes {
+    let mut builder = RecordBatchBuilder::new(BatchOptions::default());
+    for record in &write.records {
+        let (key, value) = (Some(&record.key[..]), record.value.as_deref());
+        builder.append(&NewRecord { timestamp: TimestampMs(0), key, value, headers: &[] });
+    }
+    builder.build()
+}
+
+/// The transactional ids that a write is about: what follows a version and a length.
+fn ids_of(write: &Write) -> Vec<String> {
+    let names = write.records.iter().map(|record| record.key[4..].to_vec());
+    names.map(|name| String::from_utf8(name).expect("so the schedule goes")).collect()
 }
 
 pub fn partitions(of_t: &[i32]) -> Partitions {
@@ -47,6 +73,8 @@ impl Harness {
             now_ms: 0,
             log: Vec::new(),
             writes: VecDeque::new(),
+            is_full: false,
+            lost: BTreeSet::new(),
             markers: Vec::new(),
             responses: BTreeMap::new(),
             next_token: 0,
@@ -64,7 +92,10 @@ impl Harness {
         for (token, response) in actions.responses {
             assert!(self.responses.insert(token, response).is_none(), "{token:?} answered twice");
         }
-        self.writes.extend(actions.writes);
+        for write in actions.writes {
+            let is_told = !self.is_full && self.coordinator.write_appended(write.id);
+            self.writes.push_back(Appended { write, is_told });
+        }
         self.markers.extend(actions.markers);
     }
 
@@ -130,21 +161,37 @@ impl Harness {
         self.ask(|coordinator, token, now| coordinator.end(token, &request, now))
     }
 
-    /// The oldest write is durable, or was not made.
+    /// The oldest write is durable, or it is not and everything behind it is not, either.
     pub fn finish_write(&mut self, result: Result<(), WriteError>) -> bool {
-        let Some(write) = self.writes.pop_front() else { return false };
+        let Some(Appended { write, is_told }) = self.writes.pop_front() else { return false };
+        let behind = if result.is_ok() { 0 } else { self.writes.len() };
         if result.is_ok() {
-            let mut builder = RecordBatchBuilder::new(BatchOptions::default());
-            for record in &write.records {
-                let (key, value) = (Some(&record.key[..]), record.value.as_deref());
-                let timestamp = TimestampMs(0);
-                builder.append(&NewRecord { timestamp, key, value, headers: &[] });
+            self.log.push(batch_of(&write));
+            for id in ids_of(&write) {
+                self.lost.remove(&id);
             }
-            self.log.push(builder.build());
+        } else if is_told {
+            self.lost.extend(ids_of(&write));
         }
-        let actions = self.coordinator.write_done(write.id, result, self.now());
-        self.carry_out(actions);
+        if !is_told {
+            let actions = self.coordinator.write_done(write.id, result, self.now());
+            self.carry_out(actions);
+        }
+        for _ in 0..behind {
+            self.finish_write(result);
+        }
         true
+    }
+
+    /// What the log says when all that it has becomes durable.
+    pub fn replayed_to_its_end(&self) -> TransactionCoordinator {
+        let mut coordinator = self.replayed();
+        for Appended { write, .. } in self.writes.iter().filter(|one| one.is_told) {
+            let bytes = batch_of(write);
+            let batch = RecordBatch::first(&bytes).expect("so the schedule goes");
+            assert_eq!(coordinator.replay_batch(&batch), Ok(Vec::new()));
+        }
+        coordinator
     }
 
     /// The oldest markers are written everywhere.
@@ -200,6 +247,7 @@ impl Harness {
     pub fn restart(&mut self) {
         self.writes.clear();
         self.markers.clear();
+        self.lost.clear();
         self.coordinator = self.replayed();
         let actions = self.coordinator.loaded(self.now());
         self.carry_out(actions);

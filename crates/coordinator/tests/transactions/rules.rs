@@ -171,8 +171,10 @@ fn a_failed_write_changes_nothing() {
     // The markers are written and the completion is not: it is written again.
     harness.ask_end("a", producer, Outcome::Commit, SECOND);
     harness.finish_write(Ok(()));
+    harness.is_full = true;
     harness.finish_markers();
     harness.finish_write(Err(WriteError::Unavailable));
+    harness.is_full = false;
     assert_eq!(harness.describe("a").unwrap().state, TransactionState::PrepareCommit);
     harness.advance(1_000);
     assert!(harness.settle().is_empty(), "no markers are written again");
@@ -255,4 +257,26 @@ fn transactions_are_listed_by_what_they_are() {
     let ongoing = TransactionFilter { states: vec![TransactionState::Ongoing], ..all };
     check(TransactionFilter { longer_than_ms: Some(4_999), ..ongoing.clone() }, &["open"]);
     check(TransactionFilter { longer_than_ms: Some(5_000), ..ongoing }, &[]);
+}
+
+#[test]
+fn the_next_transaction_waits_for_the_markers_and_not_for_their_completion() {
+    for outcome in [Outcome::Commit, Outcome::Abort] {
+        let mut harness = Harness::new(FIRST);
+        let producer = harness.init("a").unwrap();
+        assert_eq!(harness.add("a", producer, &[0]), ErrorCode::None);
+        harness.ask_end("a", producer, outcome, FIRST);
+        harness.finish_write(Ok(()));
+        let early = harness.ask_add("a", producer, &[1], FIRST);
+        assert_eq!(harness.added(early), Some(ErrorCode::ConcurrentTransactions));
+        harness.finish_markers().unwrap();
+        // The completion is in the log, and no more; what follows lies behind it.
+        let next = harness.ask_add("a", producer, &[1], FIRST);
+        assert_eq!((harness.added(next), harness.writes.len()), (None, 2));
+        // Both are lost: the markers, and the next transaction, come once more.
+        harness.restart();
+        let [markers] = &harness.settle()[..] else { panic!("the end was durable") };
+        assert_eq!((markers.outcome, &markers.partitions), (outcome, &partitions(&[0])));
+        assert_eq!(harness.add("a", producer, &[1]), ErrorCode::None);
+    }
 }

@@ -27,6 +27,8 @@ enum Step {
     Advance(u64),
     WriteDone,
     WriteFailed,
+    /// The log takes nothing from now on, or takes all again.
+    Full(bool),
     MarkersDone,
     Restart,
 }
@@ -41,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1..70_000_u64).prop_map(Step::Advance),
         12 => Just(Step::WriteDone),
         1 => Just(Step::WriteFailed),
+        1 => any::<bool>().prop_map(Step::Full),
         4 => Just(Step::MarkersDone),
         1 => Just(Step::Restart),
     ];
@@ -103,6 +106,7 @@ impl World {
             Step::Advance(ms) => self.harness.advance(*ms),
             Step::WriteDone => drop(self.harness.finish_write(Ok(()))),
             Step::WriteFailed => drop(self.harness.finish_write(Err(WriteError::Unavailable))),
+            Step::Full(is_full) => self.harness.is_full = *is_full,
             Step::MarkersDone => self.finish_markers(),
             Step::Restart => {
                 self.asked.clear();
@@ -190,15 +194,24 @@ impl World {
         }
     }
 
-    /// What is known is what the log says, always.
+    /// What is known is what the log says, always; but for a completion that it lost again, where
+    /// it says how the transaction ends.
     fn check(&self) {
-        let replayed = self.harness.replayed();
+        let replayed = self.harness.replayed_to_its_end();
         for id in IDS {
             let known = self.harness.describe(id);
             let said = replayed.describe(id);
             match known {
                 // Made for a write that is not durable yet.
                 Ok(known) if known.producer.epoch.0 < 0 => assert!(said.is_err()),
+                Ok(known) if self.harness.lost.contains(id) => {
+                    let said = said.expect("so the schedule goes").state;
+                    let ends = [
+                        (TransactionState::PrepareCommit, TransactionState::CompleteCommit),
+                        (TransactionState::PrepareAbort, TransactionState::CompleteAbort),
+                    ];
+                    assert!(ends.contains(&(said, known.state)), "{said:?} and {:?}", known.state);
+                }
                 known => assert_eq!(known, said),
             }
             if let Ok(known) = self.harness.describe(id) {
@@ -225,6 +238,7 @@ proptest! {
         for step in &steps {
             world.take(step);
         }
+        world.harness.is_full = false;
         // In the end everything that is under way comes to its end, and everybody can go on.
         world.harness.settle();
         world.harness.advance(200_000);

@@ -96,6 +96,27 @@ fn a_marker_takes_the_guard_away() {
 }
 
 #[test]
+fn a_marker_leaves_the_guard_of_the_next_transaction() {
+    run(async |log| {
+        assert_eq!(produce(log, (0, 0), ask(log, 0, 0)), Ok(Offset(0)));
+        // The producer goes on before the marker of what it has ended comes.
+        let next = ask(log, 1, 0);
+        assert!(next.is_some());
+        assert_eq!(mark(log, 1, 2), Ok(Offset(1)));
+        assert_eq!(mark(log, 1, 2), Ok(Offset(2)), "the same once more");
+        assert_eq!(produce(log, (1, 0), next), Ok(Offset(3)));
+        // Nothing is left of it behind its own marker.
+        let late = ask(log, 2, 0);
+        assert_eq!(mark(log, 2, 2), Ok(Offset(4)));
+        assert_eq!(mark(log, 3, 2), Ok(Offset(5)));
+        let fenced = produce(log, (2, 0), late);
+        assert!(matches!(fenced, Err(AppendError::InvalidProducerEpoch { .. })), "{fenced:?}");
+        assert_eq!(produce(log, (3, 0), late), Err(NOT_IN_IT));
+        log.wait_durable(Offset(6)).await.unwrap();
+    });
+}
+
+#[test]
 fn no_batch_comes_before_one_that_was_asked_for_first() {
     run(async |log| {
         let guard = ask(log, 0, 0);
