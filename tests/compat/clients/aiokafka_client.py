@@ -5,7 +5,8 @@ import asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
+from aiokafka.errors import ProducerFenced
+from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Session, records_of, until_seen
 
 
 async def produce(session):
@@ -129,9 +130,78 @@ async def seek(session, command):
     return None if found is None else found.offset
 
 
+async def transact(session):
+    producer = AIOKafkaProducer(bootstrap_servers=session.bootstrap, transactional_id=session.transactional_id, linger_ms=5)
+    await producer.start()
+    session.say("ready")
+    consumer = None
+    while (command := await asyncio.to_thread(session.next_command))["do"] != "close":
+        match command["do"]:
+            case "begin":
+                await producer.begin_transaction()
+                session.say("begun")
+            case "send":
+                await send_values(producer, command["topic"], command["values"])
+                session.say("sent")
+            case "copy":
+                consumer, copied = await copy(session, producer, command)
+                session.say("copied", values=copied)
+            case "read":
+                session.say("read", values=await read(session, command))
+            case outcome:
+                try:
+                    await (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)()
+                    session.say("ended")
+                except ProducerFenced:
+                    session.say("fenced")
+                if consumer is not None:
+                    await consumer.stop()
+                    consumer = None
+    await producer.stop()
+
+
+async def send_values(producer, topic, values):
+    for future in [await producer.send(topic, partition=partition, value=text.encode()) for partition, text in values]:
+        await future
+
+
+async def copy(session, producer, command):
+    """The consumer, which stays a member until the transaction has ended, and what it has copied."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=session.bootstrap, group_id=command["group"], auto_offset_reset="earliest", enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    consumer.subscribe([command["source"]])
+    await consumer.start()
+    copied, positions = [], {}
+    while len(copied) < command["count"]:
+        for tp, records in (await consumer.getmany(timeout_ms=100, max_records=command["count"] - len(copied))).items():
+            for record in records:
+                copied.append([record.partition, record.value.decode()])
+                positions[tp] = record.offset + 1
+    await send_values(producer, session.topic, copied)
+    await producer.send_offsets_to_transaction(positions, command["group"])
+    return consumer, copied
+
+
+async def read(session, command):
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=session.bootstrap, enable_auto_commit=False, isolation_level=command["level"], auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    consumer.assign([TopicPartition(session.topic, partition) for partition in range(command["partitions"])])
+    seen = until_seen(command["partitions"], command["until"])
+    while not seen.is_over():
+        for records in (await consumer.getmany(timeout_ms=100)).values():
+            for record in records:
+                seen.take(record.partition, record.value.decode())
+    await consumer.stop()
+    return seen.values
+
+
 async def main():
     session = Session()
-    await {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
+    await {PRODUCE: produce, CONSUME: consume, ALONE: alone, TRANSACT: transact}[session.role](session)
     session.say("closed")
 
 

@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 
-PRODUCE, CONSUME, ALONE = "produce", "consume", "alone"
+PRODUCE, CONSUME, ALONE, TRANSACT = "produce", "consume", "alone", "transact"
 
 
 class Session:
@@ -19,6 +19,7 @@ class Session:
         # Whether its consumers are members of KIP-848's groups.
         self.is_newer = os.environ.get("GROUP_PROTOCOL") == "consumer"
         self.other = sys.argv[4] if self.role == ALONE else None
+        self.transactional_id = sys.argv[4] if self.role == TRANSACT else None
         self._commands = queue.Queue()
         # Several threads of one client may have something to say, and a line longer than a buffer is not written in one go.
         self._saying = threading.Lock()
@@ -49,6 +50,31 @@ class Session:
             "record", partition=partition, offset=offset, key=_encode(key), value=_encode(value),
             headers=[[name, _encode(data)] for name, data in headers], timestamp=timestamp,
         )
+
+
+class Fenced(Exception):
+    """Another producer has come with the same transactional id."""
+
+
+def until_seen(partitions, until):
+    """What a reader keeps: take(partition, text) each record, until `is_over()`; `values` are what it has seen."""
+    return _Seen(set(range(partitions)), until)
+
+
+class _Seen:
+    def __init__(self, left, until):
+        self.values = []
+        self._left = left
+        self._until = until
+
+    def take(self, partition, text):
+        if partition in self._left:
+            self.values.append([partition, text])
+            if text == self._until:
+                self._left.discard(partition)
+
+    def is_over(self):
+        return not self._left
 
 
 def records_of(command):

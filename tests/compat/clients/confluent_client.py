@@ -2,8 +2,8 @@
 
 import sys
 
-from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Fenced, Session, records_of, until_seen
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 TIMEOUT_S = 30
@@ -162,9 +162,95 @@ def seek(session, command):
         consumer.close()
 
 
+FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+
+
+def transact(session):
+    producer = Producer({"bootstrap.servers": session.bootstrap, "transactional.id": session.transactional_id, "linger.ms": 5})
+    producer.init_transactions(TIMEOUT_S)
+    session.say("ready")
+    consumer = None
+    while (command := session.next_command())["do"] != "close":
+        match command["do"]:
+            case "begin":
+                producer.begin_transaction()
+                session.say("begun")
+            case "send":
+                send_values(producer, command["topic"], command["values"])
+                session.say("sent")
+            case "copy":
+                consumer, copied = copy(session, producer, command)
+                session.say("copied", values=copied)
+            case "read":
+                session.say("read", values=read(session, command))
+            case outcome:
+                try:
+                    end(producer, outcome)
+                    session.say("ended")
+                except Fenced:
+                    session.say("fenced")
+                if consumer is not None:
+                    consumer.close()
+                    consumer = None
+
+
+def send_values(producer, topic, values):
+    refused = []
+    for partition, text in values:
+        producer.produce(topic, partition=partition, value=text, on_delivery=lambda error, _message: error and refused.append(error))
+    left = producer.flush(TIMEOUT_S)
+    if left or refused:
+        raise SystemExit(f"{left} records were not acknowledged, {len(refused)} were refused: {refused[:1]}")
+
+
+def end(producer, outcome):
+    try:
+        (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)(TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() in FENCED:
+            raise Fenced from error
+        raise
+
+
+def copy(session, producer, command):
+    """The consumer, which stays a member until the transaction has ended, and what it has copied."""
+    consumer = Consumer({
+        "bootstrap.servers": session.bootstrap, "group.id": command["group"], "auto.offset.reset": "earliest",
+        "enable.auto.commit": False, "isolation.level": "read_committed",
+        **({"group.protocol": "consumer"} if session.is_newer else {}),
+    })
+    consumer.subscribe([command["source"]])
+    copied, positions = [], {}
+    while len(copied) < command["count"]:
+        for message in consumer.consume(num_messages=command["count"] - len(copied), timeout=0.1):
+            if message.error():
+                raise KafkaException(message.error())
+            copied.append([message.partition(), message.value().decode()])
+            positions[message.partition()] = message.offset() + 1
+    send_values(producer, session.topic, copied)
+    offsets = [TopicPartition(command["source"], partition, offset) for partition, offset in positions.items()]
+    producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), TIMEOUT_S)
+    return consumer, copied
+
+
+def read(session, command):
+    consumer = Consumer({
+        "bootstrap.servers": session.bootstrap, "group.id": "reads", "enable.auto.commit": False, "isolation.level": command["level"],
+    })
+    consumer.assign([TopicPartition(session.topic, partition, 0) for partition in range(command["partitions"])])
+    seen = until_seen(command["partitions"], command["until"])
+    while not seen.is_over():
+        for message in consumer.consume(num_messages=100, timeout=0.1):
+            if message.error():
+                raise KafkaException(message.error())
+            seen.take(message.partition(), message.value().decode())
+    consumer.close()
+    return seen.values
+
+
 def main():
     session = Session()
-    {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
+    {PRODUCE: produce, CONSUME: consume, ALONE: alone, TRANSACT: transact}[session.role](session)
     session.say("closed")
 
 

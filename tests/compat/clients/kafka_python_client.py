@@ -3,7 +3,7 @@
 import sys
 import time
 
-from client_protocol import ALONE, CONSUME, PRODUCE, Session, records_of
+from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Session, records_of, until_seen
 from kafka import (
     ConsumerRebalanceListener,
     KafkaAdminClient,
@@ -13,7 +13,7 @@ from kafka import (
     TopicPartition,
 )
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaConnectionError
+from kafka.errors import InvalidProducerEpochError, KafkaConnectionError, ProducerFencedError
 
 TIMEOUT_S = 30
 POLL_MS = 100
@@ -150,9 +150,78 @@ def seek(session, command):
     return None if found is None else found.offset
 
 
+def transact(session):
+    producer = KafkaProducer(bootstrap_servers=session.bootstrap, transactional_id=session.transactional_id, linger_ms=5)
+    producer.init_transactions()
+    session.say("ready")
+    consumer = None
+    while (command := session.next_command())["do"] != "close":
+        match command["do"]:
+            case "begin":
+                producer.begin_transaction()
+                session.say("begun")
+            case "send":
+                send_values(producer, command["topic"], command["values"])
+                session.say("sent")
+            case "copy":
+                consumer, copied = copy(session, producer, command)
+                session.say("copied", values=copied)
+            case "read":
+                session.say("read", values=read(session, command))
+            case outcome:
+                try:
+                    (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)()
+                    session.say("ended")
+                except (ProducerFencedError, InvalidProducerEpochError):
+                    session.say("fenced")
+                if consumer is not None:
+                    consumer.close()
+                    consumer = None
+    producer.close(TIMEOUT_S)
+
+
+def send_values(producer, topic, values):
+    futures = [producer.send(topic, partition=partition, value=text.encode()) for partition, text in values]
+    producer.flush(TIMEOUT_S)
+    for future in futures:
+        future.get(TIMEOUT_S)
+
+
+def copy(session, producer, command):
+    """The consumer, which stays a member until the transaction has ended, and what it has copied."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=session.bootstrap, group_id=command["group"], auto_offset_reset="earliest", enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    consumer.subscribe([command["source"]])
+    copied, positions = [], {}
+    while len(copied) < command["count"]:
+        for tp, records in consumer.poll(timeout_ms=FIRST_POLL_MS, max_records=command["count"] - len(copied)).items():
+            for record in records:
+                copied.append([record.partition, record.value.decode()])
+                positions[tp] = OffsetAndMetadata(record.offset + 1)
+    send_values(producer, session.topic, copied)
+    producer.send_offsets_to_transaction(positions, consumer.group_metadata())
+    return consumer, copied
+
+
+def read(session, command):
+    consumer = KafkaConsumer(
+        bootstrap_servers=session.bootstrap, enable_auto_commit=False, isolation_level=command["level"], auto_offset_reset="earliest"
+    )
+    consumer.assign([TopicPartition(session.topic, partition) for partition in range(command["partitions"])])
+    seen = until_seen(command["partitions"], command["until"])
+    while not seen.is_over():
+        for records in consumer.poll(timeout_ms=POLL_MS).values():
+            for record in records:
+                seen.take(record.partition, record.value.decode())
+    consumer.close()
+    return seen.values
+
+
 def main():
     session = Session()
-    {PRODUCE: produce, CONSUME: consume, ALONE: alone}[session.role](session)
+    {PRODUCE: produce, CONSUME: consume, ALONE: alone, TRANSACT: transact}[session.role](session)
     session.say("closed")
 
 

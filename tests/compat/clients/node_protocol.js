@@ -50,6 +50,45 @@ async function administer({ create, list, describe, alter, remove, seek }) {
   }
 }
 
+// Obeys the commands of one with transactions, with the client's own functions: `end` returns whether it was not fenced, and
+// `read` gives `take` each record of the topic until that returns true.
+async function transact({ begin, send, copy, end, read, close }) {
+  say('ready');
+  for await (const command of commands()) {
+    switch (command.do) {
+      case 'close':
+        await close();
+        return;
+      case 'begin':
+        await begin();
+        say('begun');
+        break;
+      case 'send':
+        await send(command.topic, command.values);
+        say('sent');
+        break;
+      case 'copy':
+        say('copied', { values: await copy(command.source, command.group, command.count) });
+        break;
+      case 'read': {
+        const values = [];
+        const left = new Set(Array(command.partitions).keys());
+        await read(command.level, (partition, text) => {
+          if (left.has(partition)) {
+            values.push([partition, text]);
+            if (text === command.until) left.delete(partition);
+          }
+          return left.size === 0;
+        });
+        say('read', { values });
+        break;
+      }
+      default:
+        say((await end(command.do === 'commit')) ? 'ended' : 'fenced');
+    }
+  }
+}
+
 // A promise that is kept when `tell` was called `count` times; later calls are let go.
 function counted(count, tell) {
   let done;
@@ -64,8 +103,8 @@ function counted(count, tell) {
   return { promise, take };
 }
 
-function run({ produce, consume, alone }) {
-  ({ produce, consume, alone })[role]().then(() => {
+function run(roles) {
+  roles[role]().then(() => {
     say('closed');
     // Not left to an empty event loop: a consumer that was given up keeps timers.
     process.stdout.write('', () => process.exit(0));
@@ -74,4 +113,5 @@ function run({ produce, consume, alone }) {
 
 module.exports = {
   administer, bootstrap, commands, counted, decode, encode, fail, group: groupOrOther, groupProtocol, other: groupOrOther, run, say, topic,
+  transact, transactionalId: groupOrOther,
 };

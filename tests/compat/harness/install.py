@@ -260,18 +260,22 @@ def _install_jars(tools):
 
 def _install_java(tools):
     _need("javac", "it builds the Java client")
-    source = CLIENTS / "java" / "Client.java"
-    stamp = _fresh(tools.java_classes.parent, [source, CLIENTS / "java" / "pom.xml"])
+    sources = _java_sources()
+    stamp = _fresh(tools.java_classes.parent, [*sources, CLIENTS / "java" / "pom.xml"])
     if stamp:
         _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars}/*", "-d", tools.java_classes, source])
         stamp()
 
 
+def _java_sources():
+    return sorted((CLIENTS / "java").glob("*.java"))
+
+
 def _install_java3(tools):
     _need("mvn", "it fetches the Java client of Kafka 3")
     _need("javac", "it builds the Java client")
-    pom, source = CLIENTS / "java3" / "pom.xml", CLIENTS / "java" / "Client.java"
-    stamp = _fresh(tools.jars3.parent, [pom, source])
+    pom, sources = CLIENTS / "java3" / "pom.xml", _java_sources()
+    stamp = _fresh(tools.jars3.parent, [pom, *sources])
     if stamp:
         _copy_jars(pom, tools.jars3)
         _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars3}/*", "-d", tools.java3_classes, source])

@@ -5,6 +5,7 @@ The program is started as one of these. Bytes are base64 or null.
     ... produce BOOTSTRAP TOPIC
     ... consume BOOTSTRAP TOPIC GROUP              with Kafka's group.protocol, classic or consumer (KIP-848), in GROUP_PROTOCOL
     ... alone   BOOTSTRAP TOPIC OTHER              in no group with others: seeks in TOPIC, and is the administrator of OTHER
+    ... transact BOOTSTRAP TOPIC ID                a producer with the transactional id ID, where the client has transactions
 
     role     stdin                                       stdout
     produce  {"do":"create","partitions":N}              {"event":"created"}
@@ -22,6 +23,15 @@ The program is started as one of these. Bytes are base64 or null.
              {"do":"delete"}                             {"event":"deleted"}
              {"do":"seek","partition":P,                 records, COUNT or more, from the first one that is of TIME or later; and
               "timestamp":TIME,"count":COUNT}            {"event":"sought","offset":O}, or O null and no record if none is so late
+    transact (nothing: it initialises its id)            {"event":"ready"}
+             {"do":"begin"}                              {"event":"begun"}
+             {"do":"send","topic":T,"values":[[P,text]]} {"event":"sent"}          once all are acknowledged
+             {"do":"copy","source":S,"group":G,          {"event":"copied","values":[[P,text]..]}   COUNT records of S, read as a
+              "count":COUNT}                             member of G (of read_committed), sent to TOPIC into the partitions that
+                                                         they came from, and G's offsets behind them, in the transaction
+             {"do":"commit"}, {"do":"abort"}             {"event":"ended"}, or {"event":"fenced"} if the client says so
+             {"do":"read","level":L,"partitions":N,      {"event":"read","values":[[P,text]..]}   all of TOPIC's N partitions, each
+              "until":text}                              up to its record of this text; L is an isolation level
     all      {"do":"close"}                              {"event":"closed"}, and exit 0
     R = {"partition":P,"key":B,"value":B,"headers":[[name,B]..],"timestamp":ms}
 
@@ -260,3 +270,42 @@ class Alone(ClientProcess):
         offset = self._answer("sought", f"seek in partition {partition} by the time {timestamp}")["offset"]
         with self._changed:
             return offset, list(self._sought)
+
+
+class Transactor(ClientProcess):
+    """A producer with a transactional id, which also reads and copies."""
+
+    def wait_until_ready(self):
+        self._answer("ready", "initialise its transactional id")
+
+    def begin(self):
+        self._tell(do="begin")
+        self._answer("begun", "begin a transaction")
+
+    def send(self, topic, values):
+        self._tell(do="send", topic=topic, values=values)
+        self._answer("sent", f"send {len(values)} records in a transaction")
+
+    def copy(self, source, group, count):
+        """[(partition, text)] of what it has copied."""
+        self._tell(do="copy", source=source, group=group, count=count)
+        copied = self._answer("copied", f"copy {count} records of {source}")["values"]
+        return [(partition, text) for partition, text in copied]
+
+    def end(self, outcome):
+        self._tell(do=outcome)
+        self._answer("ended", f"{outcome} its transaction")
+
+    def is_fenced_when_it_commits(self):
+        self._tell(do="commit")
+        self._wait(lambda: any(event["event"] in ("ended", "fenced") for event in self._events), "commit, or be fenced")
+        with self._changed:
+            return self._events.pop()["event"] == "fenced"
+
+    def read(self, level, partitions, until):
+        """{partition: [text]}."""
+        self._tell(do="read", level=level, partitions=partitions, until=until)
+        got = {partition: [] for partition in range(partitions)}
+        for partition, text in self._answer("read", f"read with {level}")["values"]:
+            got[partition].append(text)
+        return got

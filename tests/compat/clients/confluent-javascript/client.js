@@ -6,7 +6,7 @@
 
 const { Kafka, ErrorCodes, logLevel } = require('@confluentinc/kafka-javascript').KafkaJS;
 const {
-  administer, bootstrap, commands, counted, decode, encode, group, groupProtocol, other, run, say, topic,
+  administer, bootstrap, commands, counted, decode, encode, group, groupProtocol, other, run, say, topic, transact, transactionalId,
 } = require('../node_protocol.js');
 
 // stdout is the protocol's, so the client's log goes to stderr.
@@ -139,4 +139,72 @@ async function seek(admin, { partition, timestamp, count }) {
   return offset;
 }
 
-run({ produce, consume, alone });
+const FENCED = [ErrorCodes.ERR__FENCED, ErrorCodes.ERR_PRODUCER_FENCED, ErrorCodes.ERR_INVALID_PRODUCER_EPOCH];
+
+async function transacts() {
+  const producer = kafka.producer({ 'linger.ms': 5, kafkaJS: { transactionalId } });
+  await producer.connect();
+  let transaction;
+  let consumer;
+  const toMessages = (values) => values.map(([partition, value]) => ({ partition, value }));
+  await transact({
+    begin: async () => (transaction = await producer.transaction()),
+    send: (to, values) => transaction.send({ topic: to, messages: toMessages(values) }),
+    copy: async (source, groupId, count) => {
+      const copied = [];
+      const positions = new Map();
+      consumer = reader(groupId, false);
+      await reads(consumer, source, (partition, text, offset) => {
+        if (copied.length === count) return true;
+        copied.push([partition, text]);
+        positions.set(partition, String(offset + 1));
+        return copied.length === count;
+      });
+      await transaction.send({ topic, messages: toMessages(copied) });
+      const partitions = [...positions].map(([partition, offset]) => ({ partition, offset }));
+      await transaction.sendOffsets({ consumer, topics: [{ topic: source, partitions }] });
+      return copied;
+    },
+    end: async (isCommit) => {
+      try {
+        await (isCommit ? transaction.commit() : transaction.abort());
+        return true;
+      } catch (error) {
+        if (FENCED.includes(error.code)) return false;
+        throw error;
+      } finally {
+        await consumer?.disconnect();
+        consumer = undefined;
+      }
+    },
+    read: async (level, take) => {
+      const consumer = reader(`reads-${process.pid}-${++readers}`, level === 'read_uncommitted');
+      await reads(consumer, topic, take);
+      await consumer.disconnect();
+    },
+    close: () => producer.disconnect(),
+  });
+}
+
+let readers = 0;
+
+function reader(groupId, readUncommitted) {
+  return kafka.consumer({
+    'group.protocol': groupProtocol,
+    kafkaJS: { groupId, fromBeginning: true, autoCommit: false, readUncommitted, maxWaitTimeInMs: 200 },
+  });
+}
+
+// Until `take` returns true.
+async function reads(consumer, from, take) {
+  await consumer.connect();
+  await consumer.subscribe({ topics: [from] });
+  await new Promise((resolve, reject) => {
+    const eachMessage = async ({ partition, message }) => {
+      if (take(partition, message.value.toString(), Number(message.offset))) resolve();
+    };
+    consumer.run({ eachMessage }).catch(reject);
+  });
+}
+
+run({ produce, consume, alone, transact: transacts });

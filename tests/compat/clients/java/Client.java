@@ -46,7 +46,7 @@ public final class Client {
     private static final PrintStream OUTPUT = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
     private static final long TIMEOUT_S = 30;
     /** Whether its consumers are members of KIP-848's groups. */
-    private static final boolean IS_NEWER = "consumer".equals(System.getenv("GROUP_PROTOCOL"));
+    static final boolean IS_NEWER = "consumer".equals(System.getenv("GROUP_PROTOCOL"));
 
     private final BlockingQueue<JsonNode> commands = new LinkedBlockingQueue<>();
     private final String bootstrap;
@@ -65,6 +65,7 @@ public final class Client {
         switch (arguments[0]) {
             case "produce" -> client.produce();
             case "consume" -> client.consume(arguments[3]);
+            case "transact" -> new Transact(client.bootstrap, client.topic, arguments[3]).run(client.commands);
             default -> client.alone(arguments[3]);
         }
         say(event("closed"));
@@ -81,11 +82,11 @@ public final class Client {
         commands.add(JSON.createObjectNode().put("do", "close"));
     }
 
-    private static ObjectNode event(String name) {
+    static ObjectNode event(String name) {
         return JSON.createObjectNode().put("event", name);
     }
 
-    private static void say(ObjectNode event) {
+    static void say(ObjectNode event) {
         OUTPUT.println(event);
     }
 
@@ -287,7 +288,7 @@ public final class Client {
         return node.isNull() ? null : node.binaryValue();
     }
 
-    private static boolean is(JsonNode command, String what) {
+    static boolean is(JsonNode command, String what) {
         return command.get("do").asText().equals(what);
     }
 }

@@ -2,7 +2,9 @@
 'use strict';
 
 const { CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs');
-const { administer, bootstrap, commands, counted, decode, encode, fail, group, other, run, say, topic } = require('../node_protocol.js');
+const {
+  administer, bootstrap, commands, counted, decode, encode, fail, group, other, run, say, topic, transact, transactionalId,
+} = require('../node_protocol.js');
 
 // stdout is the protocol's, so the client's log goes to stderr.
 const logCreator = () => ({ namespace, log }) => process.stderr.write(`${namespace} ${JSON.stringify(log)}\n`);
@@ -163,4 +165,63 @@ async function seek(admin, { partition, timestamp, count }) {
   return offset;
 }
 
-run({ produce, consume, alone });
+async function transacts() {
+  const producer = kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1 });
+  await producer.connect();
+  let transaction;
+  let consumer;
+  const toMessages = (values) => values.map(([partition, value]) => ({ partition, value }));
+  await transact({
+    begin: async () => (transaction = await producer.transaction()),
+    send: (to, values) => transaction.send({ topic: to, acks: -1, messages: toMessages(values) }),
+    copy: async (source, groupId, count) => {
+      const copied = [];
+      const positions = new Map();
+      consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 200 });
+      await reads(consumer, source, (partition, text, offset) => {
+        if (copied.length === count) return true;
+        copied.push([partition, text]);
+        positions.set(partition, String(offset + 1));
+        return copied.length === count;
+      });
+      await transaction.send({ topic, acks: -1, messages: toMessages(copied) });
+      const partitions = [...positions].map(([partition, offset]) => ({ partition, offset }));
+      await transaction.sendOffsets({ consumerGroupId: groupId, topics: [{ topic: source, partitions }] });
+      return copied;
+    },
+    end: async (isCommit) => {
+      try {
+        await (isCommit ? transaction.commit() : transaction.abort());
+        return true;
+      } catch (error) {
+        if (['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED'].includes(error.type)) return false;
+        throw error;
+      } finally {
+        await consumer?.disconnect();
+        consumer = undefined;
+      }
+    },
+    read: async (level, take) => {
+      const reader = kafka.consumer({ groupId: `reads-${process.pid}-${++readers}`, readUncommitted: level === 'read_uncommitted', maxWaitTimeInMs: 200 });
+      await reads(reader, topic, take);
+      await reader.disconnect();
+    },
+    close: () => producer.disconnect(),
+  });
+}
+
+let readers = 0;
+
+// Until `take` returns true.
+async function reads(consumer, from, take) {
+  await consumer.connect();
+  await consumer.subscribe({ topics: [from], fromBeginning: true });
+  await new Promise((resolve, reject) => {
+    const eachMessage = async ({ partition, message }) => {
+      if (take(partition, message.value.toString(), Number(message.offset))) resolve();
+    };
+    consumer.run({ autoCommit: false, eachMessage }).catch(reject);
+  });
+}
+
+run({ produce, consume, alone, transact: transacts });

@@ -44,6 +44,25 @@ type Command struct {
 	Partition int32           `json:"partition"`
 	Timestamp int64           `json:"timestamp"`
 	Count     int             `json:"count"`
+	// Of one with transactions.
+	Topic  string  `json:"topic"`
+	Texts  []Value `json:"values"`
+	Source string  `json:"source"`
+	Group  string  `json:"group"`
+	Level  string  `json:"level"`
+	Until  string  `json:"until"`
+}
+
+// Value is an array of two in the protocol: a partition, and a text.
+type Value struct {
+	Partition int32
+	Text      string
+}
+
+func (v Value) MarshalJSON() ([]byte, error) { return json.Marshal([]any{v.Partition, v.Text}) }
+
+func (v *Value) UnmarshalJSON(text []byte) error {
+	return json.Unmarshal(text, &[]any{&v.Partition, &v.Text})
 }
 
 // Values is the object of settings of `create` and `alter`.
@@ -71,6 +90,68 @@ type Administrator interface {
 	Delete()
 	// Seek tells the first offset that is of this time or later and reads from there; false if there is none.
 	Seek(partition int32, timestamp int64, count int) (int64, bool)
+}
+
+// Transactor is a client with a transactional id.
+type Transactor interface {
+	Begin()
+	Send(topic string, values []Value)
+	// Copy reads as a member of the group, and sends what it has read, and the offsets behind it, in the transaction.
+	Copy(source, group string, count int) []Value
+	// End tells whether it was not fenced.
+	End(commit bool) bool
+	// Read calls take with each record from the beginning until it says that it is over.
+	Read(level string, partitions int32, take func(Value) bool)
+	Close()
+}
+
+// Transact obeys the commands of one with transactions.
+func Transact(t Transactor) {
+	Say(map[string]any{"event": "ready"})
+	for command := range Commands() {
+		switch command.Do {
+		case "close":
+			t.Close()
+			return
+		case "begin":
+			t.Begin()
+			Say(map[string]any{"event": "begun"})
+		case "send":
+			t.Send(command.Topic, command.Texts)
+			Say(map[string]any{"event": "sent"})
+		case "copy":
+			Say(map[string]any{"event": "copied", "values": t.Copy(command.Source, command.Group, command.Count)})
+		case "commit", "abort":
+			event := "fenced"
+			if t.End(command.Do == "commit") {
+				event = "ended"
+			}
+			Say(map[string]any{"event": event})
+		case "read":
+			Say(map[string]any{"event": "read", "values": read(t, command)})
+		}
+	}
+}
+
+func read(t Transactor, command Command) []Value {
+	values, ended := []Value{}, map[int32]bool{}
+	t.Read(command.Level, command.Partitions, func(value Value) bool {
+		if !ended[value.Partition] {
+			values = append(values, value)
+			ended[value.Partition] = value.Text == command.Until
+		}
+		if ended[value.Partition] {
+			done := int32(0)
+			for _, one := range ended {
+				if one {
+					done++
+				}
+			}
+			return done == command.Partitions
+		}
+		return false
+	})
+	return values
 }
 
 var output = struct {
@@ -179,6 +260,8 @@ type Program struct {
 	Produce func(bootstrap, topic string)
 	Consume func(bootstrap, topic, group, groupProtocol string)
 	Alone   func(bootstrap, topic, other string) Administrator
+	// Transact is nil where the client has none.
+	Transact func(bootstrap, topic, id, groupProtocol string) Transactor
 }
 
 func (p Program) Run() {
@@ -190,6 +273,8 @@ func (p Program) Run() {
 		p.Consume(bootstrap, topic, os.Args[4], os.Getenv("GROUP_PROTOCOL"))
 	case "alone":
 		Administer(p.Alone(bootstrap, topic, os.Args[4]))
+	case "transact":
+		Transact(p.Transact(bootstrap, topic, os.Args[4], os.Getenv("GROUP_PROTOCOL")))
 	}
 	Say(map[string]any{"event": "closed"})
 }

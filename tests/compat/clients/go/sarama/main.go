@@ -272,5 +272,5 @@ func (a administrator) Seek(partition int32, timestamp int64, count int) (int64,
 
 func main() {
 	sarama.Logger = log.New(os.Stderr, "", log.LstdFlags)
-	protocol.Program{Produce: produce, Consume: consume, Alone: alone}.Run()
+	protocol.Program{Produce: produce, Consume: consume, Alone: alone, Transact: transact}.Run()
 }

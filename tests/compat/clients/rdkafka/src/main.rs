@@ -5,6 +5,7 @@ mod admin;
 mod consumer;
 mod lines;
 mod producer;
+mod transact;
 
 use std::env;
 use std::error::Error;
@@ -30,6 +31,9 @@ fn main() -> Outcome<()> {
         ["produce", bootstrap, topic] => producer::run(bootstrap, topic)?,
         ["consume", bootstrap, topic, group] => {
             consumer::run(bootstrap, topic, group, &env::var("GROUP_PROTOCOL")?)?;
+        }
+        ["transact", bootstrap, topic, id] => {
+            transact::run(bootstrap, topic, id, &env::var("GROUP_PROTOCOL")?)?;
         }
         ["alone", bootstrap, topic, other] => admin::run(bootstrap, topic, other)?,
         other => return Err(format!("not a role with its arguments: {other:?}").into()),
