@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is built on Kafka, unchanged, against a broker: Kafka Connect, Kafka Streams, MirrorMaker 2, and a lag exporter.
+"""What is built on Kafka, unchanged, against a broker: Kafka Connect, Kafka Streams, MirrorMaker 2, a lag exporter, a copier.
 
     python3 tests/compat/ecosystem.py --broker target/release/odradek --driver uring
     python3 tests/compat/ecosystem.py --broker kafka                  # the reference
@@ -9,6 +9,7 @@ Options:
     --driver uring|sync  handed to the binary (default uring)
     --only NAME          only this one, of SYSTEMS below; can be repeated
     --shards N           handed to the binary (default 2)
+    --kills N            of the broker and the instances in streams-once (default 6)
     --cache DIR          where jars and clients are installed and logs are kept (default target/compat)
 
 Each has its own topics and groups on one broker, one after the other, since two cores are no more than one of them takes.
@@ -21,12 +22,14 @@ import sys
 import time
 
 from harness import Failure, broker, program, report
-from systems import connect, lag, mirror, streams
+from systems import connect, copier, lag, mirror, streams, streams_once
 
 SYSTEMS = {
     "connect-standalone": ("lines go from file to file, each once, also over a restart", connect.standalone),
     "connect-distributed": ("workers come and go, connectors and offsets are kept, lines go through once", connect.distributed),
     "streams": ("counts words exactly, with instances that come and go and a state restored from its topic", streams.word_count),
+    "streams-once": ("counts and joins exactly once while the broker and the instances are killed", streams_once.through_kills),
+    "copier": ("TransactionalMessageCopier copies exactly once while the broker is killed", copier.copy),
     "kafkatop": ("tells the lag of a group", lag.kafkatop),
     "mirror-maker": ("copies topics and groups' offsets to Apache Kafka and from it", mirror.both_ways),
 }
@@ -42,7 +45,7 @@ def main():
 
     def run_all(server):
         for name in arguments.only:
-            _run(name, tools, server, folder, results)
+            _run(name, arguments, tools, server, folder, results)
 
     program.with_servers(lambda: [broker.of(arguments, tools, folder)], run_all, results)
     return results.close()
@@ -51,18 +54,19 @@ def main():
 def _arguments():
     parser = program.parser(__doc__)
     parser.add_argument("--only", choices=list(SYSTEMS), action="append")
+    parser.add_argument("--kills", type=int, default=6)
     arguments = program.parse(parser)
     arguments.only = arguments.only or list(SYSTEMS)
     return arguments
 
 
-def _run(name, tools, server, folder, results):
+def _run(name, arguments, tools, server, folder, results):
     promise, test = SYSTEMS[name]
     started, failure = time.monotonic(), None
     own = folder / name
     own.mkdir()
     try:
-        test(tools, server, own)
+        test(tools, server, own, **({"kills": arguments.kills} if name == "streams-once" else {}))
     except Failure as error:
         failure = str(error)
     results.add(name, promise, failure, time.monotonic() - started)

@@ -263,7 +263,7 @@ def _install_java(tools):
     sources = _java_sources()
     stamp = _fresh(tools.java_classes.parent, [*sources, CLIENTS / "java" / "pom.xml"])
     if stamp:
-        _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars}/*", "-d", tools.java_classes, source])
+        _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars}/*", "-d", tools.java_classes, *sources])
         stamp()
 
 
@@ -278,7 +278,7 @@ def _install_java3(tools):
     stamp = _fresh(tools.jars3.parent, [pom, *sources])
     if stamp:
         _copy_jars(pom, tools.jars3)
-        _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars3}/*", "-d", tools.java3_classes, source])
+        _run("javac", ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars3}/*", "-d", tools.java3_classes, *sources])
         stamp()
 
 
@@ -296,13 +296,13 @@ def _install_connect(tools):
 
 def _install_streams(tools):
     _need("mvn", "it fetches Kafka Streams")
-    _need("javac", "it builds the word count")
+    _need("javac", "it builds the programs on Kafka Streams")
     folder, source = tools.cache / "streams", COMPAT / "systems" / "streams-jars"
     stamp = _fresh(folder, sorted(source.iterdir()))
     if stamp:
         _copy_jars(source / "pom.xml", folder / "lib")
         _run("javac", [
-            "javac", "-Xlint:all", "-Werror", "-cp", f"{folder / 'lib'}/*", "-d", folder / "classes", source / "WordCount.java",
+            "javac", "-Xlint:all", "-Werror", "-cp", f"{folder / 'lib'}/*", "-d", folder / "classes", *sorted(source.glob("*.java")),
         ])
         stamp()
 

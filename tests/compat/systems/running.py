@@ -29,6 +29,10 @@ class Program:
         if self._process.poll() is not None:
             raise Failure(f"{self.name} ended by itself with {self._process.returncode}{self._tail()}")
 
+    def exit_code(self):
+        """None while it runs."""
+        return self._process.poll()
+
     def stop(self):
         """SIGTERM, and an exit code of a clean stop in time."""
         self._process.terminate()
@@ -93,12 +97,12 @@ def _by_partition(text):
     return {int(partition): offset for partition, offset in json.loads(text).items()}
 
 
-def until(condition, what, *programs):
+def until(condition, what, *programs, timeout_s=STEP_TIMEOUT_S):
     """Waits until `condition()` is true; fails when the time is over or one of the programs has ended. `what` may be a function."""
-    deadline = time.monotonic() + STEP_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while not condition():
         for program in programs:
             program.check_running()
         if time.monotonic() > deadline:
-            raise Failure(f"not within {STEP_TIMEOUT_S} s: {what() if callable(what) else what}")
+            raise Failure(f"not within {timeout_s} s: {what() if callable(what) else what}")
         time.sleep(POLL_S)
