@@ -424,23 +424,6 @@ class Batch:
         elif self.lie == "time":
             now_ms -= 10**15
         header = struct.pack(">hiqqqhii", attributes, last, now_ms, now_ms + 2, producer_id, epoch, sequence, count)
-        crc = _crc32c(header + body) ^ (1 if self.lie == "crc" else 0)
+        crc = batches.crc32c(header + body) ^ (1 if self.lie == "crc" else 0)
         length = 9 + len(header) + len(body) + (5 if self.lie == "length" else 0)
         return struct.pack(">qiibI", 0, length, -1, magic, crc) + header + body
-
-
-def _table():
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-        yield byte
-
-
-_CRC_TABLE = list(_table())
-
-
-def _crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF

@@ -32,6 +32,7 @@ import consumer_groups  # noqa: E402
 import damages  # noqa: E402
 import exactly_once  # noqa: E402
 import kafka_log  # noqa: E402
+import prepared  # noqa: E402
 import refusals  # noqa: E402
 import takeover  # noqa: E402
 from harness import Failure, broker, program, report  # noqa: E402
@@ -43,6 +44,7 @@ PROGRAMS = {
     "leftovers_client": ("leave", "left"),
     "consumer_groups_client": ("begin", "resume"),
     "exactly_once_client": ("once", "once-leave", "once-resume", "once-storm"),
+    "prepared_client": ("prepare", "prepared"),
     "damages_client": ("cases", "outcomes", "append", "mended"),
 }
 
@@ -59,6 +61,7 @@ def main():
         refusals.run(arguments, tools, folder, results)
         consumer_groups.run(arguments, tools, folder, results, run_client)
         exactly_once.run(arguments, tools, folder, results, run_client)
+        prepared.run(arguments, tools, folder, results, run_client)
         damages.run(arguments, tools, folder, results, run_client)
     return results.close()
 

@@ -21,3 +21,20 @@ def record(offset_delta, timestamp_delta, key, value):
 
 def _nullable(data):
     return varint(-1) if data is None else varint(len(data)) + data
+
+
+def _table():
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+        yield byte
+
+
+_CRC_TABLE = list(_table())
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
