@@ -86,6 +86,11 @@ impl BrokerProcess {
         BrokerProcess { child, address, directory, program, arguments, started_in }
     }
 
+    /// A setting (`name=value`) from its next start on.
+    pub fn set(&mut self, setting: &str) {
+        self.arguments.extend(["--set".into(), setting.into()]);
+    }
+
     /// Ends it, and starts it again on the same directory.
     ///
     /// # Panics

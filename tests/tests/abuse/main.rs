@@ -12,6 +12,7 @@ mod fetch_sessions;
 mod groups;
 mod producers;
 mod topics;
+mod transactional_ids;
 
 use std::env;
 
