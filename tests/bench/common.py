@@ -1,4 +1,4 @@
-"""The load generator, built here, what a process has used so far, and what machine this is."""
+"""The load generators, built here, what a process has used so far, and what machine this is."""
 
 import json
 import os
@@ -23,20 +23,20 @@ VALUE_BYTES = 1024
 TUNED = ["batch.size=131072", "linger.ms=5"]
 
 
-def build_kload(cache):
-    """Compiles kload.c unless it is there already; a `Failure` says in one line what is missing."""
-    source, binary = HERE / "kload.c", cache / "kload"
+def build(cache, name):
+    """Compiles one of the load generators in C unless it is there already; a `Failure` says in one line what is missing."""
+    source, binary = HERE / f"{name}.c", cache / name
     if binary.exists() and binary.stat().st_mtime > source.stat().st_mtime:
         return binary
     cache.mkdir(parents=True, exist_ok=True)
     if shutil.which("cc") is None:
-        raise Failure("`cc` is missing: it builds tests/bench/kload.c")
+        raise Failure(f"`cc` is missing: it builds tests/bench/{name}.c")
     if not pathlib.Path("/usr/include/librdkafka/rdkafka.h").exists():
         _install_librdkafka()
     command = ["cc", "-O2", "-Wall", "-Wextra", "-std=gnu11", "-o", binary, source, "-lrdkafka", "-lpthread"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
-        raise Failure(f"kload.c does not compile: {done.stdout.strip()}")
+        raise Failure(f"{name}.c does not compile: {done.stdout.strip()}")
     return binary
 
 

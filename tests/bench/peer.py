@@ -107,7 +107,7 @@ def main():
     work = arguments.cache / "bench"
     folder = work / "data"
     try:
-        bench = Bench(arguments, common.build_kload(work))
+        bench = Bench(arguments, common.build(work, "kload"))
         with running(arguments, folder) as servers:
             for server in servers:
                 bench.warm(server)
