@@ -86,7 +86,7 @@ def _refusal(arguments, target, says):
     before = _content(data)
     command = [
         arguments.broker, "start", "--listen", "127.0.0.1:0", "--data-dir", data, "--driver", arguments.driver,
-        "--shards", "1", "--set", f"node.id={NODE}",
+        "--shards", "1", "--set", f"node.id={NODE}", "--set", "admin.listen=none",
     ]
     try:
         done = subprocess.run(

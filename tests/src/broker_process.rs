@@ -43,6 +43,7 @@ pub enum End {
 pub struct BrokerProcess {
     child: Child,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     directory: TempDir,
     program: String,
     arguments: Vec<OsString>,
@@ -79,11 +80,13 @@ impl BrokerProcess {
         arguments.extend(words.map(OsString::from));
         arguments.extend([launch.driver.into(), "--data-dir".into()]);
         arguments.push(directory.path().join("data").into());
-        for setting in launch.settings {
+        // The usual port is for one broker of a machine. What is set later counts.
+        for setting in ["admin.listen=none"].iter().chain(launch.settings) {
             arguments.extend(["--set".into(), setting.into()]);
         }
-        let (child, address, started_in) = spawn(&program, &arguments, directory.path());
-        BrokerProcess { child, address, directory, program, arguments, started_in }
+        let Spawned { child, address, admin, started_in } =
+            spawn(&program, &arguments, directory.path());
+        BrokerProcess { child, address, admin, directory, program, arguments, started_in }
     }
 
     /// A setting (`name=value`) from its next start on.
@@ -106,8 +109,9 @@ impl BrokerProcess {
         }
         let ended = self.child.wait().expect("a child");
         assert!(end == End::Kill || ended.success(), "a clean stop: {ended}");
-        (self.child, self.address, self.started_in) =
-            spawn(&self.program, &self.arguments, self.directory.path());
+        let spawned = spawn(&self.program, &self.arguments, self.directory.path());
+        (self.child, self.started_in) = (spawned.child, spawned.started_in);
+        (self.address, self.admin) = (spawned.address, spawned.admin);
     }
 
     /// From the start of the process to its ready line.
@@ -126,6 +130,12 @@ impl BrokerProcess {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells its metrics, if it was started with `admin.listen`.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Its resident memory, in bytes.
@@ -216,8 +226,16 @@ fn resident_bytes(process: u32) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// Starts the process and waits for its ready line: where it listens, and after what time.
-fn spawn(program: &str, arguments: &[OsString], folder: &Path) -> (Child, SocketAddr, Duration) {
+/// A process that has said that it is ready, and after what time.
+struct Spawned {
+    child: Child,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    started_in: Duration,
+}
+
+/// Starts the process and waits for its ready line.
+fn spawn(program: &str, arguments: &[OsString], folder: &Path) -> Spawned {
     let log = fs::File::options().create(true).append(true).open(folder.join("stderr"));
     let mut command = Command::new(program);
     command.args(arguments).env_clear().stdout(Stdio::piped()).stderr(log.expect("a file"));
@@ -226,13 +244,15 @@ fn spawn(program: &str, arguments: &[OsString], folder: &Path) -> (Child, Socket
     let mut ready = String::new();
     let stdout = child.stdout.take().expect("it is piped");
     BufReader::new(stdout).read_line(&mut ready).expect("a line");
-    let took = began.elapsed();
-    let address = ready.split_whitespace().find_map(|word| word.strip_prefix("listen="));
-    let address = address.unwrap_or_else(|| {
+    let started_in = began.elapsed();
+    let says = |name| ready.split_whitespace().find_map(|word| word.strip_prefix(name));
+    let address = says("listen=").unwrap_or_else(|| {
         let log = fs::read_to_string(folder.join("stderr")).unwrap_or_default();
         panic!("not ready: {ready:?}: {log}")
     });
-    (child, address.parse().expect("an address"), took)
+    let address = address.parse().expect("an address");
+    let admin = says("admin=").and_then(|address| address.parse().ok());
+    Spawned { child, address, admin, started_in }
 }
 
 /// The binary: `ODRADEK_BIN`, or what `cargo build` makes.

@@ -2,5 +2,6 @@
 //! anything, and numbers that are the same in every run. Development only.
 
 pub mod broker_process;
+pub mod http;
 pub mod random;
 pub mod raw_client;

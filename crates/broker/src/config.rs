@@ -41,6 +41,20 @@ const PARTITIONS_MAX: i64 = 100_000;
 const HANDLES_MAX: usize = 1024;
 const INT_MAX: i64 = i32::MAX as i64;
 
+/// Where the admin port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminPort {
+    /// Nobody says: [`ADMIN_DEFAULT`] if it is free.
+    Usual,
+    /// There and nowhere else: `HOST:PORT`.
+    At(String),
+    /// There is none.
+    None,
+}
+
+/// This machine only, and where Redpanda's users look for it.
+pub const ADMIN_DEFAULT: &str = "127.0.0.1:9644";
+
 /// What a broker is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
@@ -50,6 +64,8 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// The name and port of `advertised.listeners`; `None`: the local address of each connection.
     pub advertised: Option<(String, u16)>,
+    /// `admin.listen`: where metrics are served.
+    pub admin: AdminPort,
     /// `log.dirs`.
     pub data_dir: PathBuf,
     /// `odradek.commit.strategy`: how writes may become durable there; whoever starts the shards
@@ -229,6 +245,7 @@ impl BrokerConfig {
             node_id,
             listen: decided.listen,
             advertised: advertised(reader)?,
+            admin: admin_port(reader),
             data_dir: data_dir(reader, decided.data_dir)?,
             commit_strategy: commit_strategy(reader)?,
             handles_max: HANDLES_MAX,
@@ -372,6 +389,14 @@ impl<'a> Reader<'a> {
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
             Some(_) => Err(self.refuse(name, "true or false")),
         }
+    }
+}
+
+fn admin_port(reader: &Reader<'_>) -> AdminPort {
+    match reader.text("admin.listen") {
+        None => AdminPort::Usual,
+        Some("none") => AdminPort::None,
+        Some(address) => AdminPort::At(address.to_owned()),
     }
 }
 

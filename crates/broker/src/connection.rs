@@ -31,6 +31,7 @@ use crate::{
     api::{self, Refusal, fetch_session::FetchSessions, produce},
     controller::CONTROLLER_SHARD,
     frame_reader::{FrameError, FrameReader},
+    metrics::Arrived,
     peers::Call,
     shard::Shard,
 };
@@ -93,6 +94,7 @@ struct Queue {
 struct Item {
     /// What its frame takes.
     bytes: usize,
+    arrived: Arrived,
     work: Work,
 }
 
@@ -182,27 +184,31 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
             Ok(Err(error)) => return End::Frame(error),
             Err(_) => return End::Idle,
         };
-        let bytes = frame.len();
+        let (bytes, at) = (frame.len(), shard.runtime.now());
+        shard.counters.received(bytes);
         if let Some(end) = wait(shard, queue, idle, |queue| queue.has_room(bytes)).await {
             return end;
         }
-        let is_produce = match frame::decode_request_header(&frame) {
-            Ok((head, _)) => head.key == ApiKey::Produce,
+        let key = match frame::decode_request_header(&frame) {
+            Ok((head, _)) => head.key,
             Err(error) => {
                 return End::Refused(error.into());
             }
         };
-        if is_produce {
+        let arrived = Arrived { key, at };
+        if key == ApiKey::Produce {
             if let Some(end) = wait(shard, queue, idle, |queue| queue.ordered.get() == 0).await {
                 return end;
             }
             match Box::pin(produce::dispatch(shard, &frame)).await {
-                Ok(dispatched) => queue.push(Item { bytes, work: Work::Produce(dispatched) }),
+                Ok(dispatched) => {
+                    queue.push(Item { bytes, arrived, work: Work::Produce(dispatched) });
+                }
                 Err(error) => return End::Refused(error),
             }
         } else {
             queue.ordered.set(queue.ordered.get() + 1);
-            queue.push(Item { bytes, work: Work::Request(frame) });
+            queue.push(Item { bytes, arrived, work: Work::Request(frame) });
         }
     }
 }
@@ -230,7 +236,8 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             queue.items.borrow_mut().clear();
             return;
         }
-        let Item { bytes, work } = queue.items.borrow_mut().pop_front().expect("just seen");
+        let Item { bytes, arrived, work } =
+            queue.items.borrow_mut().pop_front().expect("just seen");
         let is_ordered = matches!(work, Work::Request(_));
         let answer = async {
             match work {
@@ -239,8 +246,10 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             }
         };
         let Some(answer) = unless_closed(&queue, answer).await else { continue };
+        let mut answer_bytes = 0;
         let sent = match answer {
             Ok(Some(encoded)) => {
+                answer_bytes = encoded.len_bytes;
                 let slices = parts_of(encoded);
                 match unless_closed(&queue, stream.send_all(slices)).await {
                     Some(sent) => sent.map_err(|error| error.to_string()),
@@ -256,6 +265,7 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             stream.shutdown();
             return;
         }
+        shard.counters.answered(arrived, shard.runtime.now(), answer_bytes);
         connection.held.release();
         queue.finished(bytes, is_ordered);
     }

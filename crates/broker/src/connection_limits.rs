@@ -107,6 +107,11 @@ impl ConnectionCounts {
         self.counts.borrow().of_shard.iter().sum()
     }
 
+    /// By shard.
+    pub(crate) fn of_shards(&self) -> Vec<usize> {
+        self.counts.borrow().of_shard.clone()
+    }
+
     pub(crate) fn of_address(&self, address: IpAddr) -> usize {
         let address = address.to_canonical();
         self.counts.borrow().of_address.get(&address).copied().unwrap_or(0)

@@ -12,7 +12,8 @@ use cluster::{MetadataImage, feature};
 use coordinator::{
     Actions, Caller, GroupCoordinator, Now, Response, Settings, Token,
     coordinator::{
-        ConsumerGroupDescription, GroupDescription, GroupFilter, GroupListing, KnownTopic,
+        ConsumerGroupDescription, GroupDescription, GroupFilter, GroupListing, GroupPositions,
+        KnownTopic,
     },
     offset_fetch::{FetchedGroup, GroupQuery},
 };
@@ -56,6 +57,12 @@ impl Groups {
     pub(crate) fn list(&self, filter: &GroupFilter) -> Vec<GroupListing> {
         let hosted = self.hosted.borrow();
         hosted.values().flat_map(|one| one.coordinator.borrow().list_groups(filter)).collect()
+    }
+
+    /// How far the groups of this shard are.
+    pub(crate) fn positions(&self) -> Vec<GroupPositions> {
+        let hosted = self.hosted.borrow();
+        hosted.values().flat_map(|one| one.coordinator.borrow().positions()).collect()
     }
 
     /// A partition is no longer this shard's: whoever waits is sent away.

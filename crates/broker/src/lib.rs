@@ -35,6 +35,7 @@ mod markers;
 mod metadata_log;
 mod metadata_records;
 mod metadata_snapshot;
+mod metrics;
 mod peers;
 mod placement;
 mod recompression;
@@ -49,6 +50,7 @@ mod transactions;
 mod verification;
 
 pub use error::Error;
+pub use metrics::{Ping, Scrape};
 pub use start::{Ready, Role, run_shard};
 
 /// Sent to shard 0 from outside the mesh, it stops the node cleanly.

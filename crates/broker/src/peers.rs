@@ -14,7 +14,10 @@ use runtime::{
     local::{Oneshot, Sender, oneshot},
 };
 
-use crate::shard::Shard;
+use crate::{
+    metrics::{Ping, Scrape},
+    shard::Shard,
+};
 
 /// Something to be done on the shard that owns what it is about.
 pub(crate) trait Call: Send + 'static {
@@ -170,13 +173,31 @@ impl Shard {
             let (from, message) = self.runtime.receive().await;
             match message.downcast::<ShardMessage>() {
                 Ok(message) => self.take_message(from, *message),
-                Err(message) => {
-                    let stop = message.downcast::<crate::Stop>();
-                    assert!(stop.is_ok(), "only shard messages and stop travel the mesh");
-                    self.stop_requested();
-                }
+                Err(message) => self.take_from_outside(message),
             }
         }
+    }
+
+    fn take_from_outside(self: &Rc<Self>, message: Message) {
+        let message = match message.downcast::<Scrape>() {
+            Ok(scrape) => {
+                let answer = Rc::clone(self).answer_scrape(*scrape);
+                self.runtime.spawn("metrics", TaskQueue::Background, answer);
+                return;
+            }
+            Err(message) => message,
+        };
+        let message = match message.downcast::<Ping>() {
+            Ok(ping) => {
+                let answer = Rc::clone(self).answer_ping(*ping);
+                self.runtime.spawn("ping", TaskQueue::Foreground, answer);
+                return;
+            }
+            Err(message) => message,
+        };
+        let stop = message.downcast::<crate::Stop>();
+        assert!(stop.is_ok(), "nothing else travels the mesh");
+        self.stop_requested();
     }
 
     fn take_message(self: &Rc<Self>, from: Option<ShardIndex>, message: ShardMessage) {

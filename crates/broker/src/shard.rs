@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
 };
@@ -28,6 +29,7 @@ use crate::{
     gather_turns::GatherTurns,
     groups::Groups,
     metadata_log::Metadata,
+    metrics::{Counters, Traffic},
     peers::Peers,
     placement::Placement,
     recompression::OwnCodecs,
@@ -49,6 +51,7 @@ pub(crate) struct Identity {
 pub(crate) struct Partition {
     pub(crate) log: Log,
     pub(crate) backlog: Backlog,
+    pub(crate) traffic: Traffic,
     leader_epoch: Cell<LeaderEpoch>,
 }
 
@@ -93,6 +96,9 @@ pub(crate) struct Shard {
     pub(crate) answer_memory: AnswerMemory,
     pub(crate) gather_turns: Rc<GatherTurns>,
     pub(crate) telemetry: Telemetry,
+    pub(crate) counters: Counters,
+    /// On shard 0: where clients are listened for, once they are.
+    pub(crate) listening: OnceCell<SocketAddr>,
     /// On shard 0: the connections of all shards.
     pub(crate) connections: ConnectionCounts,
     /// Told when one of them has ended, and when a stop is asked for.
@@ -128,6 +134,8 @@ impl Shard {
             answer_memory: AnswerMemory::new(shard_count),
             gather_turns: Rc::default(),
             telemetry: Telemetry::new(shard_count),
+            counters: Counters::default(),
+            listening: OnceCell::new(),
             connections: ConnectionCounts::new(shard_count),
             connection_ended: Notify::new(),
             controller: OnceCell::new(),
@@ -184,6 +192,13 @@ impl Shard {
         }
     }
 
+    /// Where clients reach this node, as far as it can tell without one.
+    pub(crate) fn listens_at(&self) -> (String, u16) {
+        let address = self.listening.get().copied().unwrap_or(self.config.listen);
+        let own = || (address.ip().to_string(), address.port());
+        self.config.advertised.clone().unwrap_or_else(own)
+    }
+
     /// The shard that owns a partition; `None` where there is no such partition.
     pub(crate) fn owner_of(&self, topic: TopicId, partition: PartitionId) -> Option<ShardIndex> {
         self.placement.borrow().owner(TopicPartition { topic, partition })
@@ -219,9 +234,9 @@ impl Shard {
         }
         let epoch = self.image.borrow().partition(id).map(|partition| partition.leader_epoch);
         let leader_epoch = Cell::new(epoch.unwrap_or_default());
-        self.partitions
-            .borrow_mut()
-            .insert(id, Rc::new(Partition { log, backlog: Backlog::default(), leader_epoch }));
+        let (backlog, traffic) = (Backlog::default(), Traffic::default());
+        let partition = Rc::new(Partition { log, backlog, traffic, leader_epoch });
+        self.partitions.borrow_mut().insert(id, partition);
     }
 
     pub(crate) fn remove_partition(&self, id: TopicPartition) -> Option<Rc<Partition>> {

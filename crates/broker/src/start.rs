@@ -211,6 +211,7 @@ async fn run_first(
     let listener = Listener::bind(&shard.runtime, address)
         .await
         .map_err(|errno| Error::Listen { address, errno })?;
+    shard.listening.set(listener.address()).expect("it listens once");
     let ready = Ready {
         address: listener.address(),
         durability: match shard.config.topic_defaults.get("durability") {

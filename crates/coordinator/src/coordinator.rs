@@ -16,7 +16,7 @@ use bytes::Bytes;
 use model::collections::BTreeMap;
 use model::{ErrorCode, ProducerId};
 
-pub use admin::{GroupDescription, GroupFilter, GroupListing, MemberDescription};
+pub use admin::{GroupDescription, GroupFilter, GroupListing, GroupPositions, MemberDescription};
 pub use consumer::{ConsumerGroupDescription, describe_response};
 pub use offsets::{KnownTopic, Resolve};
 pub use replay::{LoadError, Replayed};

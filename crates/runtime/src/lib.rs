@@ -19,6 +19,7 @@ mod alignment;
 pub mod buffer;
 mod choose;
 pub mod driver;
+pub mod durations;
 mod executor;
 mod file;
 mod handle;

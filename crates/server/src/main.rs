@@ -3,6 +3,7 @@
 //! Whatever it refuses, it says so in one line on stderr and ends with a non-zero code. The
 //! broker's stdout has the ready line and nothing else.
 
+mod admin;
 mod environment;
 mod health;
 mod log;

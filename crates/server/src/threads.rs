@@ -8,6 +8,7 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     process,
     sync::{
         Arc,
@@ -25,7 +26,7 @@ use runtime::{
 
 use storage::CommitStrategy;
 
-use crate::report;
+use crate::{admin::Admin, report};
 
 /// Free memory that a shard keeps for its next buffers.
 const POOL_CACHED_BYTES_MAX: usize = 32 << 20;
@@ -65,22 +66,33 @@ pub(crate) fn run(
         Ok(limit) => config.handles_max = usize::try_from(limit).unwrap_or(usize::MAX),
         Err(error) => tracing::warn!(%error, "the limit of file handles is not known"),
     }
+    let admin = Admin::bind(&config.admin).map_err(io::Error::other)?;
+    let served = admin.as_ref().map(|admin| (admin.address(), admin.ready_flag()));
+    let mut report_ready = Some(move |ready: &Ready, how: How| {
+        let (address, flag) = served.unzip();
+        print_ready(ready, how, address, uptime());
+        if let Some(flag) = flag {
+            flag.store(true, Ordering::Release);
+        }
+    });
     let config = Arc::new(config);
     let failed = Arc::new(AtomicBool::new(false));
-    let mut uptime = Some(uptime);
     let mut handles = Vec::new();
     for endpoint in endpoints {
         let index = endpoint.shard();
         let shard = Shard { index, shards, config: Arc::clone(&config) };
         let failed = Arc::clone(&failed);
         // Shard 0 is the first end of the mesh.
-        let uptime = uptime.take();
+        let report_ready = report_ready.take();
         let run = move || {
-            if let Err(error) = shard.run(endpoint, uptime) {
+            if let Err(error) = shard.run(endpoint, report_ready) {
                 fail(&failed, &error);
             }
         };
         handles.push(thread::Builder::new().name(format!("shard-{}", index.0)).spawn(run)?);
+    }
+    if let Some(admin) = admin {
+        admin.serve(injector.clone(), shards.count)?;
     }
     thread::Builder::new()
         .name("signals".to_owned())
@@ -98,11 +110,11 @@ struct Shard {
 }
 
 impl Shard {
-    /// `uptime` is shard 0's: it is the one that reports.
+    /// `report_ready` is shard 0's: it is the one that reports.
     fn run(
         self,
         endpoint: Endpoint,
-        uptime: Option<impl Fn() -> Duration + Send + 'static>,
+        report_ready: Option<impl FnOnce(&Ready, How) + Send + 'static>,
     ) -> Result<(), String> {
         if let Err(error) = pin_thread(usize::from(self.index.0)) {
             tracing::warn!(shard = self.index.0, %error, "not pinned to a core");
@@ -115,12 +127,10 @@ impl Shard {
             tracing::warn!(driver = %kind, reason, "running without io_uring");
         }
         let count = self.shards.count;
-        let role = match uptime {
-            Some(uptime) => {
-                let commit = self.config.commit_strategy;
-                let on_ready =
-                    move |ready: Ready| print_ready(&ready, kind, count, commit, uptime());
-                Role::First { on_ready: Box::new(on_ready) }
+        let role = match report_ready {
+            Some(report_ready) => {
+                let how = How { driver: kind, shards: count, commit: self.config.commit_strategy };
+                Role::First { on_ready: Box::new(move |ready: Ready| report_ready(&ready, how)) }
             }
             None => Role::Other,
         };
@@ -138,21 +148,23 @@ fn fail(failed: &AtomicBool, error: &str) {
     }
 }
 
-/// Tells scripts and people that clients can come. A closed stdout is no reason not to serve them.
-fn print_ready(
-    ready: &Ready,
+/// How a broker runs, for its ready line.
+struct How {
     driver: DriverKind,
     shards: u16,
     commit: CommitStrategy,
-    uptime: Duration,
-) {
-    let Ready { address, durability, .. } = ready;
+}
+
+/// Tells scripts and people that clients can come. A closed stdout is no reason not to serve them.
+fn print_ready(ready: &Ready, how: How, admin: Option<SocketAddr>, uptime: Duration) {
+    let (Ready { address, durability, .. }, How { driver, shards, commit }) = (ready, how);
     let ms = uptime.as_millis();
+    let admin = admin.map_or_else(|| "none".to_owned(), |address| address.to_string());
     let mut stdout = io::stdout().lock();
     let line =
         format!("ready listen={address} driver={driver} shards={shards} durability={durability}");
-    let written = writeln!(stdout, "{line} commit={commit} ms={ms}").and_then(|()| stdout.flush());
-    if let Err(error) = written {
+    let written = writeln!(stdout, "{line} commit={commit} admin={admin} ms={ms}");
+    if let Err(error) = written.and_then(|()| stdout.flush()) {
         tracing::warn!(%error, "cannot write the ready line");
     }
 }

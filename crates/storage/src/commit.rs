@@ -169,7 +169,7 @@ impl StorageInner {
         }
         self.counters.count_round(batch.len(), targets.len());
         (*self.flushing.borrow_mut()).clone_from(&targets);
-        let sync = |file: Rc<File>| async move { sync_file(&file).await };
+        let sync = |file: Rc<File>| async move { self.sync_file(&file).await };
         let syncs = targets.into_iter().map(|file| Box::pin(sync(file)) as Joined<'_, _>);
         let outcomes = join_all(syncs.collect()).await;
         self.flushing.borrow_mut().clear();
@@ -195,6 +195,17 @@ impl StorageInner {
         self.flush_ended.wait_until(is_free).await;
     }
 
+    /// Syncs a file. After a failure nobody knows what is on disk, and no later sync tells.
+    pub(crate) async fn sync_file(&self, file: &File) -> Result<(), Errno> {
+        let start = self.runtime.now();
+        let outcome = file.sync().await;
+        self.counters.sync_times.record(self.runtime.now().since(start));
+        if cfg!(feature = "mutant_fdatasync_retried_after_error") && outcome.is_err() {
+            return file.sync().await;
+        }
+        outcome
+    }
+
     /// Makes the names in a directory durable.
     pub(crate) async fn sync_directory(&self, path: &Path) -> Result<(), Errno> {
         if cfg!(feature = "mutant_no_directory_sync") {
@@ -202,15 +213,6 @@ impl StorageInner {
         }
         self.with_handle(|| self.runtime.sync_directory(path)).await
     }
-}
-
-/// Syncs a file. After a failure nobody knows what is on disk, and no later sync tells.
-pub(crate) async fn sync_file(file: &File) -> Result<(), Errno> {
-    let outcome = file.sync().await;
-    if cfg!(feature = "mutant_fdatasync_retried_after_error") && outcome.is_err() {
-        return file.sync().await;
-    }
-    outcome
 }
 
 /// One of several that are waited for together.

@@ -19,12 +19,7 @@ use std::{
 use model::Offset;
 use runtime::{File, Instant, TaskQueue};
 
-use crate::{
-    FenceReason, Log,
-    commit::{SYNC_DELAY, sync_file},
-    storage::StorageInner,
-    write::Written,
-};
+use crate::{FenceReason, Log, commit::SYNC_DELAY, storage::StorageInner, write::Written};
 
 /// How many files are synced by themselves at the same time. Each takes a worker of the driver,
 /// which has eight and more; the rounds and the zeroing ahead need some too.
@@ -166,7 +161,7 @@ impl StorageInner {
     async fn sync_alone(self: &Rc<Self>, waiting: &Waiting) {
         let Waiting { log, base_offset, file, .. } = waiting;
         let Some((end, end_offset)) = log.begin_own_sync(*base_offset) else { return };
-        let outcome = sync_file(file).await;
+        let outcome = self.sync_file(file).await;
         self.counters.count_own_sync();
         match outcome {
             Err(errno) => {

@@ -11,7 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use model::{Offset, PartitionId, TopicId, collections::BTreeMap, topic_config::TopicConfig};
-use runtime::{BufferPool, Errno, File, Runtime, local::Notify};
+use runtime::{
+    BufferPool, Errno, File, Runtime,
+    durations::{DurationCounts, Durations},
+    local::Notify,
+};
 
 use crate::{
     Error, Log,
@@ -132,6 +136,7 @@ pub(crate) struct Counters {
     pub(crate) rounds: Cell<u64>,
     pub(crate) files_made_durable: Cell<u64>,
     pub(crate) file_syncs: Cell<u64>,
+    pub(crate) sync_times: Durations,
 }
 
 impl Counters {
@@ -272,6 +277,12 @@ impl Storage {
         let directory = parent.join(format!("{topic}-{partition}"));
         let state = State::new(config, Offset::ZERO, self.0.runtime.now());
         Log::new(Rc::clone(&self.0), (topic, partition, topic_id), directory, state)
+    }
+
+    /// How long the fdatasyncs of the group commit took.
+    #[must_use]
+    pub fn sync_times(&self) -> DurationCounts {
+        self.0.counters.sync_times.counts()
     }
 
     /// The logs of this shard that are in use.

@@ -112,7 +112,8 @@ class Odradek(Broker):
             self.binary, "start", "--listen", self.address, "--data-dir", self.data_dir,
             "--shards", self.shards, "--driver", self.driver, "--log", self.log,
         ]
-        for setting in self.settings:
+        # The usual admin port is for one broker of a machine. What is set later counts.
+        for setting in ("admin.listen=none", *self.settings):
             command += ["--set", setting]
         self._spawn(command, stdout=subprocess.PIPE, text=True)
         lines = queue.Queue()

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod groups;
+mod metrics;
 mod producers;
 mod settings;
 mod telemetry;

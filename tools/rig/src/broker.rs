@@ -52,6 +52,7 @@ impl Broker {
             .args(["start", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(["--shards", &launch.shards.to_string(), "--driver", &launch.driver])
+            .args(["--set", "admin.listen=none"])
             .args(launch.settings.iter().flat_map(|setting| ["--set", setting]))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())

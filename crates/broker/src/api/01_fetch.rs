@@ -395,8 +395,12 @@ async fn read(
         Ok(diverging) => return Fetched { diverging, ..fetched },
         Err(error) => return Fetched::refused(error),
     }
+    let traffic = [&partition.traffic, &shard.counters.traffic];
     match isolation.read(log, Offset(share.offset), bytes_max, first).await {
         Ok(CommittedRead { read, aborted }) => {
+            for traffic in traffic {
+                traffic.fetched(read.size as u64);
+            }
             fetched.bytes = read.size;
             fetched.slices = read.batches;
             if isolation == Isolation::ReadCommitted {
@@ -405,6 +409,9 @@ async fn read(
             }
         }
         Err(error) => {
+            for traffic in traffic {
+                traffic.fetch_failed();
+            }
             tracing::debug!(partition = %partition.name(), offset = share.offset, %error, "read");
             fetched = Fetched::refused(error_map::read(&error));
         }

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use model::ErrorCode;
 use model::collections::BTreeMap;
+use model::{ErrorCode, Offset};
 use wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use wire::list_groups_response::ListedGroup;
 
@@ -133,7 +133,38 @@ impl GroupDescription {
     }
 }
 
+/// How far a group is, for whoever watches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPositions {
+    /// Its id.
+    pub group_id: String,
+    /// How many members it has.
+    pub member_count: usize,
+    /// What it has durably committed, by topic and partition.
+    pub committed: Vec<(String, i32, Offset)>,
+}
+
 impl GroupCoordinator {
+    /// How far every group is.
+    #[must_use]
+    pub fn positions(&self) -> Vec<GroupPositions> {
+        let groups = self.groups.values().map(|group| GroupPositions {
+            group_id: group.id.as_ref().to_owned(),
+            member_count: match &group.consumer {
+                Some(consumer) => consumer.members().len(),
+                None => group.members.len(),
+            },
+            committed: group
+                .offsets
+                .durable()
+                .map(|(topic, partition, offset)| {
+                    (topic.to_owned(), partition, Offset(offset.offset))
+                })
+                .collect(),
+        });
+        groups.collect()
+    }
+
     /// The groups that pass the filter.
     #[must_use]
     pub fn list_groups(&self, filter: &GroupFilter) -> Vec<GroupListing> {

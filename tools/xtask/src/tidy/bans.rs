@@ -119,6 +119,31 @@ const EXCEPTIONS: &[Exception] = &[
         why: "starts and pins one thread a shard",
     },
     Exception {
+        file: "crates/server/src/admin.rs",
+        rule: "threads",
+        why: "the admin port has a thread of its own, beside the shards",
+    },
+    Exception {
+        file: "crates/server/src/admin.rs",
+        rule: "network",
+        why: "HTTP for people and monitors, on a library, on that thread",
+    },
+    Exception {
+        file: "crates/server/src/admin.rs",
+        rule: "sharing",
+        why: "makes one page at a time; only tasks of that thread wait for it",
+    },
+    Exception {
+        file: "crates/server/src/admin/process.rs",
+        rule: "files",
+        why: "reads what the kernel says of this process, which is no file of a disk",
+    },
+    Exception {
+        file: "crates/server/src/admin/process.rs",
+        rule: "clock",
+        why: "the admin thread has no shard's clock",
+    },
+    Exception {
         file: "crates/server/src/perf/threads.rs",
         rule: "threads",
         why: "starts the threads of a load, which is another program than a broker",

@@ -1,0 +1,198 @@
+//! The admin port: metrics and health over HTTP, on a thread of its own.
+//!
+//! ```text
+//!   GET /metrics   Prometheus' text format: the broker's, then this process's
+//!   GET /healthz   200 if all shards answer
+//!   GET /readyz    200 if they do, and clients are served
+//! ```
+//! It only reads. The shards are asked by messages, so a page costs them what it takes to look at
+//! their partitions, and nothing while nobody asks. How many connections there can be, how long
+//! their heads may take, and how many pages are made at once is bounded: who reaches this port
+//! cannot take handles or memory from clients.
+
+mod process;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use broker::{
+    Ping, Scrape,
+    config::{ADMIN_DEFAULT, AdminPort},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use runtime::{Injector, ShardIndex};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot},
+};
+
+use crate::settings;
+
+/// Connections at a time; a further one waits in the listener's queue.
+const CONNECTIONS_MAX: usize = 32;
+/// How long a request's head may take, also between two requests.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the shards may take to answer.
+const SHARD_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after a failed accept: there are no handles then.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A port that is listened on and not served yet.
+pub(crate) struct Admin {
+    runtime: Runtime,
+    listener: TcpListener,
+    address: SocketAddr,
+    /// Set when clients are served.
+    ready: Arc<AtomicBool>,
+}
+
+struct Shared {
+    injector: Injector,
+    ready: Arc<AtomicBool>,
+    /// One page at a time: each looks at every partition.
+    process: Mutex<process::Watch>,
+}
+
+impl Admin {
+    /// Listens where the settings say; `None` where they want none, or where the usual port is
+    /// somebody else's.
+    ///
+    /// # Errors
+    /// One line, where the port that the settings name cannot be had.
+    pub(crate) fn bind(port: &AdminPort) -> Result<Option<Admin>, String> {
+        let (text, is_asked_for) = match port {
+            AdminPort::None => return Ok(None),
+            AdminPort::Usual => (ADMIN_DEFAULT, false),
+            AdminPort::At(text) => (text.as_str(), true),
+        };
+        let address = settings::resolve_text(text).map_err(|error| error.to_string())?;
+        match Admin::listen(address) {
+            Ok(admin) => Ok(Some(admin)),
+            Err(error) if is_asked_for => {
+                Err(format!("cannot listen on {address} (admin.listen): {error}"))
+            }
+            Err(error) => {
+                tracing::warn!(%address, %error, "no admin port, no metrics: set admin.listen");
+                Ok(None)
+            }
+        }
+    }
+
+    fn listen(address: SocketAddr) -> io::Result<Admin> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind(address))?;
+        let address = listener.local_addr()?;
+        Ok(Admin { runtime, listener, address, ready: Arc::default() })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What to set when clients are served.
+    pub(crate) fn ready_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ready)
+    }
+
+    /// Serves for as long as the process lives.
+    ///
+    /// # Errors
+    /// Where the thread cannot be started.
+    pub(crate) fn serve(self, injector: Injector, shards: u16) -> io::Result<()> {
+        let Admin { runtime, listener, ready, .. } = self;
+        let process = Mutex::new(process::Watch::new(shards));
+        let shared = Arc::new(Shared { injector, ready, process });
+        let routes = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .with_state(shared);
+        let work = move || runtime.block_on(accept(&listener, &routes));
+        thread::Builder::new().name("admin".to_owned()).spawn(work).map(drop)
+    }
+}
+
+async fn accept(listener: &TcpListener, routes: &Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(serve(stream, routes.clone(), place))),
+            Err(error) => {
+                tracing::debug!(%error, "admin port: accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, routes: Router, place: OwnedSemaphorePermit) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "admin port: connection");
+    }
+    drop(place);
+}
+
+/// The broker's page, if it comes in time.
+async fn broker_page(shared: &Shared) -> Option<String> {
+    let (sender, page) = oneshot::channel();
+    let scrape = Scrape::new(move |page| {
+        // Who asked may have given up.
+        let _nobody_waits = sender.send(page);
+    });
+    shared.injector.inject(ShardIndex(0), Box::new(scrape));
+    tokio::time::timeout(SHARD_PATIENCE, page).await.ok()?.ok()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let mut process = shared.process.lock().await;
+    let Some(mut page) = broker_page(&shared).await else { return silent() };
+    page.push_str(&process.page());
+    ([(CONTENT_TYPE, PROMETHEUS)], page).into_response()
+}
+
+fn silent() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the broker does not answer\n").into_response()
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    let (sender, answered) = oneshot::channel();
+    let ping = Ping::new(move || {
+        let _nobody_waits = sender.send(());
+    });
+    shared.injector.inject(ShardIndex(0), Box::new(ping));
+    match tokio::time::timeout(SHARD_PATIENCE, answered).await {
+        Ok(Ok(())) => "ok\n".into_response(),
+        Ok(Err(_)) | Err(_) => silent(),
+    }
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.ready.load(Ordering::Acquire) {
+        return healthz(State(shared)).await;
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "not ready yet\n").into_response()
+}

@@ -1,0 +1,156 @@
+//! What the kernel says of this process, under the names that every Prometheus client has
+//! (`process_...`), and how busy the shards are.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    time::{Duration, Instant},
+};
+
+/// Linux shows times in hundredths of a second on every machine.
+const TICK: Duration = Duration::from_millis(10);
+/// Shorter than this a busy share is that of a few ticks: the last one is told again.
+const WATCH_MIN: Duration = Duration::from_secs(1);
+const IN_MEMORY: &str = "a string takes everything";
+
+/// What was seen when it was last looked at.
+pub(super) struct Watch {
+    shards: u16,
+    seen: Seen,
+    /// Of the shards' time since then, 0 to 1.
+    idle: f64,
+}
+
+struct Seen {
+    at: Instant,
+    shards_cpu: Duration,
+}
+
+impl Seen {
+    #[expect(clippy::disallowed_methods, reason = "the admin thread has no shard's clock")]
+    fn now(shard_times: &[(String, Duration)]) -> Seen {
+        let shards_cpu = shard_times.iter().map(|(_, time)| *time).sum();
+        Seen { at: Instant::now(), shards_cpu }
+    }
+}
+
+impl Watch {
+    pub(super) fn new(shards: u16) -> Watch {
+        Watch { shards, seen: Seen::now(&shard_times()), idle: 1.0 }
+    }
+
+    /// The metrics as they are now.
+    pub(super) fn page(&mut self) -> String {
+        let shard_times = shard_times();
+        self.look(&shard_times);
+        let mut page = String::new();
+        let mut one = |name: &str, kind: &str, help: &str, value: f64| {
+            writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
+                .expect(IN_MEMORY);
+        };
+        let idle = "Of the shards' time since the metrics were last read, 0 to 1.";
+        for name in [
+            "kafka_network_socketserver_networkprocessoravgidle_percent",
+            "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",
+        ] {
+            one(name, "gauge", idle, self.idle);
+        }
+        if let Some(stat) = stat("/proc/self/stat") {
+            one(
+                "process_cpu_seconds_total",
+                "counter",
+                "User and system time.",
+                stat.as_secs_f64(),
+            );
+        }
+        if let Some(bytes) = resident_bytes() {
+            one("process_resident_memory_bytes", "gauge", "Memory.", bytes);
+        }
+        if let Ok(handles) = fs::read_dir("/proc/self/fd") {
+            let count = u32::try_from(handles.count()).unwrap_or(u32::MAX);
+            one("process_open_fds", "gauge", "Open file handles.", f64::from(count));
+        }
+        let name = "odradek_shard_cpu_seconds_total";
+        writeln!(page, "# HELP {name} User and system time of a shard.\n# TYPE {name} counter")
+            .expect(IN_MEMORY);
+        for (shard, time) in shard_times {
+            writeln!(page, "{name}{{shard=\"{shard}\"}} {}", time.as_secs_f64()).expect(IN_MEMORY);
+        }
+        page
+    }
+
+    fn look(&mut self, shard_times: &[(String, Duration)]) {
+        let now = Seen::now(shard_times);
+        let passed = now.at.duration_since(self.seen.at);
+        if passed < WATCH_MIN {
+            return;
+        }
+        let busy = now.shards_cpu.saturating_sub(self.seen.shards_cpu).as_secs_f64();
+        self.idle = (1.0 - busy / (passed.as_secs_f64() * f64::from(self.shards))).clamp(0.0, 1.0);
+        self.seen = now;
+    }
+}
+
+/// The shards by number, and their user and system time.
+fn shard_times() -> Vec<(String, Duration)> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let mut times: Vec<(String, Duration)> = threads
+        .filter_map(|thread| {
+            let path = thread.ok()?.path();
+            let name = fs::read_to_string(path.join("comm")).ok()?;
+            let shard = name.trim().strip_prefix("shard-")?.to_owned();
+            Some((shard, stat(path.join("stat").to_str()?)?))
+        })
+        .collect();
+    times.sort();
+    times
+}
+
+/// User and system time of a process or a thread.
+fn stat(path: &str) -> Option<Duration> {
+    let text = fs::read_to_string(path).ok()?;
+    ticks(&text).map(|ticks| TICK * ticks)
+}
+
+fn ticks(stat: &str) -> Option<u32> {
+    // The name may have spaces and brackets; what follows its last bracket begins with field 3.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let (user, system) = (fields.next()?, fields.next()?);
+    Some(user.parse::<u32>().ok()?.saturating_add(system.parse().ok()?))
+}
+
+fn resident_bytes() -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(f64::from(kibibytes) * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 300 45 12 13";
+        for name in ["odradek", "a b", "a) b", "("] {
+            assert_eq!(ticks(&format!("77 ({name}) {fields}")), Some(345), "{name}");
+        }
+        for text in
+            ["", "77 odradek", "77 (odradek) S 1 2", "77 (odradek) S 1 2 3 4 5 6 7 8 9 10 x 4"]
+        {
+            assert_eq!(ticks(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_described() {
+        let page = Watch::new(1).page();
+        for name in
+            ["process_cpu_seconds_total ", "process_resident_memory_bytes ", "process_open_fds "]
+        {
+            assert!(page.lines().any(|line| line.starts_with(name)), "{name} in {page}");
+        }
+    }
+}
