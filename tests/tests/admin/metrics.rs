@@ -1,7 +1,10 @@
 //! The admin port: every name that dashboards for Apache Kafka ask for is there, and says what was
 //! done.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use tests::{
     broker_process::BrokerProcess,
@@ -106,6 +109,10 @@ fn metrics_say_what_was_done_under_the_names_that_dashboards_ask_for() {
             let is_there = |sample: &String| sample.split('{').next() == Some(name);
             assert!(found.keys().any(is_there), "{driver}: {name}");
         }
+        for name in asked_for() {
+            let is_there = |sample: &String| sample.split('{').next() == Some(&name);
+            assert!(found.keys().any(is_there), "{driver}: tools/monitoring asks for {name}");
+        }
         let group = "consumergroup=\"a \\\"group\\\"\\\\\\nof mine\"";
         let size = records.len() as f64;
         for (sample, expected) in [
@@ -132,6 +139,23 @@ fn metrics_say_what_was_done_under_the_names_that_dashboards_ask_for() {
         assert!(sum(&found, "odradek_bytes_received_total") > size, "{driver}");
         assert!(sum(&found, "kafka_server_socket_server_metrics_connection_count") >= 1.0);
     }
+}
+
+/// The metrics that our own dashboard and alerts ask for.
+fn asked_for() -> BTreeSet<String> {
+    let texts = [
+        include_str!("../../../tools/monitoring/dashboard.json"),
+        include_str!("../../../tools/monitoring/alerts.yaml"),
+    ];
+    let words = texts.iter().flat_map(|text| {
+        text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
+    });
+    let is_metric = |word: &&str| {
+        ["kafka_", "odradek_", "process_"].iter().any(|prefix| word.starts_with(prefix))
+    };
+    let found: BTreeSet<String> = words.filter(is_metric).map(str::to_owned).collect();
+    assert!(found.len() > 10, "{found:?}");
+    found
 }
 
 fn sum(found: &BTreeMap<String, f64>, name: &str) -> f64 {
