@@ -34,6 +34,7 @@ ALTERABLE = ["log.retention.ms", "message.max.bytes", "log.cleaner.threads", "ma
 GROUP_SETTINGS = {
     "consumer.session.timeout.ms": ["45000", "1", "x"], "consumer.heartbeat.interval.ms": ["5000", "1"], "nope": ["1"],
 }
+LOGGERS = {"root": ["INFO", "WARN", "FATAL", "info", "OFF", ""], "nope": ["INFO"]}
 METRICS_SETTINGS = {
     "interval.ms": ["60000", "1", "x"], "metrics": ["*", "a.b", ""], "match": ["client_id=a.*", "x", "nope=a", "client_id=["], "nope": ["1"],
 }
@@ -326,7 +327,7 @@ class Generator:
             resource["ResourceType"] = kind
             names = {2: TOPICS + ["none"], 4: ["", "1", "1", "2", "x"], 32: [name + self.suffix for name in GROUPS], 16: ["m1", "m2"], 8: ["1"]}
             resource["ResourceName"] = self._pick(names.get(kind, ["x"]), ["", "none"])
-            settings = {4: BROKER_SETTINGS, 32: GROUP_SETTINGS, 16: METRICS_SETTINGS}.get(kind, SETTINGS)
+            settings = {4: BROKER_SETTINGS, 8: LOGGERS, 32: GROUP_SETTINGS, 16: METRICS_SETTINGS}.get(kind, SETTINGS)
             if "ConfigurationKeys" in resource:
                 resource["ConfigurationKeys"] = [self.random.choice(list(settings)) for _ in range(self.random.randint(0, 3))] or [next(iter(settings))]
             for config in resource.get("Configs", ()):

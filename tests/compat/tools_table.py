@@ -256,6 +256,16 @@ SECTIONS = {
         configs --bootstrap-server @ --describe --broker 1 --all
     """,
     "subscriptions to clients' metrics": """
+        configs --bootstrap-server @ --describe --entity-type broker-loggers --entity-name 1
+        configs --bootstrap-server @ --alter --entity-type broker-loggers --entity-name 1 --add-config root=WARN
+        configs --bootstrap-server @ --alter --broker-logger 1 --add-config nope=INFO
+        configs --bootstrap-server @ --alter --broker-logger 1 --add-config root=LOUD
+        configs --bootstrap-server @ --alter --broker-logger 1 --add-config root=debug
+        configs --bootstrap-server @ --alter --broker-logger 1 --delete-config root
+        configs --bootstrap-server @ --describe --broker-logger 1
+        configs --bootstrap-server @ --alter --broker-logger 1 --add-config root=INFO
+        configs --bootstrap-server @ --describe --entity-type broker-loggers
+        configs --bootstrap-server @ --describe --broker-logger 7
         client-metrics --bootstrap-server @ --list
         client-metrics --bootstrap-server @ --alter --name m1 --metrics org.apache.kafka.producer.,x.y --interval 5000 --match client_id=x,client_source_port=[0-9]+
         client-metrics --bootstrap-server @ --describe --name m1
@@ -445,6 +455,10 @@ EXPLAINED = [
     (r"configs .*--broker 1 --all", r"DEFAULT_CONFIG:group.initial.rebalance.delay.ms=\d+", "", "its default is 0 here"),
     (r"configs .*--broker 1 --all", r",CONTROLLER", "", "the controller has no listener here"),
     (r"configs .*--all", r"DYNAMIC_DEFAULT_BROKER_CONFIG:min\.insync\.replicas=1, ", "", _ELR),
+    (
+        r"configs .*--describe .*broker-logger", r"^ (?!root=)[\w.:$]+=[A-Z]+ sensitive=false synonyms=\{\}", None,
+        "loggers are called as the modules that log: broker::api::produce, where Apache Kafka has classes",
+    ),
     (r"features .*describe", r"Feature: ", None, "the features that come with what they promise"),
     (r"features .*(upgrade|disable)", r"only supports versions \d+", "", "older levels of metadata.version are not written"),
     (r"broker-api-versions", r"\(\d+\): ", None, "the APIs that are not offered yet: docs/COMPATIBILITY.md has the table"),

@@ -27,6 +27,8 @@ pub(crate) enum Source {
     ClientMetrics,
     /// Set for a group.
     Group,
+    /// The level of a logger, which has no synonyms besides.
+    Logger,
     /// Given to this node at its start.
     Node,
     /// Kafka's own.
@@ -41,6 +43,7 @@ impl Source {
             Source::Brokers => 3,
             Source::ClientMetrics => 7,
             Source::Group => 8,
+            Source::Logger => 6,
             Source::Node => 4,
             Source::Default => 5,
         }
@@ -238,6 +241,26 @@ fn describe_group_with(layers: &Layers<'_>, own: &BTreeMap<&str, &str>) -> Vec<D
             is_read_only: false,
             is_sensitive: false,
             documentation: setting.kind.to_string(),
+        }
+    });
+    described.collect()
+}
+
+/// The loggers of this process, in the order of their names.
+pub(crate) fn describe_loggers(shard: &Shard) -> Vec<Described> {
+    let mut levels = shard.loggers.levels();
+    levels.sort_unstable_by_key(|(name, _)| *name);
+    let described = levels.into_iter().map(|(name, level)| {
+        let value = level.name().to_owned();
+        Described {
+            name: name.to_owned(),
+            synonyms: vec![(name.to_owned(), value.clone(), Source::Logger)],
+            value: Some(value),
+            // Of no type, as in Apache Kafka.
+            type_code: 0,
+            is_read_only: false,
+            is_sensitive: false,
+            documentation: String::new(),
         }
     });
     described.collect()

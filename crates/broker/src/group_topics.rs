@@ -15,6 +15,9 @@ use model::{PartitionId, TopicId};
 
 use crate::shard::Shard;
 
+const ASSIGNMENT_INTERVAL: &str = "consumer.assignment.interval.ms";
+const BROKER_ASSIGNMENT_INTERVAL: &str = "group.consumer.assignment.interval.ms";
+
 /// A shard's metadata; of a shard that is gone, none.
 pub(crate) struct GroupTopics {
     shard: Weak<Shard>,
@@ -72,6 +75,15 @@ impl Topics for GroupTopics {
             ConfigResource { resource_type: ResourceType::GROUP, name: group_id.to_owned() };
         let image = shard.image.borrow();
         let mut own = GroupSettings::default();
+        // What the broker has of that may be altered while it runs.
+        for brokers in [ConfigResource::all_brokers(), ConfigResource::broker(shard.node())] {
+            let mut settings = image.configs(&brokers);
+            if let Some((_, value)) = settings.find(|(name, _)| *name == BROKER_ASSIGNMENT_INTERVAL)
+            {
+                own.assignment_interval_ms =
+                    group_config::number_in_force(ASSIGNMENT_INTERVAL, value, &self.given);
+            }
+        }
         for (name, value) in image.configs(&resource) {
             let number = || group_config::number_in_force(name, value, &self.given);
             match name {
@@ -81,7 +93,7 @@ impl Topics for GroupTopics {
                 "consumer.session.timeout.ms" => {
                     own.session_timeout_ms = number().and_then(|ms| ms.try_into().ok());
                 }
-                "consumer.assignment.interval.ms" => own.assignment_interval_ms = number(),
+                ASSIGNMENT_INTERVAL => own.assignment_interval_ms = number(),
                 _ => {}
             }
         }

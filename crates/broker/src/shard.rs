@@ -28,6 +28,7 @@ use crate::{
     controller::ControllerHost,
     gather_turns::GatherTurns,
     groups::Groups,
+    loggers::Loggers,
     metadata_log::Metadata,
     metrics::{Counters, Traffic},
     peers::Peers,
@@ -85,6 +86,8 @@ impl Partition {
 pub(crate) struct Shard {
     pub(crate) runtime: Runtime,
     pub(crate) config: Arc<BrokerConfig>,
+    /// The log of the whole process.
+    pub(crate) loggers: Arc<dyn Loggers>,
     pub(crate) storage: Rc<Storage>,
     pub(crate) image: RefCell<MetadataImage>,
     pub(crate) peers: Peers,
@@ -119,7 +122,12 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(runtime: Runtime, config: Arc<BrokerConfig>, storage: Rc<Storage>) -> Shard {
+    pub(crate) fn new(
+        runtime: Runtime,
+        config: Arc<BrokerConfig>,
+        loggers: Arc<dyn Loggers>,
+        storage: Rc<Storage>,
+    ) -> Shard {
         let shard_count = runtime.shard_count();
         let slots = config.max_incremental_fetch_session_cache_slots / usize::from(shard_count);
         Shard {
@@ -149,6 +157,7 @@ impl Shard {
             start_plan: RefCell::new(None),
             runtime,
             config,
+            loggers,
         }
     }
 

@@ -41,6 +41,7 @@ use crate::{
     controller::{self, ControllerHost},
     follow::delta_of_everything,
     handle_shares::HandleShares,
+    loggers::Loggers,
     metadata_log::{self, CONTROLLER_LISTENER, Contents, Metadata},
     metadata_snapshot::{self, SnapshotNeed},
     peers::{Call, ShardMessage},
@@ -133,6 +134,7 @@ const WORTH_A_ROUND: u64 = 32 << 20;
 pub async fn run_shard(
     runtime: Runtime,
     config: Arc<BrokerConfig>,
+    loggers: Arc<dyn Loggers>,
     role: Role,
 ) -> Result<(), Error> {
     let producer_expiration_ms =
@@ -148,7 +150,7 @@ pub async fn run_shard(
         dedupe_buffer_bytes: DEDUPE_BUFFER_BYTES / usize::from(runtime.shard_count()),
     };
     let storage = Storage::new(&runtime, options);
-    let shard = Rc::new(Shard::new(runtime.clone(), config, storage));
+    let shard = Rc::new(Shard::new(runtime.clone(), config, loggers, storage));
     runtime.spawn("mesh", TaskQueue::Foreground, Rc::clone(&shard).receive_messages());
     runtime.spawn("marks", TaskQueue::Background, Rc::clone(&shard).ask_for_checkpoints());
     let failures = Rc::clone(&shard).spread_disk_failure();

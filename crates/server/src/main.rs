@@ -16,6 +16,7 @@ mod threads;
 use std::{
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -69,7 +70,8 @@ struct Start {
     /// One setting by Kafka's name, over the file and the KAFKA_* variables; repeatable
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
-    /// What is logged on stderr: error, warn, info, debug, trace, or by module (`broker=debug`)
+    /// What is logged on stderr: off, error, warn, info, debug, trace, or by module
+    /// (`info,broker=debug`)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
 }
@@ -117,7 +119,7 @@ fn process_start() -> Instant {
 }
 
 fn start(options: &Start, started: Instant) -> Result<(), String> {
-    logs::begin(&options.log)?;
+    let levels = logs::begin(&options.log)?;
     logs::report_panics();
     // Before any other thread exists, so that none is interrupted.
     let signals =
@@ -139,7 +141,7 @@ fn start(options: &Start, started: Instant) -> Result<(), String> {
         Driver::Sync => DriverPreference::Sync,
     };
     let shards = threads::Shards { count, driver };
-    threads::run(shards, config, signals, move || started.elapsed())
+    threads::run(shards, config, Arc::new(levels), signals, move || started.elapsed())
         .map_err(|error| error.to_string())
 }
 

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Ready, Role, config::BrokerConfig};
+use broker::{Ready, Role, config::BrokerConfig, loggers::Loggers};
 use runtime::{
     BufferPool, DriverKind, DriverPreference, Endpoint, Executor, Injector, ShardIndex,
     StopSignals, mesh, mount::mount_of, open_driver, pin_thread, raise_handle_limit,
@@ -52,6 +52,7 @@ pub(crate) fn core_count() -> u16 {
 pub(crate) fn run(
     shards: Shards,
     mut config: BrokerConfig,
+    loggers: Arc<dyn Loggers>,
     signals: StopSignals,
     uptime: impl Fn() -> Duration + Send + 'static,
 ) -> io::Result<()> {
@@ -80,7 +81,8 @@ pub(crate) fn run(
     let mut handles = Vec::new();
     for endpoint in endpoints {
         let index = endpoint.shard();
-        let shard = Shard { index, shards, config: Arc::clone(&config) };
+        let shard =
+            Shard { index, shards, config: Arc::clone(&config), loggers: Arc::clone(&loggers) };
         let failed = Arc::clone(&failed);
         // Shard 0 is the first end of the mesh.
         let report_ready = report_ready.take();
@@ -107,6 +109,7 @@ struct Shard {
     index: ShardIndex,
     shards: Shards,
     config: Arc<BrokerConfig>,
+    loggers: Arc<dyn Loggers>,
 }
 
 impl Shard {
@@ -135,7 +138,7 @@ impl Shard {
             None => Role::Other,
         };
         let mut executor = Executor::new(self.index, count, driver);
-        let broker = broker::run_shard(executor.runtime(), self.config, role);
+        let broker = broker::run_shard(executor.runtime(), self.config, self.loggers, role);
         executor.block_on(broker).map_err(|error| error.to_string())
     }
 }

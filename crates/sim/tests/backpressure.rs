@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, net::SocketAddr, path::Path, rc::Rc, sync::Arc, time::Duration};
 
-use broker::{Role, config::BrokerConfig};
+use broker::{Role, config::BrokerConfig, loggers::RootAlone};
 use client::{Acks, AutoCreate, Connection, Options};
 use model::record_batch::NewRecord;
 use runtime::{Instant, Runtime, TaskQueue};
@@ -65,7 +65,8 @@ fn produces_wait_for_a_slow_disk_in_their_order() {
                 0 => Role::First { on_ready: Box::new(set_ready) },
                 _ => Role::Other,
             };
-            let broker = broker::run_shard(runtime.clone(), Arc::clone(&config), role);
+            let broker =
+                broker::run_shard(runtime.clone(), Arc::clone(&config), Arc::new(RootAlone), role);
             runtime.spawn("broker", TaskQueue::Foreground, async move {
                 broker.await.unwrap();
             });

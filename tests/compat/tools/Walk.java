@@ -212,9 +212,30 @@ final class Walk {
         print("one setting twice", () -> admin.incrementalAlterConfigs(Map.of(topic, List.of(
             new AlterConfigOp(new ConfigEntry("retention.ms", "7000000"), AlterConfigOp.OpType.SET),
             new AlterConfigOp(new ConfigEntry("retention.ms", ""), AlterConfigOp.OpType.DELETE)))).values());
+        loggers();
         print("list topics and brokers", () -> admin.listConfigResources(
             Set.of(ConfigResource.Type.BROKER, ConfigResource.Type.BROKER_LOGGER),
             new org.apache.kafka.clients.admin.ListConfigResourcesOptions()).all());
+    }
+
+    private void loggers() {
+        ConfigResource own = new ConfigResource(ConfigResource.Type.BROKER_LOGGER, "1");
+        String[] resources = {"1", "7", "x", ""};
+        for (String name : resources) {
+            ConfigResource resource = new ConfigResource(ConfigResource.Type.BROKER_LOGGER, name);
+            print("the root logger of " + name, () -> admin.describeConfigs(List.of(resource)).all().get().get(resource).get("root"));
+            print("set it for " + name, () -> alter(resource, "root", "INFO", AlterConfigOp.OpType.SET));
+        }
+        for (AlterConfigOp.OpType type : AlterConfigOp.OpType.values()) {
+            print("root " + type, () -> alter(own, "root", "FATAL", type));
+            print("nope " + type, () -> alter(own, "nope", "FATAL", type));
+        }
+        print("no level", () -> alter(own, "root", "OFF", AlterConfigOp.OpType.SET));
+        print("only checked", () -> admin.incrementalAlterConfigs(
+            Map.of(own, List.of(new AlterConfigOp(new ConfigEntry("root", "TRACE"), AlterConfigOp.OpType.SET))),
+            new AlterConfigsOptions().validateOnly(true)).values());
+        print("as set", () -> admin.describeConfigs(List.of(own)).all().get().get(own).get("root"));
+        print("back", () -> alter(own, "root", "INFO", AlterConfigOp.OpType.SET));
     }
 
     private void groupSettings() {

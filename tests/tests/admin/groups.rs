@@ -7,7 +7,7 @@ use tests::{
 };
 use wire::{
     consumer_group_heartbeat_request::ConsumerGroupHeartbeatRequest,
-    consumer_group_heartbeat_response::ConsumerGroupHeartbeatResponse,
+    consumer_group_heartbeat_response::{ConsumerGroupHeartbeatResponse, TopicPartitions},
     delete_groups_request::DeleteGroupsRequest,
     delete_groups_response::DeleteGroupsResponse,
     describe_groups_request::DescribeGroupsRequest,
@@ -180,9 +180,21 @@ fn offsets_are_deleted_where_nobody_uses_them() {
 
 /// A member joins a consumer group; gives the error and how often it is to come.
 fn heartbeat_848(client: &mut RawClient, group: &str) -> (i16, i32) {
+    let (error, interval, _) = heartbeat_of(client, group, "me", 0);
+    (error, interval)
+}
+
+/// The same of this member, at this epoch; gives its partitions, too.
+fn heartbeat_of(
+    client: &mut RawClient,
+    group: &str,
+    member_id: &str,
+    member_epoch: i32,
+) -> (i16, i32, Option<usize>) {
     let request = ConsumerGroupHeartbeatRequest {
         group_id: group,
-        member_id: "me",
+        member_id,
+        member_epoch,
         rebalance_timeout_ms: 60_000,
         subscribed_topic_names: Some(vec![TOPIC]),
         topic_partitions: Some(Vec::new()),
@@ -191,7 +203,41 @@ fn heartbeat_848(client: &mut RawClient, group: &str) -> (i16, i32) {
     let answer = client.ask(1, &request);
     let response: ConsumerGroupHeartbeatResponse<'_> =
         decoded::<ConsumerGroupHeartbeatRequest<'_>, _>(&answer, 1);
-    (response.error_code, response.heartbeat_interval_ms)
+    let count = |topics: &[TopicPartitions]| topics.iter().map(|one| one.partitions.len()).sum();
+    let assigned = response.assignment.map(|assignment| count(&assignment.topic_partitions));
+    (response.error_code, response.heartbeat_interval_ms, assigned)
+}
+
+#[test]
+fn the_interval_of_assignments_is_altered_while_the_broker_runs() {
+    let settings = ["num.partitions=3", "group.consumer.assignment.interval.ms=15000"];
+    let broker = BrokerProcess::start("uring", &settings);
+    let mut client = RawClient::connect(broker.address());
+    client.create_topic(TOPIC);
+    for resource_name in ["", "1"] {
+        let group = format!("g{resource_name}");
+        while heartbeat_of(&mut client, &group, "first", 0) != (OK, 5_000, Some(3)) {}
+        let waits = heartbeat_of(&mut client, &group, "second", 0);
+        assert_eq!(waits, (OK, 5_000, Some(0)), "the last assignment was just made");
+        let alter = |client: &mut RawClient, config_operation, value| {
+            let name = "group.consumer.assignment.interval.ms";
+            let config = AlterableConfig { name, config_operation, value };
+            let resources = vec![AlterConfigsResource {
+                resource_type: 4,
+                resource_name,
+                configs: vec![config],
+            }];
+            let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+            let answer = client.ask(1, &request);
+            let response: IncrementalAlterConfigsResponse<'_> =
+                decoded::<IncrementalAlterConfigsRequest<'_>, _>(&answer, 1);
+            assert_eq!(response.responses[0].error_code, OK);
+        };
+        alter(&mut client, 0, Some("0"));
+        let (error, _, left) = heartbeat_of(&mut client, &group, "first", 0);
+        assert_eq!((error, left), (OK, Some(2)), "one of three is to be given up");
+        alter(&mut client, 1, None);
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use wire::{
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
@@ -31,11 +32,20 @@ fn alter(
     client: &mut RawClient,
     version: i16,
     broker: &str,
+    operation: (&str, i8, Option<&str>),
+) -> ErrorCode {
+    alter_of(client, version, (BROKER, broker), operation)
+}
+
+fn alter_of(
+    client: &mut RawClient,
+    version: i16,
+    (resource_type, resource_name): (i8, &str),
     (name, config_operation, value): (&str, i8, Option<&str>),
 ) -> ErrorCode {
     let resource = AlterConfigsResource {
-        resource_type: BROKER,
-        resource_name: broker,
+        resource_type,
+        resource_name,
         configs: vec![AlterableConfig { name, config_operation, value }],
     };
     let request =
@@ -155,6 +165,42 @@ fn a_request_that_grows_when_recompressed_is_taken_in_parts() {
 
 fn zstd(plain: &[u8]) -> Vec<u8> {
     compress(Compression::Zstd, plain)
+}
+
+#[test]
+fn levels_of_the_log_are_altered_at_once_and_forgotten_with_the_process() {
+    let mut broker = BrokerProcess::start("uring", &[]);
+    let mut client = RawClient::connect(broker.address());
+    let level = |client: &mut RawClient, name: &str| {
+        let (value, synonyms) = describe(client, 4, (BROKER_LOGGER, "1"), name)?;
+        assert_eq!(synonyms, [], "{name}");
+        Some(value)
+    };
+    let set = |client: &mut RawClient, name: &str, value: Option<&str>| {
+        let operation = if value.is_some() { SET } else { DELETE };
+        alter_of(client, 1, (BROKER_LOGGER, "1"), (name, operation, value))
+    };
+    let of = |text: &str| Some(text.to_owned());
+    assert_eq!(level(&mut client, "root"), of("INFO"));
+    assert_eq!(set(&mut client, "broker", Some("DEBUG")), ErrorCode::None);
+    assert_eq!(level(&mut client, "broker::api::produce"), of("DEBUG"), "a part of it");
+    assert_eq!(level(&mut client, "storage"), of("INFO"));
+    assert_eq!(set(&mut client, "broker::api", Some("FATAL")), ErrorCode::None);
+    assert_eq!(level(&mut client, "broker::api::produce"), of("FATAL"));
+    for name in ["broker::api", "broker"] {
+        assert_eq!(set(&mut client, name, None), ErrorCode::None);
+    }
+    assert_eq!(level(&mut client, "broker::api::produce"), of("INFO"));
+    assert_eq!(level(&mut client, "nope"), None);
+    assert_eq!(set(&mut client, "nope", Some("INFO")), ErrorCode::InvalidConfig);
+    assert_eq!(set(&mut client, "root", None), ErrorCode::InvalidRequest);
+    assert_eq!(set(&mut client, "root", Some("WARN")), ErrorCode::None);
+    let (name, other) = ("root", (BROKER_LOGGER, "7"));
+    let refused = alter_of(&mut client, 1, other, (name, SET, Some("INFO")));
+    assert_eq!(refused, ErrorCode::InvalidRequest);
+    broker.restart(End::Stop);
+    let mut client = RawClient::connect(broker.address());
+    assert_eq!(level(&mut client, "root"), of("INFO"));
 }
 
 #[test]

@@ -39,7 +39,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use broker::{Role, config::BrokerConfig};
+use broker::{Role, config::BrokerConfig, loggers::RootAlone};
 use producer::RECORDS;
 use runtime::{BufferPool, DriverPreference, Executor, Injector, ShardIndex, mesh, open_driver};
 use watch::{Seen, Watching};
@@ -142,7 +142,8 @@ impl Broker {
             let config = BrokerConfig::new("127.0.0.1:0".parse().unwrap(), data);
             let on_ready = Box::new(move |ready: broker::Ready| on_ready.send(ready).unwrap());
             let role = Role::First { on_ready };
-            let broker = broker::run_shard(executor.runtime(), Arc::new(config), role);
+            let broker =
+                broker::run_shard(executor.runtime(), Arc::new(config), Arc::new(RootAlone), role);
             executor.block_on(broker).unwrap();
         });
         let address = ready.recv().unwrap().address;

@@ -14,13 +14,15 @@ use super::{Answer, Request};
 use crate::{
     described_settings::{
         Described, Layers, Source, describe_all_nodes, describe_client_metrics, describe_group,
-        describe_node, describe_topic,
+        describe_loggers, describe_node, describe_topic,
     },
+    loggers,
     shard::Shard,
 };
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
 
@@ -87,6 +89,10 @@ fn describe(shard: &Shard, resource: &DescribeConfigsResource<'_>) -> Outcome {
                 }
             }
         }
+        BROKER_LOGGER => match loggers::check_node(shard.node(), resource.resource_name) {
+            Ok(()) => describe_loggers(shard),
+            Err(error) => return invalid(error.to_string()),
+        },
         CLIENT_METRICS if resource.resource_name.is_empty() => {
             return invalid("Client metrics subscription name must not be empty".to_owned());
         }
@@ -107,10 +113,12 @@ fn entry<'a>(
     setting: &'a Described,
     request: &DescribeConfigsRequest<'_>,
 ) -> DescribeConfigsResourceResult<'a> {
+    let source = setting.source().unwrap_or(Source::Default);
+    let is_logger = source == Source::Logger;
     let synonyms = setting
         .synonyms
         .iter()
-        .filter(|_| request.include_synonyms)
+        .filter(|_| request.include_synonyms && !is_logger)
         .map(|(name, value, source)| DescribeConfigsSynonym {
             name,
             value: Some(value.as_str()).filter(|_| !setting.is_sensitive),
@@ -121,10 +129,12 @@ fn entry<'a>(
         name: &setting.name,
         value: setting.value.as_deref(),
         read_only: setting.is_read_only,
-        config_source: setting.source().unwrap_or(Source::Default).code(),
+        config_source: source.code(),
         is_sensitive: setting.is_sensitive,
         synonyms,
         config_type: setting.type_code,
-        documentation: request.include_documentation.then_some(setting.documentation.as_str()),
+        // That of loggers is empty, and told in any case, as in Apache Kafka.
+        documentation: (request.include_documentation || is_logger)
+            .then_some(setting.documentation.as_str()),
     }
 }

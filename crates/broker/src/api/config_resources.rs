@@ -10,8 +10,12 @@ use model::ErrorCode;
 use super::Request;
 use crate::{
     controller::{AlterConfigs, CONTROLLER_SHARD},
-    error_map,
+    error_map, loggers,
+    shard::Shard,
 };
+
+/// The levels of a broker's log, which the controller knows nothing of.
+const BROKER_LOGGER: i8 = 8;
 
 /// What a request wants of one resource.
 pub(super) struct Alteration<'a> {
@@ -50,6 +54,13 @@ pub(super) async fn alter(
     let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(asked.len());
     let mut changes = Vec::new();
     for one in &asked {
+        if one.resource_type == BROKER_LOGGER && mode == AlterMode::Incremental {
+            let is_named_once = asked.iter().filter(|other| is_same(one, other)).count() == 1;
+            let altered = alter_loggers(request.shard, one, is_named_once, intent);
+            let none = Outcome { error: ErrorCode::None, message: None };
+            outcomes.push(Some(altered.err().map_or(none, |error| Outcome::of(&error))));
+            continue;
+        }
         match change(one) {
             Ok(change) => {
                 changes.push(change);
@@ -80,6 +91,28 @@ pub(super) async fn alter(
         .zip(&asked)
         .map(|(outcome, one)| outcome.unwrap_or_else(|| decided(one)))
         .collect()
+}
+
+fn is_same(one: &Alteration<'_>, other: &Alteration<'_>) -> bool {
+    (one.resource_type, one.name) == (other.resource_type, other.name)
+}
+
+/// Alters the levels of this process's log; all of what is asked, or nothing.
+fn alter_loggers(
+    shard: &Shard,
+    asked: &Alteration<'_>,
+    is_named_once: bool,
+    intent: Intent,
+) -> Result<(), cluster::Error> {
+    if !is_named_once {
+        return Err(cluster::Error::InvalidRequest("a resource is named twice".to_owned()));
+    }
+    loggers::check_node(shard.node(), asked.name)?;
+    let changes = loggers::changes(shard.loggers.as_ref(), &asked.operations)?;
+    if intent == Intent::Apply && !changes.is_empty() {
+        shard.loggers.set(&changes);
+    }
+    Ok(())
 }
 
 fn resource(asked: &Alteration<'_>) -> ConfigResource {

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use broker::{Role, Stop, config::BrokerConfig};
+use broker::{Role, Stop, config::BrokerConfig, loggers::RootAlone};
 use model::{Offset, PartitionId};
 use runtime::TaskQueue;
 use storage::{LossReport, LossToAccept};
@@ -122,7 +122,12 @@ impl BrokerNode {
             } else {
                 Role::Other
             };
-            let broker = broker::run_shard(runtime.clone(), Arc::clone(&self.config), role);
+            let broker = broker::run_shard(
+                runtime.clone(),
+                Arc::clone(&self.config),
+                Arc::new(RootAlone),
+                role,
+            );
             let (runtime_of_task, errors) = (runtime.clone(), Rc::clone(&self.errors));
             let may_give_up = Rc::clone(&self.may_give_up);
             let has_given_up = Rc::clone(&self.has_given_up);
