@@ -34,7 +34,7 @@ import fuzz_table
 from fuzz_requests import Batch, Named
 from harness import Failure, broker, messages, program, report
 
-ANSWER_TIMEOUT_S = 3
+ANSWER_TIMEOUT_S = 8
 SETTLE_S = 3
 SHOWN = 60
 METADATA, JOIN_GROUP, SYNC_GROUP, INIT_PRODUCER_ID, DELETE_GROUPS, CONSUMER_HEARTBEAT, PRODUCE = 3, 11, 14, 22, 42, 68, 0

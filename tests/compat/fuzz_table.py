@@ -21,8 +21,6 @@ _VANISHED = "in Apache Kafka a classic member that is not known takes an empty g
 # (API keys or none for all, in the request, path, Apache Kafka's, Odradek's, reason): patterns; but for that of the request, of whole texts. Some have more: what a group of the
 # request was asked before, each as the key and version of the API and the request.
 EXPLAINED = [
-    ({32}, "'ResourceType': 8", r"Results.ErrorCode", "0", "42", "the levels of loggers are no settings of a broker yet"),
-    ({33, 44}, "'ResourceType': 8", r"Responses.ErrorCode", ".*", "42", "the levels of loggers are no settings of a broker yet"),
     ({75}, "'PartitionIndex': (99|2147483647)", r".*", ".*", ".*", "a cursor behind the last partition goes on with the next topic"),
     ({44}, "'ConfigOperation': (4|-1)", r"Responses.ErrorCode", "-1", ".*", "an operation that does not exist fails its resource alone"),
     ({33, 44}, "'Name': 'nope'", r"Responses.ErrorCode", "0", "40", "a setting that no broker has is refused"),
@@ -45,7 +43,15 @@ EXPLAINED = [
     ({75}, "'Name': ''", r"Topics.*", ".*", ".*", "an empty name has no error code in Apache Kafka"),
     ({1}, r"'TopicId': b'.x00", r".*", ".*", ".*", "a topic without an id fails the whole request in Apache Kafka"),
     ({68, 69}, "", r".*Assignment.*", ".*", ".*", "which of several members gets a partition goes by their ids, where a broker makes them", "^(11|68 0) "),
+    (
+        {68, 69}, "", r"(Groups\.)?(GroupEpoch|AssignmentEpoch|MemberEpoch|GroupState|AssignorName|Members.*|Assignment.*)", ".*", ".*",
+        "the topics of an expression are there with the first answer to a member, in Apache Kafka with the second", r"^68 .*'SubscribedTopicRegex': '[^']",
+    ),
     ({42}, "", r"Results.ErrorCode", "69", "0", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
+    (
+        {11}, "'MemberId': Named.*'GroupInstanceId': 'i", r"ErrorCode|MemberId", "-1|''", "25|'.*'",
+        "an id that was given to a member without a static name has no error code in Apache Kafka when one with a name brings it", r"^11 .*'MemberId': ''",
+    ),
     ({9}, "", r"Groups.(ErrorCode|Topics)", "0|. elements", "25|113|0 elements", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
     ({1}, "'IsolationLevel': (-1|2)", r".*", ".*", ".*", "an isolation level that does not exist has an error of the whole request alone"),
 ]

@@ -134,11 +134,13 @@ fn of_several_errors_the_one_that_apache_kafka_tells_is_told() {
     let find = FindCoordinatorRequest { key: "g", ..Default::default() };
     let _ = client.ask(0, &find);
     let sound = batch(&[b"one"]);
-    let cases: [(&str, i16, &[u8], ErrorCode); 6] = [
+    let cases: [(&str, i16, &[u8], ErrorCode); 8] = [
         ("__consumer_offsets", 1, &[], ErrorCode::InvalidRecord),
         ("__consumer_offsets", 1, &sound, ErrorCode::InvalidTopicException),
         ("__consumer_offsets", 2, &sound, ErrorCode::InvalidRequiredAcks),
+        ("__consumer_offsets", 1, &sound[..65], ErrorCode::InvalidRecord),
         ("a", 2, &[], ErrorCode::InvalidRecord),
+        ("a", 2, &sound[..65], ErrorCode::InvalidRecord),
         ("a", 2, &sound, ErrorCode::InvalidRequiredAcks),
         ("nowhere", 2, &[], ErrorCode::UnknownTopicOrPartition),
     ];

@@ -171,28 +171,24 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                     Ok((topic.id, owner, is_closed))
                 });
                 let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
-                let records = records.filter(|records| !records.is_empty());
-                // Of several errors the one that Apache Kafka tells.
-                let place = match (owner, records, acks) {
-                    _ if let Some(error) = refusal => Place::Refused(error),
-                    (Err(error), _, _) => Place::Refused(error),
-                    (_, None, _) => Place::Refused(ErrorCode::InvalidRecord),
-                    (_, Some(records), _) if refuses_zstd && is_zstd(records) => {
-                        Place::Refused(ErrorCode::UnsupportedCompressionType)
-                    }
-                    (_, _, None) => Place::Refused(ErrorCode::InvalidRequiredAcks),
-                    (Ok((_, _, true)), _, _) => Place::Refused(ErrorCode::InvalidTopicException),
-                    (Ok((topic, owner, false)), Some(records), Some(_)) => {
-                        match entered.of(topic, partition) {
-                            Err(error) => Place::Unverified(error),
-                            Ok(verification) => {
-                                let records = wire::subslice(frame, records);
-                                let share =
-                                    Share { topic, partition, records, survey: None, verification };
-                                add_share(&mut shares, owner, share)
-                            }
+                let judged = match refusal {
+                    Some(error) => Err(error),
+                    None => owner.and_then(|found| {
+                        let records = sound(records, refuses_zstd, acks, found.2)?;
+                        Ok((found.0, found.1, records))
+                    }),
+                };
+                let place = match judged {
+                    Err(error) => Place::Refused(error),
+                    Ok((topic, owner, records)) => match entered.of(topic, partition) {
+                        Err(error) => Place::Unverified(error),
+                        Ok(verification) => {
+                            let records = wire::subslice(frame, records);
+                            let share =
+                                Share { topic, partition, records, survey: None, verification };
+                            add_share(&mut shares, owner, share)
                         }
-                    }
+                    },
                 };
                 places.push(place);
             }
@@ -601,6 +597,34 @@ fn is_one_batch(records: &[u8]) -> bool {
 /// Whether there is something to look into before the append.
 fn is_compressed(records: &[u8]) -> bool {
     RecordBatch::first(records).is_ok_and(|batch| batch.compression() != Compression::None)
+}
+
+/// What there is to append to a partition that is there; of several errors the one that Apache Kafka
+/// tells.
+fn sound(
+    records: Option<&[u8]>,
+    refuses_zstd: bool,
+    acks: Option<Acks>,
+    is_closed: bool,
+) -> Result<&[u8], ErrorCode> {
+    let records = records.filter(|records| !records.is_empty()).ok_or(ErrorCode::InvalidRecord)?;
+    if refuses_zstd && is_zstd(records) {
+        return Err(ErrorCode::UnsupportedCompressionType);
+    }
+    if acks.is_none() {
+        return Err(unless_no_batch(records, ErrorCode::InvalidRequiredAcks));
+    }
+    if is_closed {
+        return Err(unless_no_batch(records, ErrorCode::InvalidTopicException));
+    }
+    Ok(records)
+}
+
+/// The error of a partition whose records are one batch, as far as its header says.
+fn unless_no_batch(records: &[u8], error: ErrorCode) -> ErrorCode {
+    let batch = RecordBatch::first(records);
+    let is_whole = batch.is_ok_and(|batch| batch.size() == records.len());
+    if is_whole { error } else { ErrorCode::InvalidRecord }
 }
 
 fn is_zstd(records: &[u8]) -> bool {

@@ -257,6 +257,13 @@ pub(super) fn check_settings(settings: &BTreeMap<String, String>) -> Result<(), 
     Ok(())
 }
 
+/// The words between commas as Java splits: those at the end that are empty are none.
+fn split(words: &str) -> impl Iterator<Item = &str> {
+    let rest = words.trim_end_matches(',');
+    let is_nothing = rest.is_empty() && !words.is_empty();
+    rest.split(',').filter(move |_| !is_nothing)
+}
+
 /// The value of a setting after an operation; `None`: the default.
 fn altered(
     scope: Scope,
@@ -291,7 +298,7 @@ fn altered(
         ConfigOperation::Delete => Ok(None),
         ConfigOperation::Append(words) => {
             let mut list = list("APPEND")?;
-            for word in words.split(',') {
+            for word in split(words) {
                 if !list.contains(&word) {
                     list.push(word);
                 }
@@ -300,7 +307,7 @@ fn altered(
         }
         ConfigOperation::Subtract(words) => {
             let mut list = list("SUBTRACT")?;
-            list.retain(|word| !words.split(',').any(|taken| taken == *word));
+            list.retain(|word| !split(words).any(|taken| taken == *word));
             Ok(Some(list.join(",")))
         }
     }

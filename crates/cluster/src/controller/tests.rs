@@ -296,7 +296,7 @@ fn settings_are_altered_one_by_one_or_as_a_whole() {
     let set = |value: &str| Set(value.to_owned());
     let words = |value: &str| value.to_owned();
     type Case<'a> = (AlterMode, &'a str, ConfigOperation, &'a str, &'a [(&'a str, &'a str)]);
-    let cases: [Case<'_>; 11] = [
+    let cases: [Case<'_>; 12] = [
         (
             Incremental,
             "max.message.bytes",
@@ -329,6 +329,13 @@ fn settings_are_altered_one_by_one_or_as_a_whole() {
             Subtract(words("0:1")),
             "ok",
             &[("leader.replication.throttled.replicas", ""), ("retention.ms", "5")],
+        ),
+        (
+            Incremental,
+            "cleanup.policy",
+            Append(words("delete,")),
+            "ok",
+            &[("cleanup.policy", "delete"), ("retention.ms", "5")],
         ),
         (Full, "max.message.bytes", set("7"), "ok", &[("max.message.bytes", "7")]),
         (Full, "max.message.bytes", set("-7"), "config", &[("retention.ms", "5")]),
