@@ -22,7 +22,7 @@ _VANISHED = "in Apache Kafka a classic member that is not known takes an empty g
 # request was asked before, each as the key and version of the API and the request.
 EXPLAINED = [
     ({75}, "'PartitionIndex': (99|2147483647)", r".*", ".*", ".*", "a cursor behind the last partition goes on with the next topic"),
-    ({44}, "'ConfigOperation': (4|-1)", r"Responses.ErrorCode", "-1", ".*", "an operation that does not exist fails its resource alone"),
+    ({44}, "'ConfigOperation': (4|-1)", r"Responses.ErrorCode", "-1|40", ".*", "an operation that does not exist fails its resource alone, and before what else is wrong with it"),
     ({33, 44}, "'Name': 'nope'", r"Responses.ErrorCode", "0", "40", "a setting that no broker has is refused"),
     ({0}, "'Records': (None|b'')", r"", "'no answer'", ".*", "null records are not answered by Apache Kafka"),
     ({0}, "'Records': b'x", r"Responses.*", ".*", ".*", "what is no batch fails the whole request in Apache Kafka"),
@@ -33,7 +33,7 @@ EXPLAINED = [
     ({3}, "'Name': None", r"Topics", ".*", ".*", "Apache Kafka leaves out what is named where other topics are asked for by id"),
     ({20}, "", r"Responses.TopicId", ".*", "b'.*", "a topic that is named by name and by id is refused by its name"),
     ({32}, "'ResourceType': (0|1|3|-1),", r"Results.*", ".*", ".*", "a type of resource that does not exist is refused alone"),
-    ({1}, "'MaxBytes': -1", r"Responses.*", "-1", ".*", "a negative size has no error code in Apache Kafka"),
+    ({1}, "MaxBytes': -1", r"Responses.*", "-1", ".*", "a negative size has no error code in Apache Kafka"),
     ({43}, "'ElectionType': 2.*'TopicPartitions': ..,", r"ErrorCode", "0", "42", "an election that does not exist is refused, also of nothing"),
     ({9}, "'MemberId': None, 'MemberEpoch'", r"Groups.ErrorCode", "-1", "25", "a member without an id has no error code in Apache Kafka"),
     ({11}, "'Metadata': b''", r".*", "23|-1", "-1|23", "a subscription that cannot be read"),
