@@ -10,7 +10,11 @@ def run(arguments, tools, folder, settings, results, subject, body):
     servers = []
 
     def follow():
-        kafka = broker.Kafka(folder / "kafka", tools, settings={"node.id": "1", **settings}, data_dir=servers[0].data_dir)
+        # At the same address, which the directory has: a marker that Apache Kafka sends to another one, before it has registered
+        # its own, may never come.
+        ours = servers[0]
+        settings_of_node = {"node.id": "1", **settings}
+        kafka = broker.Kafka(folder / "kafka", tools, settings=settings_of_node, data_dir=ours.data_dir, port=ours.port)
         servers.append(kafka)
         kafka.start()
         return kafka

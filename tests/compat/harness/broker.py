@@ -33,13 +33,13 @@ class Broker:
     # Exit codes of a clean stop by SIGTERM.
     clean_exit_codes = (0,)
 
-    def __init__(self, folder):
+    def __init__(self, folder, port=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
         self.log_path = self.folder / "broker.log"
         self.host = "127.0.0.1"
-        self.port = free_port()
+        self.port = port or free_port()
         self.process = None
 
     @property
@@ -159,9 +159,9 @@ class Kafka(Broker):
     name = "Apache Kafka"
     clean_exit_codes = (0, 143)
 
-    def __init__(self, folder, tools, settings=None, data_dir=None, quorum="dynamic"):
+    def __init__(self, folder, tools, settings=None, data_dir=None, quorum="dynamic", port=None):
         """`quorum`: how the voters are known, "dynamic" from the log or "static" from the settings."""
-        super().__init__(folder)
+        super().__init__(folder, port)
         self.tools = tools
         self.quorum = quorum
         self.data_dir = pathlib.Path(data_dir) if data_dir else self.data_dir
