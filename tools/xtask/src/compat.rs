@@ -1,7 +1,8 @@
 //! `cargo xtask compat`: Apache Kafka's own tools against Odradek and Apache Kafka side by side. What
 //! they print has to be the same; tests/compat/tools.py compares it. With `--franz-go` franz-go's own
 //! tests, against one and then the other; tests/compat/franz_go.py has those that are left out. With
-//! `--ecosystem` Kafka Connect, Kafka Streams, MirrorMaker 2 and the like, against one and the other.
+//! `--ecosystem` Kafka Connect, Kafka Streams, MirrorMaker 2 and the like, against one and the other;
+//! with `--transactions` the transactions of every client, over kill -9 of the broker.
 //! With `--fuzz` random requests, the same to both at once: tests/compat/fuzz.py compares the answers.
 
 use std::path::{Path, PathBuf};
@@ -32,8 +33,15 @@ pub(crate) struct Options {
     /// Not the tools but what is built on Kafka: minutes for each of the two brokers
     #[arg(long, conflicts_with_all = ["section", "franz_go"])]
     ecosystem: bool,
+    /// Not the tools but the transactions of every client: a minute for each of the two brokers
+    #[arg(long, conflicts_with_all = ["section", "franz_go", "ecosystem"])]
+    transactions: bool,
     /// Not the tools but so many histories of random requests
-    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["section", "franz_go", "ecosystem"])]
+    #[arg(
+        long,
+        value_name = "SEEDS",
+        conflicts_with_all = ["section", "franz_go", "ecosystem", "transactions"]
+    )]
     fuzz: Option<u32>,
     /// The first of the histories
     #[arg(long, value_name = "SEED", requires = "fuzz")]
@@ -70,6 +78,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     }
     if options.ecosystem {
         return both(root, "tests/compat/ecosystem.py", &binary, driver);
+    }
+    if options.transactions {
+        return both(root, "tests/compat/transactions.py", &binary, driver);
     }
     if let Some(seeds) = options.fuzz {
         let from = options.from.unwrap_or(0);
