@@ -5,14 +5,13 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use runtime::{
-    BufferPool, DriverPreference, Elapsed, Errno, Executor, Runtime, ShardIndex, Stream, mesh,
-    open_driver,
-};
+use runtime::{DriverPreference, Elapsed, Errno, Runtime, Stream};
 use wire::{
     api::ApiKey, api_versions_request::ApiVersionsRequest,
     api_versions_response::ApiVersionsResponse, frame,
 };
+
+use crate::alone;
 
 /// The version that every broker answers in a form that every client can read.
 const VERSION: i16 = 0;
@@ -54,11 +53,8 @@ impl From<wire::Error> for Error {
 
 /// Asks the broker at `address` which APIs it has, and wants an answer within `limit`.
 pub(crate) fn check(address: SocketAddr, limit: Duration) -> Result<(), Error> {
-    let (mut endpoints, _injector) = mesh(1).map_err(Error::Setup)?;
-    let endpoint = endpoints.pop().expect("a mesh of one has one end");
-    let pool = BufferPool::new(ANSWER_BYTES_MAX);
-    let (driver, _) = open_driver(DriverPreference::Sync, endpoint, pool).map_err(Error::Setup)?;
-    let mut executor = Executor::new(ShardIndex(0), 1, driver);
+    let executor = alone::executor(DriverPreference::Sync, ANSWER_BYTES_MAX);
+    let mut executor = executor.map_err(Error::Setup)?;
     let runtime = executor.runtime();
     executor.block_on(async move {
         let deadline = runtime.now() + limit;

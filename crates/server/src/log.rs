@@ -20,8 +20,9 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum};
-use runtime::{BufferPool, DriverPreference, Executor, Runtime, ShardIndex, mesh, open_driver};
+use runtime::{DriverPreference, Runtime};
 
+use crate::alone;
 use report::{Format, Report, Show};
 
 /// Free memory that is kept for the next read.
@@ -91,12 +92,8 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
 fn on_runtime<T: 'static, F: Future<Output = T> + 'static>(
     act: impl FnOnce(Runtime) -> F,
 ) -> Result<T, String> {
-    let said = |error: io::Error| error.to_string();
-    let (mut endpoints, _injector) = mesh(1).map_err(said)?;
-    let endpoint = endpoints.pop().expect("a mesh of one has one end");
-    let pool = BufferPool::new(POOL_CACHED_BYTES_MAX);
-    let (driver, _) = open_driver(DriverPreference::Sync, endpoint, pool).map_err(said)?;
-    let mut executor = Executor::new(ShardIndex(0), 1, driver);
+    let executor = alone::executor(DriverPreference::Sync, POOL_CACHED_BYTES_MAX);
+    let mut executor = executor.map_err(|error| error.to_string())?;
     let runtime = executor.runtime();
     Ok(executor.block_on(act(runtime)))
 }

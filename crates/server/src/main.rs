@@ -4,6 +4,8 @@
 //! broker's stdout has the ready line and nothing else.
 
 mod admin;
+mod alone;
+mod cpu_time;
 mod environment;
 mod health;
 mod log;

@@ -38,7 +38,9 @@ use self::{
     progress::Progress,
     summary::{About, Summary},
     worker::Run,
-    workload::{Consumption, End, Idempotence, NewTopicOptions, Production, Role, Workload},
+    workload::{
+        Consumption, End, Idempotence, NewTopicOptions, Production, Role, Sending, Workload,
+    },
 };
 use crate::settings;
 
@@ -387,13 +389,16 @@ impl Load {
             producers_per_topic: self.producers,
             rate: self.rate,
             payloads: workload::random_payloads(self.record_bytes),
-            acks: open_messaging::acks(&self.acks).ok_or_else(|| unknown("--acks", &self.acks))?,
-            batch_bytes: self.batch_bytes,
-            linger: Duration::from_millis(self.linger_ms),
-            in_flight_max: self.in_flight,
-            idempotence: if self.no_idempotence { Idempotence::Off } else { Idempotence::On },
-            compression: open_messaging::codec(&self.compression)
-                .ok_or_else(|| unknown("--compression", &self.compression))?,
+            sending: Sending {
+                acks: open_messaging::acks(&self.acks)
+                    .ok_or_else(|| unknown("--acks", &self.acks))?,
+                batch_bytes: self.batch_bytes,
+                linger: Duration::from_millis(self.linger_ms),
+                in_flight_max: self.in_flight,
+                idempotence: if self.no_idempotence { Idempotence::Off } else { Idempotence::On },
+                compression: open_messaging::codec(&self.compression)
+                    .ok_or_else(|| unknown("--compression", &self.compression))?,
+            },
         })
     }
 }
@@ -438,16 +443,16 @@ fn described(workload: &Workload) -> BTreeMap<&'static str, String> {
     settings.insert("topics", workload.topics.len().to_string());
     settings.insert("partitions", workload.new_topic.partition_count.to_string());
     if let Some(production) = &workload.production {
-        let Production { producers_per_topic, rate, in_flight_max, .. } = production;
+        let Production { producers_per_topic, rate, sending, .. } = production;
         settings.insert("producers", producers_per_topic.to_string());
         settings.insert("rate", rate.map_or("full".to_owned(), |rate| rate.to_string()));
         settings.insert("record-bytes", production.record_bytes().to_string());
-        settings.insert("acks", format!("{:?}", production.acks).to_lowercase());
-        settings.insert("batch-bytes", production.batch_bytes.to_string());
-        settings.insert("linger-ms", production.linger.as_millis().to_string());
-        settings.insert("in-flight", in_flight_max.to_string());
-        settings.insert("idempotence", format!("{:?}", production.idempotence).to_lowercase());
-        settings.insert("compression", format!("{:?}", production.compression).to_lowercase());
+        settings.insert("acks", format!("{:?}", sending.acks).to_lowercase());
+        settings.insert("batch-bytes", sending.batch_bytes.to_string());
+        settings.insert("linger-ms", sending.linger.as_millis().to_string());
+        settings.insert("in-flight", sending.in_flight_max.to_string());
+        settings.insert("idempotence", format!("{:?}", sending.idempotence).to_lowercase());
+        settings.insert("compression", format!("{:?}", sending.compression).to_lowercase());
     }
     let consumers =
         workload.consumption.iter().map(|all| all.subscriptions * all.consumers_per_topic);

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Linux shows times in hundredths of a second on every machine.
-const TICK: Duration = Duration::from_millis(10);
+use crate::cpu_time;
+
 /// Shorter than this a busy share is that of a few ticks: the last one is told again.
 const WATCH_MIN: Duration = Duration::from_secs(1);
 const IN_MEMORY: &str = "a string takes everything";
@@ -55,12 +55,12 @@ impl Watch {
         ] {
             one(name, "gauge", idle, self.idle);
         }
-        if let Some(stat) = stat("/proc/self/stat") {
+        if let Some(time) = cpu_time::of_process() {
             one(
                 "process_cpu_seconds_total",
                 "counter",
                 "User and system time.",
-                stat.as_secs_f64(),
+                time.as_secs_f64(),
             );
         }
         if let Some(bytes) = resident_bytes() {
@@ -99,25 +99,11 @@ fn shard_times() -> Vec<(String, Duration)> {
             let path = thread.ok()?.path();
             let name = fs::read_to_string(path.join("comm")).ok()?;
             let shard = name.trim().strip_prefix("shard-")?.to_owned();
-            Some((shard, stat(path.join("stat").to_str()?)?))
+            Some((shard, cpu_time::read(&path.join("stat"))?))
         })
         .collect();
     times.sort();
     times
-}
-
-/// User and system time of a process or a thread.
-fn stat(path: &str) -> Option<Duration> {
-    let text = fs::read_to_string(path).ok()?;
-    ticks(&text).map(|ticks| TICK * ticks)
-}
-
-fn ticks(stat: &str) -> Option<u32> {
-    // The name may have spaces and brackets; what follows its last bracket begins with field 3.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let (user, system) = (fields.next()?, fields.next()?);
-    Some(user.parse::<u32>().ok()?.saturating_add(system.parse().ok()?))
 }
 
 fn resident_bytes() -> Option<f64> {
@@ -130,19 +116,6 @@ fn resident_bytes() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_found_behind_any_name() {
-        let fields = "S 1 2 3 4 5 6 7 8 9 10 300 45 12 13";
-        for name in ["odradek", "a b", "a) b", "("] {
-            assert_eq!(ticks(&format!("77 ({name}) {fields}")), Some(345), "{name}");
-        }
-        for text in
-            ["", "77 odradek", "77 (odradek) S 1 2", "77 (odradek) S 1 2 3 4 5 6 7 8 9 10 x 4"]
-        {
-            assert_eq!(ticks(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn this_process_is_described() {

@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::files;
 use super::workload::{
-    Consumption, End, Idempotence, NewTopicOptions, Production, Role, Workload, random_payloads,
+    Consumption, End, Idempotence, NewTopicOptions, Production, Role, Sending, Workload,
+    random_payloads,
 };
 use crate::properties;
 
@@ -77,12 +78,7 @@ struct DriverFile {
 pub(super) struct Clients {
     pub(super) replication_factor: i16,
     pub(super) topic_configs: Vec<(String, String)>,
-    pub(super) acks: Acks,
-    pub(super) batch_bytes: usize,
-    pub(super) linger: Duration,
-    pub(super) in_flight_max: u32,
-    pub(super) idempotence: Idempotence,
-    pub(super) compression: Compression,
+    pub(super) sending: Sending,
     pub(super) fetch: FetchOptions,
 }
 
@@ -92,12 +88,7 @@ impl Default for Clients {
         Clients {
             replication_factor: -1,
             topic_configs: Vec::new(),
-            acks: Acks::All,
-            batch_bytes: 16384,
-            linger: Duration::from_millis(5),
-            in_flight_max: 5,
-            idempotence: Idempotence::On,
-            compression: Compression::None,
+            sending: Sending::default(),
             fetch: FetchOptions::default(),
         }
     }
@@ -154,12 +145,7 @@ fn workload_of(text: &str, directory: &Path, clients: &Clients) -> Result<Worklo
         producers_per_topic: file.producers_per_topic,
         rate: (file.producer_rate > 0.0).then_some(file.producer_rate),
         payloads,
-        acks: clients.acks,
-        batch_bytes: clients.batch_bytes,
-        linger: clients.linger,
-        in_flight_max: clients.in_flight_max,
-        idempotence: clients.idempotence,
-        compression: clients.compression,
+        sending: clients.sending,
     });
     let consumption = Consumption {
         role: Role::Tail,
@@ -208,7 +194,7 @@ fn driver_of(text: &str, ignored: &mut Vec<String>) -> Result<Clients, String> {
     }
     clients.topic_configs = parse(&file.topic_config)?.into_iter().collect();
     for (name, value) in parse(&file.producer_config)? {
-        if !producer_setting(&mut clients, &name, &value)? {
+        if !producer_setting(&mut clients.sending, &name, &value)? {
             ignored.push(name);
         }
     }
@@ -221,18 +207,18 @@ fn driver_of(text: &str, ignored: &mut Vec<String>) -> Result<Clients, String> {
 }
 
 /// False for a setting that does nothing here.
-fn producer_setting(clients: &mut Clients, name: &str, value: &str) -> Result<bool, String> {
+fn producer_setting(sending: &mut Sending, name: &str, value: &str) -> Result<bool, String> {
     match name {
-        "acks" => clients.acks = acks(value).ok_or_else(|| senseless(name, value))?,
-        "linger.ms" => clients.linger = Duration::from_millis(number(name, value)?),
-        "batch.size" => clients.batch_bytes = number(name, value)?,
-        "max.in.flight.requests.per.connection" => clients.in_flight_max = number(name, value)?,
+        "acks" => sending.acks = acks(value).ok_or_else(|| senseless(name, value))?,
+        "linger.ms" => sending.linger = Duration::from_millis(number(name, value)?),
+        "batch.size" => sending.batch_bytes = number(name, value)?,
+        "max.in.flight.requests.per.connection" => sending.in_flight_max = number(name, value)?,
         "enable.idempotence" => {
             let on = value.parse().map_err(|_| senseless(name, value))?;
-            clients.idempotence = if on { Idempotence::On } else { Idempotence::Off };
+            sending.idempotence = if on { Idempotence::On } else { Idempotence::Off };
         }
         "compression.type" => {
-            clients.compression = codec(value).ok_or_else(|| senseless(name, value))?;
+            sending.compression = codec(value).ok_or_else(|| senseless(name, value))?;
         }
         _ => return Ok(false),
     }
@@ -331,7 +317,10 @@ consumerConfig: |
         assert_eq!(workload.actor_count(), 2 * 2 + 2 * 3);
         let production = workload.production.unwrap();
         assert_eq!((production.rate, production.record_bytes()), (Some(50000.0), 100));
-        assert_eq!((production.acks, production.batch_bytes), (Acks::Leader, 1 << 20));
+        assert_eq!(
+            (production.sending.acks, production.sending.batch_bytes),
+            (Acks::Leader, 1 << 20)
+        );
         assert_eq!(workload.consumption[0].fetch.partition_max_bytes, 10 << 20);
     }
 

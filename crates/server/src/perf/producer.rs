@@ -76,7 +76,7 @@ impl Producer {
         let metadata = cluster.refresh(&[&topic], AutoCreate::Never).await?;
         let found = metadata.topics.first();
         let partitions = found.map_or(0, |topic| topic.leaders.len());
-        let state = match production.idempotence {
+        let state = match production.sending.idempotence {
             Idempotence::On => cluster.any().await?.init_producer_id().await?,
             Idempotence::Off => ProducerState::plain(),
         };
@@ -103,10 +103,13 @@ impl Producer {
         let batch_records_max = batch_records_max(production);
         let flight = Rc::clone(&self.flight);
         while !run.is_over() && self.limit.is_none_or(|limit| self.made < limit) {
-            flight.landed.wait_until(|| flight.requests.get() < production.in_flight_max).await;
+            flight
+                .landed
+                .wait_until(|| flight.requests.get() < production.sending.in_flight_max)
+                .await;
             let now = worker.runtime.now();
             let due = self.due(now, batch_records_max);
-            let send_at = due.since + production.linger;
+            let send_at = due.since + production.sending.linger;
             if due.count == batch_records_max || (due.count > 0 && now >= send_at) {
                 self.send(&worker, production, due).await;
             } else {
@@ -161,7 +164,7 @@ impl Producer {
         };
         let bytes = self.build(worker, production, partition, &due);
         let batch = Batch { topic: self.topic.clone(), partition, bytes };
-        let (worker, acks, schedule) = (Rc::clone(worker), production.acks, self.schedule);
+        let (worker, acks, schedule) = (Rc::clone(worker), production.sending.acks, self.schedule);
         let value_bytes = production.record_bytes();
         flight.requests.set(flight.requests.get() + 1);
         let runtime = worker.runtime.clone();
@@ -190,7 +193,7 @@ impl Producer {
         worker.runtime.sleep(ERROR_PAUSE).await;
         let again = async {
             self.cluster.refresh(&[&self.topic], AutoCreate::Never).await?;
-            match production.idempotence {
+            match production.sending.idempotence {
                 Idempotence::On => self.cluster.any().await?.init_producer_id().await,
                 Idempotence::Off => Ok(ProducerState::plain()),
             }
@@ -219,12 +222,12 @@ impl Producer {
             builder.append(&NewRecord { timestamp, value: Some(value), ..Default::default() });
         }
         let plain = builder.build();
-        if production.compression == Compression::None {
+        if production.sending.compression == Compression::None {
             return plain;
         }
         let batch = RecordBatch::first(&plain).expect("it was just made");
-        let payload = compress(production.compression, &plain[HEADER_BYTES..]);
-        recompressed(&batch, production.compression, &payload).into()
+        let payload = compress(production.sending.compression, &plain[HEADER_BYTES..]);
+        recompressed(&batch, production.sending.compression, &payload).into()
     }
 }
 
@@ -248,7 +251,7 @@ fn acknowledged(worker: &Worker, schedule: Option<Schedule>, due: &Due, value_by
 
 fn batch_records_max(production: &Production) -> u32 {
     let record = production.record_bytes() + RECORD_EXTRA_BYTES;
-    let count = production.batch_bytes.saturating_sub(HEADER_BYTES) / record;
+    let count = production.sending.batch_bytes.saturating_sub(HEADER_BYTES) / record;
     u32::try_from(count).unwrap_or(u32::MAX).clamp(1, 1 << 24)
 }
 

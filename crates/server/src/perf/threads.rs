@@ -16,14 +16,10 @@ use std::{
 };
 
 use client::{Cluster, Options};
-use runtime::{
-    BufferPool, DriverPreference, Executor, Runtime, ShardIndex, StopSignals, TaskQueue, mesh,
-    open_driver,
-};
+use runtime::{DriverPreference, Executor, Runtime, StopSignals, TaskQueue};
 
 use super::{
     consumer::Consumer,
-    files::cpu_time,
     producer::Producer,
     progress::Progress,
     schedule::Schedule,
@@ -140,7 +136,7 @@ fn work(
     gate: &Barrier,
     told: &mpsc::Sender<Told>,
 ) -> Result<(), String> {
-    let prepared = executor().and_then(|mut executor| {
+    let prepared = executor_of_load().and_then(|mut executor| {
         let actors = prepare(executor.runtime(), Arc::clone(run), actors.to_vec());
         executor.block_on(actors).map(|actors| (executor, actors))
     });
@@ -163,12 +159,8 @@ fn work(
     Ok(())
 }
 
-fn executor() -> Result<Executor, String> {
-    let (mut endpoints, _injector) = mesh(1).map_err(said)?;
-    let endpoint = endpoints.pop().expect("a mesh of one has one end");
-    let pool = BufferPool::new(POOL_CACHED_BYTES_MAX);
-    let (driver, _) = open_driver(DriverPreference::Auto, endpoint, pool).map_err(said)?;
-    Ok(Executor::new(ShardIndex(0), 1, driver))
+fn executor_of_load() -> Result<Executor, String> {
+    crate::alone::executor(DriverPreference::Auto, POOL_CACHED_BYTES_MAX).map_err(said)
 }
 
 /// Does something with a cluster, on this thread.
@@ -179,7 +171,7 @@ pub(super) fn on_cluster<T: 'static>(
     bootstrap: SocketAddr,
     act: impl AsyncFnOnce(Runtime, Cluster) -> client::Result<T> + 'static,
 ) -> Result<T, String> {
-    let mut executor = executor()?;
+    let mut executor = executor_of_load()?;
     let runtime = executor.runtime();
     let cluster = cluster(&runtime, bootstrap);
     let result = executor.block_on(async move { act(runtime, cluster).await });
@@ -188,7 +180,7 @@ pub(super) fn on_cluster<T: 'static>(
 
 /// A number that no other run has.
 pub(super) fn random() -> u64 {
-    executor().map_or(0, |executor| executor.runtime().random())
+    executor_of_load().map_or(0, |executor| executor.runtime().random())
 }
 
 /// Connections of a client of its own.
@@ -285,11 +277,11 @@ fn collect(
     let mut counted =
         Counted { seconds: BTreeMap::new(), lasted: Duration::ZERO, cpu: Duration::ZERO };
     let mut reports: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut cpu_before = (warm_up.is_zero()).then(cpu_time);
+    let mut cpu_before = (warm_up.is_zero()).then(cpu_now);
     loop {
         let elapsed = start.elapsed();
         if cpu_before.is_none() && elapsed >= warm_up {
-            cpu_before = Some(cpu_time());
+            cpu_before = Some(cpu_now());
         }
         if let End::After(duration) = run.workload.end
             && elapsed >= warm_up + duration
@@ -311,8 +303,13 @@ fn collect(
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    counted.cpu = cpu_time().saturating_sub(cpu_before.unwrap_or_default());
+    counted.cpu = cpu_now().saturating_sub(cpu_before.unwrap_or_default());
     counted
+}
+
+/// What this process has taken so far.
+fn cpu_now() -> Duration {
+    crate::cpu_time::of_process().unwrap_or_default()
 }
 
 #[expect(clippy::disallowed_methods, reason = "this thread has no runtime")]

@@ -50,6 +50,12 @@ pub(super) struct Production {
     pub(super) rate: Option<f64>,
     /// Values, one of which is sent after the other.
     pub(super) payloads: Arc<[Vec<u8>]>,
+    pub(super) sending: Sending,
+}
+
+/// How a producer sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sending {
     pub(super) acks: Acks,
     /// A batch of the records that are due is sent when it has so many bytes, or after `linger`.
     pub(super) batch_bytes: usize,
@@ -58,6 +64,20 @@ pub(super) struct Production {
     pub(super) in_flight_max: u32,
     pub(super) idempotence: Idempotence,
     pub(super) compression: Compression,
+}
+
+impl Default for Sending {
+    /// As Kafka's own producers.
+    fn default() -> Sending {
+        Sending {
+            acks: Acks::All,
+            batch_bytes: 16384,
+            linger: Duration::from_millis(5),
+            in_flight_max: 5,
+            idempotence: Idempotence::On,
+            compression: Compression::None,
+        }
+    }
 }
 
 /// Whether producers have ids, by which brokers know duplicates.

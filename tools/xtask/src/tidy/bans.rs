@@ -139,6 +139,11 @@ const EXCEPTIONS: &[Exception] = &[
         why: "reads what the kernel says of this process, which is no file of a disk",
     },
     Exception {
+        file: "crates/server/src/cpu_time.rs",
+        rule: "files",
+        why: "reads what the kernel says of this process, which is no file of a disk",
+    },
+    Exception {
         file: "crates/server/src/admin/process.rs",
         rule: "clock",
         why: "the admin thread has no shard's clock",
