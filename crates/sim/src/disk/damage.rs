@@ -68,13 +68,9 @@ impl Disk {
         remembered.filter_map(path_of).collect()
     }
 
-    /// All files in this directory and those in it that are not empty.
+    /// All files in this directory and those in it.
     pub(crate) fn paths_under(&self, directory: &Path) -> Vec<PathBuf> {
-        let files = self.tree.files_under(directory).into_iter();
-        files
-            .filter(|(_, inode)| self.tree.file(*inode).length() > 0)
-            .map(|(path, _)| path)
-            .collect()
+        self.tree.files_under(directory).into_iter().map(|(path, _)| path).collect()
     }
 
     /// What a file holds; `None` where there is none.

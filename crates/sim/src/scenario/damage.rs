@@ -277,8 +277,9 @@ fn put_at(files: &mut Vec<(PathBuf, Vec<u8>)>, segment: &SegmentSurvey, at: usiz
 /// One file as a whole, wherever in it.
 fn change_of_file(disk: &Disk, target: Target, stroke: Stroke, rng: &mut Rng) -> Option<Change> {
     let paths = disk.paths_under(Path::new(DATA_DIRECTORY));
+    let has_content = |path: &PathBuf| disk.content_of(path).is_some_and(|all| !all.is_empty());
     let paths: Vec<&PathBuf> =
-        paths.iter().filter(|path| target_of(path) == Some(target)).collect();
+        paths.iter().filter(|path| target_of(path) == Some(target) && has_content(path)).collect();
     if paths.is_empty() {
         return None;
     }
