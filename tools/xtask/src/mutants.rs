@@ -38,6 +38,8 @@ enum Hunter {
     Transactions,
     /// The rig `powerblk`, which needs root.
     Images,
+    /// A minute of `cargo xtask histories`.
+    Histories,
     /// A test of `storage`, by its name.
     Test(&'static str),
 }
@@ -62,7 +64,10 @@ const MUTANTS: &[Mutant] = &[
     ("mutant_log_start_not_persisted", &[Hunter::Features]),
     ("mutant_compaction_drops_the_newest", &[Hunter::Features]),
     ("mutant_last_stable_one_too_far", &[Hunter::Transactions]),
+    ("mutant_abort_index_lost", &[Hunter::Transactions]),
     ("coordinator/mutant_fencing_skipped", &[Hunter::Transactions]),
+    ("coordinator/mutant_state_not_reloaded", &[Hunter::Transactions, Hunter::Histories]),
+    // The moment between a decision and its durability is short for a real kill.
     ("broker/mutant_decision_not_awaited", &[Hunter::Transactions]),
     // A sync nearly always comes before the mark's own files are written.
     ("mutant_durable_mark_ahead", &[Hunter::Test("a_mark_is_never_ahead_of_what_is_durable")]),
@@ -89,6 +94,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
                 Hunter::Features => by_simulator(root, options.seeds, &["--features"])?,
                 Hunter::Transactions => by_simulator(root, options.seeds, &["--transactions"])?,
                 Hunter::Images => by_images(root, options.images)?,
+                Hunter::Histories => by_histories(root)?,
                 Hunter::Test(name) => by_test(root, mutant, name)?,
             };
             let time = started.elapsed().as_secs();
@@ -136,6 +142,12 @@ fn by_images(root: &Path, images: u64) -> Result<Option<String>, String> {
     evidence
 }
 
+fn by_histories(root: &Path) -> Result<Option<String>, String> {
+    let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+    command.args(["histories", "--minutes", "1", "--binary"]).arg(program(root, "odradek"));
+    failing_run(root, &mut command, ", such as ")
+}
+
 /// The test has to run, and to fail.
 fn by_test(root: &Path, mutant: &str, name: &str) -> Result<Option<String>, String> {
     let mut command = Command::new("cargo");
@@ -170,7 +182,7 @@ fn build(root: &Path, mutant: &str, hunters: &[Hunter]) -> Result<(), String> {
     for hunter in hunters {
         let package = match hunter {
             Hunter::Simulator | Hunter::Features | Hunter::Transactions => "sim",
-            Hunter::Images => "server",
+            Hunter::Images | Hunter::Histories => "server",
             // Cargo builds it when it runs it.
             Hunter::Test(_) => continue,
         };
