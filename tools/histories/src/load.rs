@@ -10,6 +10,7 @@ use model::ErrorCode;
 use rig::chance::Chance;
 use runtime::{BufferPool, DriverPreference, Executor, ShardIndex, mesh, open_driver};
 
+use crate::consumers::{self, be_consumer};
 use crate::copier::{self, Copier};
 use crate::members::{self, be_member};
 use crate::readers::{ask, look, poll, read_all};
@@ -73,7 +74,7 @@ async fn set_up(world: &World) -> Result<(), String> {
     let setup = Setup {
         idempotent: true,
         partitions: logs(&TOPICS),
-        groups: vec![members::GROUP.to_owned()],
+        groups: [members::GROUP, consumers::GROUP].map(str::to_owned).to_vec(),
         compacted: KEYED.logs(),
         delete_retention_ms: DELETE_RETENTION_MS,
         copies: vec![copies],
@@ -114,6 +115,9 @@ fn start_clients(world: &World, chance: &mut Chance) {
     for _ in 0..3 {
         world.start("member", be_member(world.clone(), QUEUE, chance.fork()));
     }
+    for _ in 0..2 {
+        world.start("consumer", be_consumer(world.clone(), QUEUE, chance.fork()));
+    }
     for topic in [QUEUE, TO] {
         world.start("looker", look(world.clone(), topic, chance.fork()));
     }
@@ -135,7 +139,10 @@ async fn finish(world: &World, chance: &mut Chance) -> Result<(), String> {
         if !Box::pin(read_all(&process, &topic)).await {
             let stable = ask(&process, &topic, OffsetSpec::LastStable).await;
             let end = ask(&process, &topic, OffsetSpec::Latest).await;
-            return Err(format!("{}: not read to the end: {stable:?} of {end:?}", topic.name));
+            let name = topic.name;
+            world.shared.complain(format!(
+                "liveness: 1, such as {name} is stable up to {stable:?} only, and ends at {end:?}"
+            ));
         }
     }
     let process = world.process("last-look");
@@ -147,7 +154,7 @@ async fn finish(world: &World, chance: &mut Chance) -> Result<(), String> {
     Ok(())
 }
 
-/// The group takes a member, who gets everything.
+/// Each group takes a member.
 async fn rebalance(world: &World) {
     let process = world.process("last-member");
     loop {
@@ -158,7 +165,19 @@ async fn rebalance(world: &World) {
                 if let Err(error) = member.leave().await {
                     process.rest(&error).await;
                 }
-                return;
+                break;
+            }
+            Err(error) => process.rest(&error).await,
+        }
+    }
+    loop {
+        let mut member = consumers::new_member(&process, &QUEUE).await;
+        match consumers::join(&process, &mut member).await {
+            Ok(_) => {
+                if let Err(error) = member.leave().await {
+                    process.rest(&error).await;
+                }
+                break;
             }
             Err(error) => process.rest(&error).await,
         }

@@ -5,12 +5,13 @@
 //! main       one run: a broker, its clients, what breaks it, the verdict
 //! nemesis    what breaks it                shared   the history, and where the broker is
 //! load       who the clients are           world    what each of them is given
-//! senders, tellers, copier, members, readers         what each of them does
+//! senders, tellers, copier, members, consumers, readers    what each of them does
 //! ```
 //! The same seed asks for the same load and the same faults; what the machine makes of it is not
 //! repeatable. `cargo xtask histories` builds what it needs and calls this.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool reports so")]
 
+mod consumers;
 mod copier;
 mod load;
 mod members;
@@ -44,14 +45,11 @@ use shared::{Phase, Shared};
 /// The file system that is cut off and filled.
 const DISK_BYTES: u64 = 1 << 30;
 /// The clients come to their end within so long after the load.
-const FINISHED_WITHIN: Duration = Duration::from_secs(180);
+const FINISHED_WITHIN: Duration = Duration::from_secs(300);
 
-/// Compaction that has something to do within seconds.
-const SETTINGS: [&str; 3] = [
-    "log.cleaner.backoff.ms=300",
-    "group.initial.rebalance.delay.ms=200",
-    "log.initial.task.delay.ms=1000",
-];
+/// Rebalances that do not wait, compaction that does not either.
+const SETTINGS: [&str; 2] =
+    ["group.initial.rebalance.delay.ms=200", "log.initial.task.delay.ms=1000"];
 
 #[derive(Debug, Parser)]
 #[command(about = "Histories; `cargo xtask histories` is the usual way to call this")]

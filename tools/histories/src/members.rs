@@ -32,13 +32,13 @@ pub(crate) fn options(topic: &Topic) -> GroupOptions {
 /// Is a member, again and again, until the load is over.
 pub(crate) async fn be_member(world: World, topic: Topic, mut chance: Chance) {
     let process = world.process("member");
-    let mut commits = 0;
+    let mut committer = Committer::new(&process, GROUP);
     while !world.is_over() {
         let connection = process.connection().await;
         let mut member = GroupMember::new(connection, options(&topic));
         let mut lived = Ok(());
         while lived.is_ok() && !world.is_over() {
-            lived = be_in_generation(&process, &mut member, &mut commits, &mut chance).await;
+            lived = be_in_generation(&process, &mut member, &mut committer, &mut chance).await;
             if lived.is_ok() && chance.between(1, 2) == 1 {
                 break;
             }
@@ -87,13 +87,13 @@ pub(crate) async fn join(process: &Process, member: &mut GroupMember) -> Result<
 async fn be_in_generation(
     process: &Process,
     member: &mut GroupMember,
-    commits: &mut u64,
+    committer: &mut Committer,
     chance: &mut Chance,
 ) -> Result<(), Error> {
     let mut membership = join(process, member).await?;
     // What it reads says whose it is.
     membership.partitions.clear();
-    let committed = fetch_offsets(process, member.assignment().clone()).await?;
+    let committed = offsets_of(process, GROUP, member.assignment().clone()).await?;
     let mut positions = Vec::new();
     for (topic, partitions) in member.assignment() {
         for partition in partitions {
@@ -105,8 +105,9 @@ async fn be_in_generation(
     while !process.world.is_over() {
         poll(process, &membership, &mut positions).await?;
         if chance.between(1, 1000) <= COMMITS_PERMILLE && !positions.is_empty() {
-            *commits += 1;
-            commit(process, member, &positions, *commits).await?;
+            let generation = Some(member.generation_id());
+            let call = async |offsets: &CommittedOffsets| member.commit(offsets).await;
+            committer.commit(generation, &positions, call).await?;
         }
         member.heartbeat().await?;
         if chance.between(1, 1000) <= LEAVES_PERMILLE {
@@ -116,7 +117,7 @@ async fn be_in_generation(
     Ok(())
 }
 
-async fn poll(
+pub(crate) async fn poll(
     process: &Process,
     membership: &Membership,
     positions: &mut [Position],
@@ -139,37 +140,51 @@ async fn poll(
     }
 }
 
-async fn commit(
-    process: &Process,
-    member: &GroupMember,
-    positions: &[Position],
-    number: u64,
-) -> Result<(), Error> {
-    let mut offsets = CommittedOffsets::new();
-    for position in positions {
-        let metadata = format!("m{}-{number}", process.number);
-        let found = CommittedOffset { offset: position.offset, metadata };
-        offsets.insert((position.topic.clone(), position.partition), found);
+/// Who commits for a group, with a word of its own each time.
+pub(crate) struct Committer {
+    process: Process,
+    group: &'static str,
+    count: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(process: &Process, group: &'static str) -> Committer {
+        Committer { process: process.clone(), group, count: 0 }
     }
-    let action = Action::Commit(Commit {
-        group: GROUP.to_owned(),
-        generation: Some(member.generation_id()),
-        offsets: told(&offsets),
-    });
-    process.invoke(action.clone());
-    let committed = member.commit(&offsets).await;
-    let kind = match &committed {
-        Ok(()) => Kind::Ok,
-        // Some of the partitions may have taken it.
-        Err(Error::Refused(
-            ErrorCode::IllegalGeneration
-            | ErrorCode::UnknownMemberId
-            | ErrorCode::RebalanceInProgress,
-        )) => Kind::Fail,
-        Err(_) => Kind::Info,
-    };
-    process.complete(kind, action);
-    committed
+
+    /// Commits these positions, as a member of a generation if there is one that all share.
+    pub(crate) async fn commit(
+        &mut self,
+        generation: Option<i32>,
+        positions: &[Position],
+        call: impl AsyncFnOnce(&CommittedOffsets) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.count += 1;
+        let metadata = format!("m{}-{}", self.process.number, self.count);
+        let mut offsets = CommittedOffsets::new();
+        for position in positions {
+            let found = CommittedOffset { offset: position.offset, metadata: metadata.clone() };
+            offsets.insert((position.topic.clone(), position.partition), found);
+        }
+        let group = self.group.to_owned();
+        let action = Action::Commit(Commit { group, generation, offsets: told(&offsets) });
+        self.process.invoke(action.clone());
+        let committed = call(&offsets).await;
+        let kind = match &committed {
+            Ok(()) => Kind::Ok,
+            // These are said of all partitions at once.
+            Err(Error::Refused(
+                ErrorCode::IllegalGeneration
+                | ErrorCode::UnknownMemberId
+                | ErrorCode::RebalanceInProgress
+                | ErrorCode::StaleMemberEpoch
+                | ErrorCode::FencedMemberEpoch,
+            )) => Kind::Fail,
+            Err(_) => Kind::Info,
+        };
+        self.process.complete(kind, action);
+        committed
+    }
 }
 
 /// Offsets as a history has them.
@@ -178,14 +193,6 @@ pub(crate) fn told(offsets: &CommittedOffsets) -> BTreeMap<String, (i64, String)
         (log_name(topic, *partition), (found.offset.0, found.metadata.clone()))
     };
     offsets.iter().map(one).collect()
-}
-
-/// Asks what the group has committed.
-async fn fetch_offsets(
-    process: &Process,
-    assignment: client::assignor::Assignment,
-) -> Result<CommittedOffsets, Error> {
-    offsets_of(process, GROUP, assignment).await
 }
 
 /// Asks what a group has committed, and tells the history; a partition without an offset is at -1.

@@ -13,6 +13,8 @@ use crate::world::{Process, Topic, World, from_start, log_name};
 /// Of 1,000 polls so many are followed by a new start somewhere before.
 const SEEKS_PERMILLE: u64 = 5;
 const LOOK_PAUSE_MS: u64 = 100;
+/// What does not become readable within so long is not going to: no transaction stays open longer.
+const READ_WITHIN: Duration = Duration::from_secs(40);
 const IDLE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a history calls these positions.
@@ -94,10 +96,10 @@ pub(crate) async fn ask(process: &Process, topic: &Topic, spec: OffsetSpec) -> O
 
 /// Reads a topic from its start to its end; false if it does not come there in time.
 pub(crate) async fn read_all(process: &Process, topic: &Topic) -> bool {
-    const TRIES: u32 = 2000;
+    let until = process.world.runtime.now() + READ_WITHIN;
     let mut positions = from_start(topic);
     process.done(Action::Assign(assigned(&positions)));
-    for _ in 0..TRIES {
+    while process.world.runtime.now() < until {
         let stable = ask(process, topic, OffsetSpec::LastStable).await;
         let end = ask(process, topic, OffsetSpec::Latest).await;
         let is_at_end = end.as_ref().is_some_and(|end| {

@@ -10,7 +10,7 @@ use rig::chance::Chance;
 use crate::world::{Process, Topic, World, from_start, log_name, place, records};
 
 /// Longer than any broker is away.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
 const MOPS_MAX: u64 = 4;
 const RECORDS_MAX: u64 = 3;
 /// Of 1,000 transactions so many have each end; the others are committed.
