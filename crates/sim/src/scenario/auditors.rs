@@ -2,13 +2,15 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use client::{Connection, Error, FetchOptions, Isolation, OffsetSpec, Position};
+use checker::history::{Action, Kind, Polled};
+use client::{CommittedOffset, Connection, Error, FetchOptions, Isolation, OffsetSpec, Position};
 use model::{ErrorCode, Offset};
 
 use super::{
     clients::Workload,
     ledger::Ledger,
     tellers::{LEDGER, PARTITIONS, Teller},
+    told::{self, Told},
 };
 
 /// How long a fetch waits for records.
@@ -22,12 +24,18 @@ type Read = (Vec<(i64, Rc<str>)>, i64);
 
 impl Workload {
     /// Follows a partition of the ledger from its first record.
-    pub(crate) async fn audit(self, ledger: Rc<RefCell<Ledger>>, partition: i32) {
+    pub(crate) async fn audit(self, ledger: Rc<RefCell<Ledger>>, told: Told, partition: i32) {
         let client = self.client(&format!("auditor-{partition}"));
         let mut from = 0;
+        let process = told::AUDITORS + u64::from(partition.unsigned_abs());
+        told.assigned(process, partition);
         while !self.stop.get() {
             let connection = self.connect(&client).await;
-            match read_committed(&connection, partition, from, WAIT).await {
+            told.note(process, Kind::Invoke, Action::Poll(Polled::default()));
+            let read = read_committed(&connection, partition, from, WAIT).await;
+            let records = read.as_ref().ok().map(|(records, _)| records.as_slice());
+            told.polled(process, partition, records);
+            match read {
                 Ok((records, next)) => {
                     self.operation();
                     for (offset, value) in records {
@@ -46,19 +54,31 @@ impl Workload {
     }
 
     /// Reads all that is committed, and compares.
-    pub(crate) async fn check_ledger(&self, ledger: &Rc<RefCell<Ledger>>, tellers: usize) {
+    pub(crate) async fn check_ledger(
+        &self,
+        ledger: &Rc<RefCell<Ledger>>,
+        told: &Told,
+        tellers: usize,
+    ) {
+        told.note(0, Kind::Info, Action::Final);
         let mut read = BTreeMap::new();
         for partition in 0..PARTITIONS {
             match self.read_ledger(partition).await {
-                Ok(records) => drop(read.insert(partition, records)),
+                Ok(records) => {
+                    told.note(told::LAST, Kind::Invoke, Action::Poll(Polled::default()));
+                    told.polled(told::LAST, partition, Some(&records));
+                    read.insert(partition, records);
+                }
                 Err(complaint) => return self.complain(complaint),
             }
         }
         let mut offsets = BTreeMap::new();
         for index in 0..tellers {
-            offsets.insert(index, self.ledger_offset(&Teller::group(index)).await);
+            let found = self.ledger_offset(&Teller::group(index)).await;
+            told.offset_fetched(&Teller::group(index), found.as_ref());
+            offsets.insert(index, found.map_or(-1, |found| found.offset.0));
         }
-        for complaint in ledger.borrow().check(&read, &offsets) {
+        for complaint in ledger.borrow().check(&read, &offsets).into_iter().chain(told.judge()) {
             self.complain(complaint);
         }
     }
@@ -100,15 +120,14 @@ impl Workload {
         }
     }
 
-    async fn ledger_offset(&self, group: &str) -> i64 {
+    async fn ledger_offset(&self, group: &str) -> Option<CommittedOffset> {
         let client = self.client("ledger");
         let asked = [(LEDGER.to_owned(), vec![0])].into();
         loop {
             let connection = self.connect(&client).await;
             match connection.committed_offsets(group, &asked).await {
                 Ok(found) => {
-                    let found = found.get(&(LEDGER.to_owned(), 0));
-                    return found.map_or(-1, |found| found.offset.0);
+                    return found.get(&(LEDGER.to_owned(), 0)).cloned();
                 }
                 Err(error) => {
                     self.refuse_nonsense("OffsetFetch", error);

@@ -54,6 +54,10 @@ impl Ledger {
         self.transactions[number].fate = fate;
     }
 
+    pub(crate) fn fate(&self, number: usize) -> Fate {
+        self.transactions[number].fate
+    }
+
     /// A reader of committed records saw this; says what is wrong with it.
     pub(crate) fn note_read(&mut self, partition: i32, offset: i64, value: &str) -> Option<String> {
         let Some((value, number)) = self.by_value.get_key_value(value) else {

@@ -25,6 +25,7 @@ mod recreation;
 mod survey;
 mod tails;
 mod tellers;
+mod told;
 mod topics;
 mod trouble;
 mod upkeep;

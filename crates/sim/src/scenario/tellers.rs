@@ -3,12 +3,14 @@
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
-use client::{Client, Connection, End, Error, TransactionalProducer};
+use checker::history::{Action, Commit, Identity, Kind, Mop, Transaction};
+use client::{Client, CommittedOffset, Connection, End, Error, Produced, TransactionalProducer};
 use model::{Offset, TimestampMs, record_batch::NewRecord};
 
 use super::{
     clients::Workload,
     ledger::{Fate, Ledger},
+    told::{self, Told},
 };
 use crate::Rng;
 
@@ -30,11 +32,14 @@ const GIVEN_UP_PERMILLE: u32 = 300;
 pub(crate) struct Teller {
     workload: Workload,
     ledger: Rc<RefCell<Ledger>>,
+    told: Told,
     index: usize,
     rng: Rng,
     client: Client,
     name: String,
     producer: Option<TransactionalProducer>,
+    /// The transaction under way, as a history has it.
+    transaction: Transaction,
 }
 
 /// A transaction's values, by partition.
@@ -54,13 +59,14 @@ enum Way {
 impl Teller {
     pub(crate) fn new(
         workload: Workload,
-        ledger: Rc<RefCell<Ledger>>,
+        (ledger, told): (Rc<RefCell<Ledger>>, Told),
         index: usize,
         rng: Rng,
     ) -> Teller {
         let name = format!("teller-{index}");
         let client = workload.client(&name);
-        Teller { workload, ledger, index, rng, client, name, producer: None }
+        let (producer, transaction) = (None, Transaction::default());
+        Teller { workload, ledger, told, index, rng, client, name, producer, transaction }
     }
 
     /// The group whose offset a teller's transactions commit.
@@ -74,7 +80,7 @@ impl Teller {
             let way = self.way();
             let timeout = if way == Way::Overdue { SHORT } else { LONG };
             if self.producer.is_none() || way == Way::Overdue {
-                self.come(timeout).await;
+                self.come(self.process(told::TELLERS), timeout).await;
             }
             match self.transaction(way).await {
                 Ok(()) => {}
@@ -90,7 +96,7 @@ impl Teller {
             let pause = Duration::from_micros(self.rng.below(20_000));
             self.workload.runtime.sleep(pause).await;
         }
-        self.come(LONG).await;
+        self.come(self.process(told::TELLERS), LONG).await;
         self.workload.done();
     }
 
@@ -116,18 +122,30 @@ impl Teller {
     }
 
     /// Comes with its id, as often as it takes; whatever was open is aborted then.
-    async fn come(&mut self, timeout: Duration) {
+    async fn come(&mut self, process: u64, timeout: Duration) {
         loop {
             let connection = self.workload.connect(&self.client).await;
+            self.told.note(process, Kind::Invoke, Action::InitPid(Identity::default()));
             match TransactionalProducer::come(&connection, &self.name, timeout).await {
                 Ok(producer) => {
                     self.workload.operation();
+                    let identity = told::identity(&producer);
+                    self.told.note(process, Kind::Ok, Action::InitPid(identity));
                     self.producer = Some(producer);
                     return;
                 }
-                Err(error) => self.lose(error).await,
+                Err(error) => {
+                    let nobody = Action::InitPid(Identity::default());
+                    self.told.note(process, Kind::Info, nobody);
+                    self.lose(error).await;
+                }
             }
         }
+    }
+
+    /// Its number as one of a kind.
+    fn process(&self, kind: u64) -> u64 {
+        kind + u64::try_from(self.index).expect("few tellers")
     }
 
     fn producer(&mut self) -> &mut TransactionalProducer {
@@ -141,18 +159,42 @@ impl Teller {
             partitions.insert(if self.rng.chance(500) { 0 } else { 1 });
         }
         let commits_offset = self.rng.chance(400);
-        let made = self.make(&partitions, commits_offset);
-        let number = made.0;
-        for (partition, values) in &made.1 {
-            self.produce(&connection, *partition, values).await?;
+        let (number, made) = self.make(&partitions, commits_offset);
+        self.begin(&made);
+        let ended = self.go_through(&connection, (number, &made), way, commits_offset).await;
+        let kind = told::outcome(self.ledger.borrow().fate(number));
+        let transaction = std::mem::take(&mut self.transaction);
+        self.told.note(self.process(told::TELLERS), kind, Action::Txn(transaction));
+        ended
+    }
+
+    /// Tells the history what is about to be sent.
+    fn begin(&mut self, made: &Batches) {
+        let sent = made.iter().flat_map(|(partition, values)| told::sent(*partition, values));
+        let mops = sent.map(Mop::Send).collect();
+        let producer = Some(told::identity(self.producer()));
+        self.transaction = Transaction { producer, mops, ..Transaction::default() };
+        let begun = Action::Txn(self.transaction.clone());
+        self.told.note(self.process(told::TELLERS), Kind::Invoke, begun);
+    }
+
+    async fn go_through(
+        &mut self,
+        connection: &Connection,
+        (number, made): (usize, &Batches),
+        way: Way,
+        commits_offset: bool,
+    ) -> Result<(), Error> {
+        for (partition, values) in made {
+            self.produce(connection, *partition, values).await?;
         }
         if commits_offset {
-            self.commit_offset(&connection, number).await?;
+            self.commit_offset(connection, number).await?;
         }
         match way {
             Way::Commit => self.commit(number).await,
             Way::Abort => {
-                self.end(&connection, End::Abort).await?;
+                self.end(connection, End::Abort).await?;
                 self.set(number, Fate::Aborted);
                 self.workload.history.borrow_mut().counts.transactions_aborted += 1;
                 Ok(())
@@ -161,7 +203,7 @@ impl Teller {
                 self.take_over(number).await;
                 Ok(())
             }
-            Way::Overdue => self.wait_too_long(&connection, number).await,
+            Way::Overdue => self.wait_too_long(connection, number).await,
         }
     }
 
@@ -189,7 +231,9 @@ impl Teller {
         partition: i32,
         values: &[Rc<str>],
     ) -> Result<(), Error> {
-        send(connection, self.producer(), partition, values).await?;
+        let produced = send(connection, self.producer(), partition, values).await?;
+        let base_offset = produced.base_offset.map(|base| base.0);
+        told::place(&mut self.transaction, partition, base_offset);
         self.workload.operation();
         Ok(())
     }
@@ -197,13 +241,25 @@ impl Teller {
     async fn commit_offset(&mut self, connection: &Connection, number: usize) -> Result<(), Error> {
         let group = Teller::group(self.index);
         let offset = Offset(i64::try_from(number).expect("few") + 1);
-        let offsets = [((LEDGER.to_owned(), 0), offset.into())].into();
+        let metadata = number.to_string();
+        let word = (offset.0, metadata.clone());
+        let offsets = [((LEDGER.to_owned(), 0), CommittedOffset { offset, metadata })].into();
+        self.transaction.offsets = Some(Commit {
+            group: group.clone(),
+            generation: None,
+            offsets: [(told::log_name(0), word)].into(),
+        });
         self.producer().commit_offsets(connection, &group, &offsets).await?;
         self.workload.operation();
         Ok(())
     }
 
     async fn end(&mut self, connection: &Connection, end: End) -> Result<(), Error> {
+        if end == End::Commit {
+            let now = self.told.now_ns();
+            self.transaction.first_asked_ns.get_or_insert(now);
+            self.transaction.last_asked_ns = Some(now);
+        }
         self.producer().end(connection, end).await?;
         self.workload.operation();
         Ok(())
@@ -235,13 +291,19 @@ impl Teller {
     /// Somebody else comes with the id: from then on the one before can do nothing.
     async fn take_over(&mut self, number: usize) {
         let mut old = self.producer().clone();
-        self.come(LONG).await;
+        self.come(self.process(told::SUCCESSORS), LONG).await;
         self.set(number, Fate::Aborted);
         self.workload.history.borrow_mut().counts.transactions_taken_over += 1;
         let connection = self.workload.connect(&self.client).await;
         // What it sends next would be a transaction of its own.
         let zombies = old.clone();
-        if old.end(&connection, End::Commit).await.is_ok() {
+        let process = self.process(told::ZOMBIES);
+        let producer = Some(told::identity(&zombies));
+        let empty = Action::Txn(Transaction { producer, ..Transaction::default() });
+        self.told.note(process, Kind::Invoke, empty.clone());
+        let committed = old.end(&connection, End::Commit).await;
+        self.told.note(process, known(committed.as_ref().err()), empty);
+        if committed.is_ok() {
             let complaint = format!("{}: {zombies:?} has committed, and is fenced", self.name);
             self.workload.complain(complaint);
         }
@@ -251,7 +313,11 @@ impl Teller {
             let lost = self.ledger.borrow_mut().begin(values, None);
             self.set(lost, Fate::Aborted);
             let mut late = zombies.clone();
-            if send(&connection, &mut late, partition, &[zombie]).await.is_ok() {
+            let action = told::sends(&zombies, partition, std::slice::from_ref(&zombie));
+            self.told.note(process, Kind::Invoke, action.clone());
+            let written = send(&connection, &mut late, partition, &[zombie]).await;
+            self.told.note(process, known(written.as_ref().err()), action);
+            if written.is_ok() {
                 let name = &self.name;
                 self.workload.complain(format!("{name}: {zombies:?} has written, and is fenced"));
             }
@@ -284,13 +350,22 @@ impl Teller {
     }
 }
 
+/// What is known of one request by its error.
+fn known(error: Option<&Error>) -> Kind {
+    match error {
+        None => Kind::Ok,
+        Some(Error::Refused(_)) => Kind::Fail,
+        Some(_) => Kind::Info,
+    }
+}
+
 /// Produces a batch of a transaction.
 async fn send(
     connection: &Connection,
     producer: &mut TransactionalProducer,
     partition: i32,
     values: &[Rc<str>],
-) -> Result<(), Error> {
+) -> Result<Produced, Error> {
     let timestamp = TimestampMs(connection.runtime().wall_clock_ms());
     let mut records = Vec::new();
     for value in values {
@@ -298,5 +373,5 @@ async fn send(
         records.push(NewRecord { timestamp, value, ..NewRecord::default() });
     }
     let batch = producer.batch(LEDGER, partition, &records);
-    producer.produce(connection, &batch).await.map(drop)
+    producer.produce(connection, &batch).await
 }

@@ -17,6 +17,7 @@ use super::{
     plan::{Plan, TopicPlan},
     readers::GROUP,
     tellers::{LEDGER, PARTITIONS, Teller},
+    told::Told,
 };
 use crate::Rng;
 
@@ -81,18 +82,19 @@ async fn run_clients(workload: Workload, plan: Plan, mut rng: Rng, check: Rc<Cel
     }
     spawn("topics", boxed(workload.clone().churn_topics(plan.churned_topics, rng.fork())));
     start_administrators(&workload, &plan, &mut rng);
-    let ledger = start_tellers(&workload, &plan).await;
+    let told = Told::new(&runtime);
+    let ledger = start_tellers(&workload, &plan, &told).await;
     while !check.get() {
         runtime.sleep(LOOK_INTERVAL).await;
     }
     if let Some(transactions) = &plan.transactions {
-        Box::pin(workload.check_ledger(&ledger, transactions.tellers)).await;
+        Box::pin(workload.check_ledger(&ledger, &told, transactions.tellers)).await;
     }
     Box::pin(workload.check_everything(&plan)).await;
 }
 
 /// What `--transactions` adds.
-async fn start_tellers(workload: &Workload, plan: &Plan) -> Rc<RefCell<Ledger>> {
+async fn start_tellers(workload: &Workload, plan: &Plan, told: &Told) -> Rc<RefCell<Ledger>> {
     let ledger: Rc<RefCell<Ledger>> = Rc::default();
     let Some(transactions) = &plan.transactions else { return ledger };
     let topic = TopicPlan {
@@ -105,11 +107,15 @@ async fn start_tellers(workload: &Workload, plan: &Plan) -> Rc<RefCell<Ledger>> 
     let mut rng = transactions.rng.clone();
     let spawn = |name, task| workload.runtime.spawn(name, TaskQueue::Foreground, task);
     for index in 0..transactions.tellers {
-        let teller = Teller::new(workload.clone(), Rc::clone(&ledger), index, rng.fork());
+        let teller =
+            Teller::new(workload.clone(), (Rc::clone(&ledger), told.clone()), index, rng.fork());
         spawn("teller", boxed(teller.run(transactions.quota)));
     }
     for partition in 0..PARTITIONS {
-        spawn("auditor", boxed(workload.clone().audit(Rc::clone(&ledger), partition)));
+        spawn(
+            "auditor",
+            boxed(workload.clone().audit(Rc::clone(&ledger), told.clone(), partition)),
+        );
     }
     ledger
 }
