@@ -31,6 +31,7 @@ SYSTEMS = {
     "streams-once": ("counts and joins exactly once while the broker and the instances are killed", streams_once.through_kills),
     "copier": ("TransactionalMessageCopier copies exactly once while the broker is killed", copier.copy),
     "kafkatop": ("tells the lag of a group", lag.kafkatop),
+    "kafka-overwatch": ("exports the lag of a group to Prometheus", lag.overwatch),
     "mirror-maker": ("copies topics and groups' offsets to Apache Kafka and from it", mirror.both_ways),
 }
 
@@ -38,7 +39,7 @@ SYSTEMS = {
 def main():
     arguments = _arguments()
     results = report.Report()
-    tools = program.installed(arguments, {"python", "jars", "connect", "streams", "kafkatop"}, results)
+    tools = program.installed(arguments, {"python", "jars", "connect", "streams", "kafkatop", "overwatch"}, results)
     if tools is None:
         return results.close()
     folder = program.new_folder(arguments, "ecosystem-runs")

@@ -12,8 +12,9 @@ Exits non-zero, saying why, if something was refused. A topic that is not there 
 
 import json
 import sys
+import time
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 TIMEOUT_S = 30
@@ -91,9 +92,17 @@ def ends(bootstrap, topic):
 def commit(bootstrap, group, topic):
     client = consumer(bootstrap, group)
     offsets = [TopicPartition(topic, int(partition), offset) for partition, offset in json.load(sys.stdin).items()]
-    for done in client.commit(offsets=offsets, asynchronous=False):
-        if done.error:
-            raise KafkaException(done.error)
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            failed = [done.error for done in client.commit(offsets=offsets, asynchronous=False) if done.error]
+            if failed:
+                raise KafkaException(failed[0])
+            break
+        except KafkaException as refused:
+            # As the first group of a new Apache Kafka is told for a moment.
+            if refused.args[0].code() not in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS) or time.monotonic() > deadline:
+                raise
     client.close()
 
 

@@ -87,6 +87,11 @@ class Tools:
     def kafkatop(self):
         return self.cache / "kafkatop" / "bin" / "kafkatop"
 
+    @property
+    def overwatch_python(self):
+        """The Python that has kafka-overwatch."""
+        return self.cache / "overwatch" / "bin" / "python"
+
     def connect_java(self, *arguments, heap_mb):
         """The command line of Kafka Connect or MirrorMaker 2."""
         return self.java("-cp", f"{self.cache / 'connect' / 'lib'}/*", *map(str, arguments), heap_mb=heap_mb)
@@ -116,7 +121,7 @@ def install(cache, parts):
         # The Java client is compiled against the jars, so these two are one thread.
         orders = (
             ["python", "kafkatop"], ["kafkajs", "platformatic"], ["go", "franz-tests"], ["jars", "java", "tools"], ["java3"], ["kcat"],
-            ["rdkafka"], ["confluent-javascript"], ["connect"], ["streams"],
+            ["rdkafka"], ["overwatch"], ["confluent-javascript"], ["connect"], ["streams"],
         )
         chains = [[part for part in order if part in parts] for order in orders]
         failures = []
@@ -179,6 +184,10 @@ def _install_python(tools):
 
 def _install_kafkatop(tools):
     _make_venv(tools.cache / "kafkatop", COMPAT / "systems" / "requirements-kafkatop.txt")
+
+
+def _install_overwatch(tools):
+    _make_venv(tools.cache / "overwatch", COMPAT / "systems" / "requirements-overwatch.txt")
 
 
 def _make_venv(folder, requirements):
@@ -341,6 +350,7 @@ def _install_package(package, is_there):
 PARTS = {
     "python": _install_python,
     "kafkatop": _install_kafkatop,
+    "overwatch": _install_overwatch,
     "kafkajs": _install_node("kafkajs"),
     "platformatic": _install_node("platformatic"),
     "confluent-javascript": _install_node("confluent-javascript"),

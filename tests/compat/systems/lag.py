@@ -1,14 +1,43 @@
-"""kafkatop, which tells how far groups are behind: its JSON, as a monitoring system takes it."""
+"""What tells how far groups are behind: kafkatop by its JSON, kafka-overwatch by what Prometheus scrapes of it."""
 
 import json
+import re
 import subprocess
+import urllib.error
+import urllib.request
 
-from harness import Failure
+from harness import Failure, broker
 
-from .running import STEP_TIMEOUT_S, Topics
+from .running import STEP_TIMEOUT_S, Program, Topics, until
 
 PARTITIONS = 3
 RECORDS = 300
+# It serves on port 8000 alone, which may be somebody's: where it listens is all that is changed.
+OVERWATCH = """
+import socket, sys
+bind, port = socket.socket.bind, int(sys.argv.pop())
+socket.socket.bind = lambda self, address: bind(self, (address[0], port) if address[1:] == (8000,) else address)
+from kafka_overwatch.cli import main
+main()
+"""
+# 15 s and 60 s are the least that it takes.
+OVERWATCH_CONFIG = """
+global:
+  cluster_scan_interval_in_seconds: 15
+clusters:
+  tested:
+    metrics:
+      prometheus:
+        enabled: true
+    cluster_config:
+      kafka:
+        bootstrap.servers: {address}
+    reporting_config:
+      evaluation_period_in_seconds: 60
+      exports:
+        local: {folder}/reports
+    topic_include_regexes: [".*"]
+"""
 
 
 def kafkatop(tools, server, folder):
@@ -38,3 +67,31 @@ def _expect(tools, server, folder, lags):
     topic = {"partitions": len(lags), "lag_max": max(lags.values()), "lag_min": min(lags.values())}
     if told != {"laggards": {"state": "ConsumerGroupState.EMPTY", "topics": {"lagging": topic}}}:
         raise Failure(f"the lags are {lags}, kafkatop told {told}")
+
+
+def overwatch(tools, server, folder):
+    topics = Topics(tools, server)
+    topics.create("watched", PARTITIONS)
+    topics.write("watched", [(f"key {number}", "value") for number in range(RECORDS)])
+    ends = topics.ends("watched")
+    lags = dict(zip(ends, (0, 10, 25), strict=True))
+    topics.commit("watchers", "watched", {partition: end - lags[partition] for partition, end in ends.items()})
+    config = folder / "overwatch.yaml"
+    config.write_text(OVERWATCH_CONFIG.format(address=server.address, folder=folder), encoding="utf-8")
+    port = broker.free_port()
+    program = Program("kafka-overwatch", [tools.overwatch_python, "-c", OVERWATCH, "-c", config, port], folder)
+    try:
+        until(lambda: _exported(port) == sum(lags.values()), lambda: f"a lag of {sum(lags.values())}: {_exported(port)}", program)
+    finally:
+        program.kill_all()
+
+
+def _exported(port):
+    """The lag of the group, where it is told."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=STEP_TIMEOUT_S) as answer:
+            told = answer.read().decode()
+    except (urllib.error.URLError, ConnectionError):
+        return None
+    found = re.search(r'^consumer_group_lag\{[^}]*consumer_group="watchers"[^}]*topic_name="watched"\} (\S+)', told, re.MULTILINE)
+    return found and float(found[1])

@@ -1,6 +1,9 @@
 """Programs that a test starts, waits for and stops, and topics as the test sees them."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
 
@@ -22,7 +25,7 @@ class Program:
         self._clean = clean_exit_codes
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder
+                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
             )
 
     def check_running(self):
@@ -46,6 +49,12 @@ class Program:
     def kill(self):
         """For cleaning up, and for what is to be found dead: no questions asked."""
         self._process.kill()
+        self._process.wait()
+
+    def kill_all(self):
+        """The same, also of processes that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _tail(self, lines=10):
