@@ -150,7 +150,11 @@ impl GroupCoordinator {
             (topic.name, topic.topic_id, partitions)
         });
         let mut response = targets_of(topics, resolve);
-        let checked = self.check_commit(caller.version, request, &mut response.partitions());
+        let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let metadata = partitions.map(|one| one.committed_metadata);
+        let mut judged = self.with_sound_metadata(response.partitions().zip(metadata));
+        let checked = self.check_commit(caller.version, request, &mut judged);
+        drop(judged);
         if let Err(error) = checked {
             response.fail(error);
             let responses = vec![(caller.token, Response::OffsetCommit(response))];
@@ -163,6 +167,19 @@ impl GroupCoordinator {
         self.in_group(request.group_id, now, |group, turn| {
             commit(group, caller, request, response, turn);
         })
+    }
+
+    /// Those of a request's partitions whose age is looked at: as in Apache Kafka, not of one whose
+    /// offset cannot be kept for what stands beside it.
+    pub(super) fn with_sound_metadata<'a>(
+        &self,
+        asked: impl Iterator<Item = ((TopicId, i32), Option<&'a str>)>,
+    ) -> impl Iterator<Item = (TopicId, i32)> {
+        let max = self.engine.settings.offset_metadata_max;
+        let is_sound = move |metadata: &str| metadata.encode_utf16().count() <= max;
+        asked
+            .filter(move |(_, metadata)| metadata.is_none_or(is_sound))
+            .map(|(partition, _)| partition)
     }
 
     fn check_commit(

@@ -50,7 +50,11 @@ impl GroupCoordinator {
             (topic.name, topic.topic_id, partitions)
         });
         let mut response = targets_of(topics, resolve);
-        let checked = self.check_transactional(caller.version, request, &mut response.partitions());
+        let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let metadata = partitions.map(|one| one.committed_metadata);
+        let mut judged = self.with_sound_metadata(response.partitions().zip(metadata));
+        let checked = self.check_transactional(caller.version, request, &mut judged);
+        drop(judged);
         if let Err(error) = checked {
             response.fail(error);
             let responses = vec![(caller.token, Response::TxnOffsetCommit(response))];

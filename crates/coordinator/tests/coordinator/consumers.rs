@@ -333,6 +333,7 @@ fn offsets_are_committed_at_the_members_epoch() {
     settle(&mut harness, "g", &mut clients);
     let (epoch, kept) = (clients[0].epoch, clients[0].owned.first().unwrap().1);
     let gone = clients[1].owned.first().unwrap().1;
+    let long = "m".repeat(4097);
     let cases = [
         (9, "m1", epoch, kept, ErrorCode::None),
         (9, "m1", epoch, gone, ErrorCode::None),
@@ -363,6 +364,16 @@ fn offsets_are_committed_at_the_members_epoch() {
         harness.flush();
         let error = harness.committed(token).topics[0].partitions[0].1;
         assert_eq!(error, expected, "{member_id} at {epoch}, partition {partition_index}");
+        // What cannot be kept is told before whether it comes too late.
+        let mut too_long = request.clone();
+        too_long.topics[0].partitions[0].committed_metadata = Some(&long);
+        let token = harness.commit_request(version, &too_long);
+        harness.flush();
+        let told = harness.committed(token).topics[0].partitions[0].1;
+        let is_late = epoch == 2 && partition_index == gone;
+        let is_metadata = expected == ErrorCode::None || is_late;
+        let expected = if is_metadata { ErrorCode::OffsetMetadataTooLarge } else { expected };
+        assert_eq!(told, expected, "{member_id} at {epoch}, partition {partition_index}");
     }
 }
 
