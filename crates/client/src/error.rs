@@ -21,7 +21,7 @@ pub enum Error {
     Wire(wire::Error),
     /// A fetched batch is damaged.
     Batch(BatchError),
-    /// A fetched batch is compressed; this client has no codecs.
+    /// A fetched batch cannot be decompressed.
     Compressed,
     /// The answer is well formed and makes no sense.
     Nonsense(&'static str),
@@ -99,7 +99,7 @@ impl fmt::Display for Error {
             Error::FrameSize(size) => write!(formatter, "a frame of {size} bytes"),
             Error::Wire(error) => error.fmt(formatter),
             Error::Batch(error) => error.fmt(formatter),
-            Error::Compressed => formatter.write_str("a compressed batch"),
+            Error::Compressed => formatter.write_str("a batch that cannot be decompressed"),
             Error::Nonsense(what) => write!(formatter, "a senseless answer: {what}"),
             Error::NoCommonVersion(key) => write!(formatter, "no common version of {key:?}"),
             Error::Refused(code) => write!(formatter, "the broker answered {code:?}"),

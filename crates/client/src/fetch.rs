@@ -8,7 +8,8 @@ use std::{
 use bytes::Bytes;
 use model::{
     ErrorCode, Offset, ProducerId, TimestampMs,
-    record_batch::{Compression, ControlType, RecordBatch},
+    compression::decompress,
+    record_batch::{Compression, ControlType, RecordBatch, Records},
 };
 use wire::{
     fetch_request::{FetchPartition, FetchRequest, FetchTopic},
@@ -16,6 +17,9 @@ use wire::{
 };
 
 use crate::{Connection, Error, Result};
+
+/// What a batch may take when it is decompressed: more than brokers take in one.
+const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
 
 /// Where to read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +115,7 @@ impl Fetched {
     /// batch is fetched whole, also if the offset lies within it. And the offset to go on from.
     ///
     /// # Errors
-    /// When a batch is damaged or compressed.
+    /// When a batch is damaged, or cannot be decompressed.
     pub fn records_from(&self, from: Offset) -> Result<(Vec<ConsumedRecord>, Offset)> {
         let mut consumed = Vec::new();
         let mut next = from;
@@ -126,11 +130,18 @@ impl Fetched {
             }
             let batch = RecordBatch::first(&rest)?;
             batch.verify_crc()?;
-            if batch.compression() != Compression::None {
-                return Err(Error::Compressed);
-            }
+            let plain = match batch.compression() {
+                Compression::None => rest.slice_ref(batch.payload()),
+                codec @ (Compression::Gzip
+                | Compression::Snappy
+                | Compression::Lz4
+                | Compression::Zstd) => {
+                    let plain = decompress(codec, batch.payload(), DECOMPRESSED_BYTES_MAX);
+                    Bytes::from(plain.map_err(|_| Error::Compressed)?)
+                }
+            };
             let is_left_out = aborted.leave_out(&batch)?;
-            for record in batch.records() {
+            for record in Records::of_decompressed(&plain, batch.record_count()) {
                 let record = record?;
                 let offset = batch.base_offset().plus(i64::from(record.offset_delta));
                 if offset < from || is_left_out {
@@ -140,8 +151,8 @@ impl Fetched {
                 consumed.push(ConsumedRecord {
                     offset,
                     timestamp: TimestampMs(timestamp),
-                    key: record.key.map(|key| rest.slice_ref(key)),
-                    value: record.value.map(|value| rest.slice_ref(value)),
+                    key: record.key.map(|key| plain.slice_ref(key)),
+                    value: record.value.map(|value| plain.slice_ref(value)),
                 });
             }
             next = next.max(batch.next_offset());
@@ -389,6 +400,20 @@ mod tests {
         let (records, next) = fetched.records_from(Offset(0)).unwrap();
         let offsets: Vec<i64> = records.iter().map(|record| record.offset.0).collect();
         assert_eq!((offsets, next), (vec![1, 2, 4], Offset(9)));
+    }
+
+    #[test]
+    fn compressed_batches_are_read() {
+        for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+            let plain = batch(4, &["a", "b"], 0);
+            let original = RecordBatch::first(&plain).unwrap();
+            let payload = model::compression::compress(codec, original.payload());
+            let packed = model::record_batch::recompressed(&original, codec, &payload);
+            check(&[packed.clone().into(), batch(6, &["c"], 0)], 5, "5:b 6:c ", 7);
+            let senseless = model::record_batch::recompressed(&original, codec, b"\xffno stream");
+            let result = fetched(&[senseless.into()]).records_from(Offset(4));
+            assert!(matches!(result, Err(Error::Compressed | Error::Batch(_))), "{codec:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use wire::{
     join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol},
     join_group_response::JoinGroupResponse,
     leave_group_request::{LeaveGroupRequest, MemberIdentity},
+    list_groups_request::ListGroupsRequest,
     offset_commit_request::{
         OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     },
@@ -50,6 +51,17 @@ impl From<Offset> for CommittedOffset {
 
 /// Committed offsets by topic and partition.
 pub type CommittedOffsets = BTreeMap<(String, i32), CommittedOffset>;
+
+/// A group as a broker lists it; what an old one does not tell is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedGroup {
+    /// Its id.
+    pub group_id: String,
+    /// Where it stands.
+    pub state: String,
+    /// Which protocol its members speak: `classic`, `consumer`.
+    pub group_type: String,
+}
 
 /// How a member behaves in its group.
 #[derive(Clone, Debug)]
@@ -295,6 +307,22 @@ impl Connection {
         Ok((response.node_id, response.host.to_owned(), response.port))
     }
 
+    /// The groups that this broker coordinates.
+    ///
+    /// # Errors
+    /// The connection's or the broker's.
+    pub async fn list_groups(&self) -> Result<Vec<ListedGroup>> {
+        let answer = self.call(&ListGroupsRequest::default()).await?;
+        let response = answer.decode()?;
+        Error::check(response.error_code)?;
+        let listed = response.groups.iter().map(|group| ListedGroup {
+            group_id: group.group_id.to_owned(),
+            state: group.group_state.to_owned(),
+            group_type: group.group_type.to_owned(),
+        });
+        Ok(listed.collect())
+    }
+
     /// Commits offsets for a group; with an empty member and generation -1 from outside it.
     ///
     /// # Errors
@@ -333,31 +361,37 @@ impl Connection {
         partitions.try_for_each(|partition| Error::check(partition.error_code))
     }
 
-    /// The offsets that a group has committed for these partitions; those without one are left
-    /// out. One that a transaction is about to change is no answer yet.
+    /// The offsets that a group has committed for these partitions, or for all; those without one
+    /// are left out. One that a transaction is about to change is no answer yet.
     ///
     /// # Errors
     /// The connection's or the coordinator's.
     pub async fn committed_offsets(
         &self,
         group: &str,
-        partitions: &Assignment,
+        partitions: Option<&Assignment>,
     ) -> Result<CommittedOffsets> {
-        let old = partitions.iter().map(|(name, partitions)| OffsetFetchRequestTopic {
-            name,
-            partition_indexes: partitions.clone(),
+        let old = partitions.map(|partitions| {
+            let topics = partitions.iter().map(|(name, partitions)| OffsetFetchRequestTopic {
+                name,
+                partition_indexes: partitions.clone(),
+            });
+            topics.collect()
         });
-        let new = partitions.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
-            name,
-            partition_indexes: partitions.clone(),
-            ..Default::default()
+        let new = partitions.map(|partitions| {
+            let topics = partitions.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
+                name,
+                partition_indexes: partitions.clone(),
+                ..Default::default()
+            });
+            topics.collect()
         });
         let request = OffsetFetchRequest {
             group_id: group,
-            topics: Some(old.collect()),
+            topics: old,
             groups: vec![OffsetFetchRequestGroup {
                 group_id: group,
-                topics: Some(new.collect()),
+                topics: new,
                 ..Default::default()
             }],
             require_stable: true,

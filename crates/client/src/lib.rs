@@ -6,8 +6,8 @@
 //! - [`Cluster`]: a connection to each broker, found by what it leads;
 //! - [`ProducerState`], [`TransactionalProducer`], [`Fetched`], [`GroupMember`], [`ConsumerGroupMember`]: what stays on the client's side.
 //!
-//! It has no codecs, and names topics by their names. What comes from the broker is bounded before memory is spent on it, and never
-//! makes it panic.
+//! It names topics by their names. What comes from the broker is bounded before memory is spent on
+//! it, and never makes it panic.
 
 pub mod assignor;
 mod client;

@@ -1,8 +1,88 @@
-//! A runtime of one shard, for commands that are no broker.
+//! For commands that are no broker: a runtime of one shard, a cluster to talk to, and stdout.
 
-use std::io;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 
-use runtime::{BufferPool, DriverPreference, Executor, ShardIndex, mesh, open_driver};
+use clap::Args;
+use client::{Cluster, Options};
+use runtime::{BufferPool, DriverPreference, Executor, Runtime, ShardIndex, mesh, open_driver};
+
+use crate::settings;
+
+/// Free memory that is kept for the next answer.
+const POOL_CACHED_BYTES_MAX: usize = 8 << 20;
+
+/// Whom a command asks.
+#[derive(Debug, Args)]
+pub(crate) struct Broker {
+    /// A broker of the cluster
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    bootstrap_server: String,
+}
+
+impl Broker {
+    /// As it was given.
+    pub(crate) fn name(&self) -> &str {
+        &self.bootstrap_server
+    }
+
+    /// Where that is.
+    ///
+    /// # Errors
+    /// One line, where the name has no address.
+    pub(crate) fn address(&self) -> Result<SocketAddr, String> {
+        settings::resolve_text(&self.bootstrap_server).map_err(|error| error.to_string())
+    }
+}
+
+/// Does something with a cluster, on this thread.
+///
+/// # Errors
+/// One line that names the broker.
+pub(crate) fn on_cluster<T: 'static>(
+    broker: &Broker,
+    act: impl AsyncFnOnce(Runtime, Cluster) -> client::Result<T> + 'static,
+) -> Result<T, String> {
+    let address = broker.address()?;
+    let executor = executor(DriverPreference::Sync, POOL_CACHED_BYTES_MAX);
+    let mut executor = executor.map_err(|error| error.to_string())?;
+    let runtime = executor.runtime();
+    let cluster = cluster(&runtime, address);
+    let result = executor.block_on(async move { act(runtime, cluster).await });
+    result.map_err(|error| format!("{}: {error}", broker.bootstrap_server))
+}
+
+/// Connections of a client of its own.
+pub(crate) fn cluster(runtime: &Runtime, bootstrap: SocketAddr) -> Cluster {
+    let resolve = |host: &str, port: u16| settings::resolve(host, port).ok();
+    let options = Options { client_id: "odradek".to_owned(), ..Options::default() };
+    Cluster::new(runtime, bootstrap, resolve, options)
+}
+
+/// Writes to stdout.
+///
+/// # Errors
+/// One line. That a pipe's reader has gone is none.
+pub(crate) fn print(text: &str) -> Result<(), String> {
+    match print_bytes(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write: {error}"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The same for any bytes.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
 
 /// One on this thread, which keeps so much free memory for its next buffers.
 ///

@@ -7,13 +7,16 @@ mod admin;
 mod alone;
 mod cpu_time;
 mod environment;
+mod group;
 mod health;
 mod log;
 mod logs;
 mod perf;
 mod properties;
 mod settings;
+mod table;
 mod threads;
+mod topic;
 
 use std::{
     path::PathBuf,
@@ -44,6 +47,12 @@ enum Command {
     Start(Start),
     /// Ask a broker whether it answers; the exit code tells
     Health(Health),
+    /// Topics: list, describe, create, delete, produce, consume
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Consumer groups: list, describe with lag
+    #[command(subcommand)]
+    Group(group::Command),
     /// Look into a data directory, without a broker
     #[command(subcommand)]
     Log(log::Command),
@@ -103,6 +112,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(options) => start(&options, started),
         Command::Health(options) => health(&options),
+        Command::Topic(command) => topic::run(command),
+        Command::Group(command) => group::run(command),
         Command::Log(command) => log::run(&command),
         Command::Perf(command) => perf::run(&command),
     };

@@ -23,7 +23,6 @@ mod workload;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64},
     time::Duration,
@@ -42,7 +41,7 @@ use self::{
         Consumption, End, Idempotence, NewTopicOptions, Production, Role, Sending, Workload,
     },
 };
-use crate::settings;
+use crate::alone::{self, Broker};
 
 /// Values beyond this are no records.
 const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -68,9 +67,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// A broker of the cluster
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    bootstrap_server: String,
+    #[command(flatten)]
+    broker: Broker,
     /// Threads of the load [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -242,15 +240,14 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
     if let Some(reason) = workload.refusal() {
         return Err(reason.to_owned());
     }
-    let bootstrap =
-        settings::resolve_text(&common.bootstrap_server).map_err(|error| error.to_string())?;
+    let bootstrap = common.broker.address()?;
     let threads = usize::from(common.threads.unwrap_or_else(crate::threads::core_count));
     let threads = threads.min(workload.actor_count());
     let topics = workload.topics.clone();
-    make_topics(bootstrap, &workload)?;
+    make_topics(&common.broker, &workload)?;
     let about = About {
         workload: workload.name.clone(),
-        broker: common.bootstrap_server.clone(),
+        broker: common.broker.name().to_owned(),
         settings: described(&workload),
         threads,
         warm_up: workload.warm_up,
@@ -270,7 +267,7 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
     progress.end();
     let summary = Summary::new(about, counted?);
     if common.delete_topics {
-        delete_topics(bootstrap, topics)?;
+        delete_topics(&common.broker, topics)?;
     }
     tell(common, &summary)
 }
@@ -464,10 +461,10 @@ fn described(workload: &Workload) -> BTreeMap<&'static str, String> {
 }
 
 /// Makes the topics that are not there, if somebody writes to them, and waits for their leaders.
-fn make_topics(bootstrap: SocketAddr, workload: &Workload) -> Result<(), String> {
+fn make_topics(broker: &Broker, workload: &Workload) -> Result<(), String> {
     let (names, options) = (workload.topics.clone(), workload.new_topic.clone());
     let produces = workload.production.is_some();
-    threads::on_cluster(bootstrap, async move |runtime, cluster| {
+    alone::on_cluster(broker, async move |runtime, cluster| {
         let configs: Vec<(&str, &str)> =
             options.configs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         for name in &names {
@@ -520,8 +517,8 @@ async fn wait_for_leaders(runtime: &Runtime, cluster: &Cluster, name: &str) -> c
     }
 }
 
-fn delete_topics(bootstrap: SocketAddr, names: Vec<String>) -> Result<(), String> {
-    threads::on_cluster(bootstrap, async move |_runtime, cluster| {
+fn delete_topics(broker: &Broker, names: Vec<String>) -> Result<(), String> {
+    alone::on_cluster(broker, async move |_runtime, cluster| {
         for name in &names {
             cluster.any().await?.delete_topic(name, TOPIC_PATIENCE).await?;
         }

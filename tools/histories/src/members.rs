@@ -204,7 +204,7 @@ pub(crate) async fn offsets_of(
     let of = |offsets| Commit { group: group.to_owned(), generation: None, offsets };
     process.invoke(Action::OffsetFetch(of(BTreeMap::new())));
     let connection = process.connection().await;
-    match connection.committed_offsets(group, &assignment).await {
+    match connection.committed_offsets(group, Some(&assignment)).await {
         Ok(committed) => {
             let mut offsets = told(&committed);
             for (topic, partitions) in &assignment {

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc, Barrier,
@@ -15,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use client::{Cluster, Options};
 use runtime::{DriverPreference, Executor, Runtime, StopSignals, TaskQueue};
 
 use super::{
@@ -27,7 +25,7 @@ use super::{
     worker::{Run, Told, Worker},
     workload::{Consumption, End},
 };
-use crate::settings;
+use crate::alone;
 
 /// Free memory that a thread keeps for its next buffers.
 const POOL_CACHED_BYTES_MAX: usize = 32 << 20;
@@ -160,34 +158,12 @@ fn work(
 }
 
 fn executor_of_load() -> Result<Executor, String> {
-    crate::alone::executor(DriverPreference::Auto, POOL_CACHED_BYTES_MAX).map_err(said)
-}
-
-/// Does something with a cluster, on this thread.
-///
-/// # Errors
-/// One line that names the broker.
-pub(super) fn on_cluster<T: 'static>(
-    bootstrap: SocketAddr,
-    act: impl AsyncFnOnce(Runtime, Cluster) -> client::Result<T> + 'static,
-) -> Result<T, String> {
-    let mut executor = executor_of_load()?;
-    let runtime = executor.runtime();
-    let cluster = cluster(&runtime, bootstrap);
-    let result = executor.block_on(async move { act(runtime, cluster).await });
-    result.map_err(|error| format!("{bootstrap}: {error}"))
+    alone::executor(DriverPreference::Auto, POOL_CACHED_BYTES_MAX).map_err(said)
 }
 
 /// A number that no other run has.
 pub(super) fn random() -> u64 {
     executor_of_load().map_or(0, |executor| executor.runtime().random())
-}
-
-/// Connections of a client of its own.
-fn cluster(runtime: &Runtime, bootstrap: SocketAddr) -> Cluster {
-    let resolve = |host: &str, port: u16| settings::resolve(host, port).ok();
-    let options = Options { client_id: "odradek-perf".to_owned(), ..Options::default() };
-    Cluster::new(runtime, bootstrap, resolve, options)
 }
 
 async fn prepare(
@@ -198,7 +174,7 @@ async fn prepare(
     let workload = &run.workload;
     let mut prepared = Vec::new();
     for actor in actors {
-        let cluster = cluster(&runtime, run.bootstrap);
+        let cluster = alone::cluster(&runtime, run.bootstrap);
         let actor = match actor {
             Actor::Producer { topic, number } => {
                 let production = workload.production.as_ref().expect("it has producers");

@@ -125,7 +125,7 @@ impl Workload {
         let asked = [(LEDGER.to_owned(), vec![0])].into();
         loop {
             let connection = self.connect(&client).await;
-            match connection.committed_offsets(group, &asked).await {
+            match connection.committed_offsets(group, Some(&asked)).await {
                 Ok(found) => {
                     return found.get(&(LEDGER.to_owned(), 0)).cloned();
                 }

@@ -96,7 +96,7 @@ impl Workload {
         if added.is_empty() {
             return Ok(());
         }
-        let committed = connection.committed_offsets(MIXED, &added).await?;
+        let committed = connection.committed_offsets(MIXED, Some(&added)).await?;
         let owner = (MIXED, member.epoch(), member_id);
         positions.extend(self.start_positions(owner, &added, &committed));
         Ok(())

@@ -235,7 +235,7 @@ impl Workload {
         member.join().await?;
         self.operation();
         self.history.borrow_mut().counts.joins += 1;
-        let committed = connection.committed_offsets(group, member.assignment()).await?;
+        let committed = connection.committed_offsets(group, Some(member.assignment())).await?;
         let owner = (group, member.generation_id(), member.member_id());
         let mut positions = self.start_positions(owner, member.assignment(), &committed);
         loop {

@@ -221,7 +221,7 @@ impl Workload {
             let asked = [(partition.0.clone(), vec![partition.1])].into();
             loop {
                 let connection = self.connect(client).await;
-                match connection.committed_offsets(&group, &asked).await {
+                match connection.committed_offsets(&group, Some(&asked)).await {
                     Ok(committed) => {
                         let found = committed.get(&partition).map_or(-1, |found| found.offset.0);
                         self.history.borrow_mut().check_committed(&group, &partition, found);
