@@ -167,6 +167,7 @@ fn judge(
     let report = checker::check(ops).map_err(|error| error.to_string())?;
     println!("{} operations in {}", ops.len(), arguments.history.display());
     print!("{report}");
+    aims.hit(ABORTED, shared.aborted.load(Ordering::SeqCst));
     aims.hit(TAKEN_OVER, shared.taken_over.load(Ordering::SeqCst));
     aims.hit(ZOMBIES, shared.zombies.load(Ordering::SeqCst));
     count(&report, aims);
@@ -191,7 +192,6 @@ fn judge(
 fn count(report: &Report, aims: &mut Aims) {
     for (aim, action, kind) in [
         (COMMITTED, "txn", Kind::Ok),
-        (ABORTED, "txn", Kind::Fail),
         (UNKNOWN, "txn", Kind::Info),
         (JOINED, "subscribe", Kind::Ok),
         (COMMITS, "commit", Kind::Ok),

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// Transactions that have begun and not ended.
     pub(crate) open: AtomicU64,
+    /// Transactions whose abort was answered.
+    pub(crate) aborted: AtomicU64,
     /// Transactional ids that were taken over while their transaction was open.
     pub(crate) taken_over: AtomicU64,
     /// Requests of replaced producers.
@@ -46,6 +48,7 @@ impl Shared {
             address: Mutex::new(address),
             phase: AtomicU8::new(0),
             open: AtomicU64::new(0),
+            aborted: AtomicU64::new(0),
             taken_over: AtomicU64::new(0),
             zombies: AtomicU64::new(0),
             complaints: Mutex::default(),

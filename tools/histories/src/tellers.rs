@@ -64,7 +64,10 @@ impl Process {
             }
             let error = match producer.end(&connection, end).await {
                 Ok(()) if end == End::Commit => return Kind::Ok,
-                Ok(()) => return Kind::Fail,
+                Ok(()) => {
+                    self.world.shared.aborted.fetch_add(1, Ordering::SeqCst);
+                    return Kind::Fail;
+                }
                 Err(error) => error,
             };
             let is_certain = matches!(error, Error::Refused(_)) && !may_be_committed;
