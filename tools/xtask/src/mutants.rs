@@ -18,7 +18,7 @@ use crate::test::target_folder;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Within how many simulator seeds a mutant has to be caught
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 600)]
     seeds: u64,
     /// Within how many crash images
     #[arg(long, default_value_t = 10)]
