@@ -148,12 +148,29 @@ pub(crate) fn describe_topic(shard: &Shard, topic: &str) -> Vec<Described> {
     let resource = ConfigResource::topic(topic);
     let image = shard.image.borrow();
     let own: Vec<(&str, &str)> = image.configs(&resource).collect();
-    describe_with(&Layers::new(&shard.config, &image), &own)
+    describe_with(&Layers::new(&shard.config, &image), &own, Shown::Understood)
+}
+
+/// How values are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// As they were set: so the controller does in Apache Kafka, when it has created a topic.
+    AsSet,
+    /// As Apache Kafka's brokers have understood them.
+    Understood,
 }
 
 /// The same of a topic that has these settings of its own.
-pub(crate) fn describe_with(layers: &Layers<'_>, own: &[(&str, &str)]) -> Vec<Described> {
+pub(crate) fn describe_with(
+    layers: &Layers<'_>,
+    own: &[(&str, &str)],
+    shown: Shown,
+) -> Vec<Described> {
     let own_value = |name: &str| own.iter().find(|(known, _)| *known == name).map(|(_, v)| *v);
+    let text = |kind: Kind, value: &str| match shown {
+        Shown::AsSet => value.to_owned(),
+        Shown::Understood => kind.shown(value),
+    };
     SETTINGS
         .iter()
         .filter(|setting| {
@@ -162,7 +179,8 @@ pub(crate) fn describe_with(layers: &Layers<'_>, own: &[(&str, &str)]) -> Vec<De
         .map(|setting| {
             let mut synonyms = Vec::new();
             if let Some(value) = own_value(setting.name) {
-                synonyms.push((setting.name.to_owned(), value.to_owned(), Source::Topic));
+                let value = text(setting.kind, value);
+                synonyms.push((setting.name.to_owned(), value, Source::Topic));
             }
             let of_broker = if setting.server_name.is_empty() {
                 Vec::new()
@@ -174,7 +192,8 @@ pub(crate) fn describe_with(layers: &Layers<'_>, own: &[(&str, &str)]) -> Vec<De
             synonyms.extend(of_broker.into_iter().skip_while(is_other));
             let in_force = synonyms.first().map(|(_, value, _)| value.as_str());
             let started_with = layers.config.topic_defaults.get(setting.name).map(String::as_str);
-            let value = in_force.or(started_with).unwrap_or(setting.default).to_owned();
+            let value = in_force.or(started_with).unwrap_or(setting.default);
+            let value = text(setting.kind, value);
             Described {
                 name: setting.name.to_owned(),
                 value: Some(value),
@@ -195,7 +214,7 @@ pub(crate) fn describe_client_metrics(shard: &Shard, name: &str) -> Vec<Describe
     let image = shard.image.borrow();
     let set: BTreeMap<&str, &str> = image.configs(&resource).collect();
     let described = client_metrics::SETTINGS.iter().map(|setting| {
-        let own = set.get(setting.name).map(|value| (*value).to_owned());
+        let own = set.get(setting.name).map(|value| setting.kind.shown(value));
         let synonym = |value| (setting.name.to_owned(), value, Source::ClientMetrics);
         Described {
             name: setting.name.to_owned(),
@@ -223,7 +242,7 @@ fn describe_group_with(layers: &Layers<'_>, own: &BTreeMap<&str, &str>) -> Vec<D
         |one: &&group_config::GroupSetting| !one.is_internal || own.contains_key(one.setting.name);
     let described = group_config::SETTINGS.iter().filter(is_told).map(|one| {
         let setting = one.setting;
-        let own = own.get(setting.name).map(|value| (*value).to_owned());
+        let own = own.get(setting.name).map(|value| setting.kind.shown(value));
         let mut synonyms: Vec<Synonym> =
             own.into_iter().map(|value| (setting.name.to_owned(), value, Source::Group)).collect();
         let of_broker = layers.synonyms(setting.server_name);
@@ -235,7 +254,7 @@ fn describe_group_with(layers: &Layers<'_>, own: &BTreeMap<&str, &str>) -> Vec<D
         synonyms.extend(of_broker);
         Described {
             name: setting.name.to_owned(),
-            value: synonyms.first().map(|(_, value, _)| value.clone()),
+            value: synonyms.first().map(|(_, value, _)| setting.kind.shown(value)),
             synonyms,
             type_code: type_code(setting.kind),
             is_read_only: false,
@@ -294,7 +313,9 @@ pub(crate) fn describe_all_nodes(layers: &Layers<'_>) -> Vec<Described> {
     let set = layers.brokers.iter().filter_map(|(name, value)| {
         let setting = server_config::find(name)?;
         let synonym = ((*name).to_owned(), (*value).to_owned(), Source::Brokers);
-        Some(described(setting, vec![synonym]))
+        // As in Apache Kafka, which shows these as they were set.
+        let value = (setting.kind != Kind::Secret).then(|| (*value).to_owned());
+        Some(Described { value, ..described(setting, vec![synonym]) })
     });
     set.collect()
 }
@@ -314,7 +335,7 @@ fn described(setting: &ServerSetting, mut synonyms: Vec<Synonym>) -> Described {
         Some(first) => drop(synonyms.drain(..first)),
         None => synonyms.clear(),
     }
-    let value = synonyms.first().map(|(_, value, _)| value.clone());
+    let value = synonyms.first().map(|(_, value, _)| setting.kind.shown(value));
     if is_sensitive {
         synonyms.iter_mut().for_each(|(_, value, _)| value.clear());
     }
@@ -374,7 +395,7 @@ mod tests {
         let image = image(&[(true, "log.retention.ms", "6"), (false, "log.segment.bytes", "9")]);
         let layers = Layers::new(&config, &image);
         let find = |own: &[(&str, &str)], name: &str| {
-            let all = describe_with(&layers, own);
+            let all = describe_with(&layers, own, Shown::Understood);
             assert!(all.is_sorted_by(|one, other| one.name < other.name));
             all.into_iter().find(|one| one.name == name)
         };
@@ -391,6 +412,12 @@ mod tests {
         let segment = find(&[], "segment.bytes").unwrap();
         let expected = [("log.segment.bytes", "9", 2), ("log.segment.bytes", "1073741824", 5)];
         assert_eq!(shown(&segment), (Some("9"), expected.to_vec()));
+        for (how, expected) in [(Shown::Understood, "true"), (Shown::AsSet, "TRUE")] {
+            let all = describe_with(&layers, &[("preallocate", "TRUE")], how);
+            let one = all.iter().find(|one| one.name == "preallocate").unwrap();
+            let synonyms = vec![("preallocate", expected, 1), ("log.preallocate", "false", 5)];
+            assert_eq!(shown(one), (Some(expected), synonyms));
+        }
         // Apache Kafka shows no source of what was given in hours.
         assert_eq!(shown(&find(&[], "segment.ms").unwrap()).1, []);
         assert_eq!(find(&[], "internal.segment.bytes"), None);

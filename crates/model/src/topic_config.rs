@@ -185,6 +185,18 @@ impl fmt::Display for InvalidSetting {
 
 impl std::error::Error for InvalidSetting {}
 
+/// A number as Java's `Double.toString` writes it.
+fn java_double(number: f64) -> String {
+    if number == 0.0 || (1e-3..1e7).contains(&number.abs()) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((mantissa, exponent)) if !mantissa.contains('.') => format!("{mantissa}.0E{exponent}"),
+        Some(_) | None => text,
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -204,6 +216,27 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
+    /// A value as Apache Kafka shows it: as it prints what it has made of it. One that makes no
+    /// sense stays as it is.
+    #[must_use]
+    pub fn shown(&self, value: &str) -> String {
+        let trimmed = value.trim();
+        let shown = match self {
+            Kind::Boolean => Some(trimmed.to_ascii_lowercase()),
+            Kind::Int(..) | Kind::Long(..) | Kind::Short(..) => {
+                trimmed.parse().ok().map(|number: i64| number.to_string())
+            }
+            Kind::Double(..) => trimmed.parse().ok().map(java_double),
+            Kind::Choices(_) | Kind::List => {
+                let words: Vec<&str> = trimmed.split(',').map(str::trim).collect();
+                Some(words.join(","))
+            }
+            Kind::Choice(_) | Kind::Text | Kind::Class => Some(trimmed.to_owned()),
+            Kind::Secret => None,
+        };
+        shown.unwrap_or_else(|| value.to_owned())
+    }
+
     /// What is wrong with a value, in Kafka's words: scripts look for them.
     pub fn refusal(&self, value: &str) -> Option<String> {
         match self {
@@ -606,5 +639,24 @@ mod tests {
         assert_eq!(config.retention_bytes, None);
         assert_eq!(config.retention_ms, Some(1000));
         assert!(config.unclean_leader_election);
+    }
+
+    #[test]
+    fn values_are_shown_as_apache_kafka_has_understood_them() {
+        for (kind, value, expected) in [
+            (Kind::Boolean, "TRUE", "true"),
+            (Kind::Boolean, " False ", "false"),
+            (Kind::Int(0, 9), " +7 ", "7"),
+            (Kind::Long(0, 9), "007", "7"),
+            (Kind::Double(0.0, 9.0), "1", "1.0"),
+            (Kind::Double(0.0, 9.0), "0.50", "0.5"),
+            (Kind::Double(0.0, 9.0), "0.00001", "1.0E-5"),
+            (Kind::Double(0.0, 9.0), "0.000125", "1.25E-4"),
+            (Kind::List, " a , b,c", "a,b,c"),
+            (Kind::Text, " a b ", "a b"),
+            (Kind::Int(0, 9), "many", "many"),
+        ] {
+            assert_eq!(kind.shown(value), expected, "{value:?}");
+        }
     }
 }

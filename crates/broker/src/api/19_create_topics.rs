@@ -9,7 +9,7 @@ use wire::{
 
 use super::{Answer, Request};
 use crate::{
-    described_settings::{Described, Layers, Source, describe_with},
+    described_settings::{Described, Layers, Shown, Source, describe_with},
     error_map,
 };
 
@@ -92,7 +92,7 @@ fn settings_of(
     let own: Vec<(&str, &str)> =
         topic.configs.iter().filter_map(|config| Some((config.name, config.value?))).collect();
     let image = request.shard.image.borrow();
-    describe_with(&Layers::new(&request.shard.config, &image), &own)
+    describe_with(&Layers::new(&request.shard.config, &image), &own, Shown::AsSet)
 }
 
 fn created_config(setting: &Described) -> CreatableTopicConfigs<'_> {
