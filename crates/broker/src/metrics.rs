@@ -21,7 +21,10 @@ use runtime::{
 };
 use wire::api::ApiKey;
 
-use crate::{peers::Call, shard::Shard};
+use crate::{
+    peers::Call,
+    shard::{Partition, Shard},
+};
 
 /// Asks a node for its metrics, from outside the mesh: to shard 0.
 pub struct Scrape {
@@ -154,7 +157,7 @@ impl TrafficCounts {
 pub(crate) struct Counters {
     /// Of all its partitions, also of those that are gone.
     pub(crate) traffic: Traffic,
-    requests: RefCell<BTreeMap<ApiKey, Rc<Durations>>>,
+    requests: RefCell<BTreeMap<ApiKey, Durations>>,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
 }
@@ -185,6 +188,11 @@ impl Counters {
 }
 
 impl Shard {
+    /// What counts what clients do with a partition: its own, and that of all.
+    pub(crate) fn traffic_of<'a>(&'a self, partition: &'a Partition) -> [&'a Traffic; 2] {
+        [&partition.traffic, &self.counters.traffic]
+    }
+
     /// Answers somebody who asks from outside. Only shard 0 is asked.
     pub(crate) async fn answer_scrape(self: Rc<Self>, scrape: Scrape) {
         let survey = survey::of_node(&self).await;

@@ -3,7 +3,7 @@
 //! For clients of any cluster: it asks one broker who there is, and then whoever leads. It keeps
 //! no retries of its own: who gets an error asks for [`Cluster::refresh`] and tries again.
 
-use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr};
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use model::ErrorCode;
 use runtime::Runtime;
@@ -13,6 +13,9 @@ use crate::{AutoCreate, Connection, Error, Metadata, Options, Result};
 /// How a broker's host and port become an address. It may block: it is asked once a broker and
 /// refresh.
 pub type Resolve = fn(&str, u16) -> Option<SocketAddr>;
+
+/// How soon a topic without leaders is asked for again.
+const LEADERS_PAUSE: Duration = Duration::from_millis(50);
 
 /// Brokers, leaders, and the connections that were needed so far.
 pub struct Cluster {
@@ -76,6 +79,33 @@ impl Cluster {
             }
         }
         Ok(metadata)
+    }
+
+    /// Waits until the topic is there and each of its partitions is led; the leaders in order.
+    ///
+    /// # Errors
+    /// The connection's; the topic's where it is final, or still so after `patience`.
+    pub async fn leaders(
+        &self,
+        topic: &str,
+        auto_create: AutoCreate,
+        patience: Duration,
+    ) -> Result<Vec<i32>> {
+        let deadline = self.runtime.now() + patience;
+        loop {
+            let metadata = self.refresh(&[topic], auto_create).await?;
+            let found = metadata.topics.into_iter().next().ok_or(Error::Nonsense("no topic"))?;
+            let is_led = !found.leaders.is_empty() && found.leaders.iter().all(|one| *one >= 0);
+            let judged = Error::check(found.error_code.code());
+            if judged.is_ok() && is_led {
+                return Ok(found.leaders);
+            }
+            let refused = judged.err().unwrap_or(Error::Refused(ErrorCode::LeaderNotAvailable));
+            if !refused.is_retriable() || self.runtime.now() >= deadline {
+                return Err(refused);
+            }
+            self.runtime.sleep(LEADERS_PAUSE).await;
+        }
     }
 
     /// Who leads the partition, by the last refresh; `None` while nobody does.

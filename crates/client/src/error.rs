@@ -60,6 +60,20 @@ impl Error {
         }
     }
 
+    /// True if no broker may cause it, whatever befalls it.
+    #[must_use]
+    pub fn is_senseless(&self) -> bool {
+        match self {
+            Error::Wire(_)
+            | Error::Batch(_)
+            | Error::Compressed
+            | Error::Nonsense(_)
+            | Error::FrameSize(_)
+            | Error::NoCommonVersion(_) => true,
+            Error::Io(_) | Error::Closed | Error::TimedOut | Error::Refused(_) => false,
+        }
+    }
+
     /// True if the same call may succeed later, on this or on a new connection.
     #[must_use]
     pub fn is_retriable(&self) -> bool {

@@ -38,7 +38,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use runtime::{Injector, ShardIndex};
+use runtime::{Injector, Message, ShardIndex};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
@@ -156,20 +156,26 @@ async fn serve(stream: TcpStream, routes: Router, place: OwnedSemaphorePermit) {
     drop(place);
 }
 
-/// The broker's page, if it comes in time.
-async fn broker_page(shared: &Shared) -> Option<String> {
-    let (sender, page) = oneshot::channel();
-    let scrape = Scrape::new(move |page| {
-        // Who asked may have given up.
-        let _nobody_waits = sender.send(page);
-    });
-    shared.injector.inject(ShardIndex(0), Box::new(scrape));
-    tokio::time::timeout(SHARD_PATIENCE, page).await.ok()?.ok()
+/// Sends the first shard a question that carries its reply's way back; what is answered, if it comes
+/// in time.
+async fn ask<T: Send + 'static>(
+    shared: &Shared,
+    question: impl FnOnce(oneshot::Sender<T>) -> Message,
+) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    shared.injector.inject(ShardIndex(0), question(sender));
+    tokio::time::timeout(SHARD_PATIENCE, answer).await.ok()?.ok()
+}
+
+/// Whoever asked may have given up.
+fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
+    let _nobody_waits = sender.send(answer);
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let mut process = shared.process.lock().await;
-    let Some(mut page) = broker_page(&shared).await else { return silent() };
+    let page = ask(&shared, |sender| Box::new(Scrape::new(|page| reply(sender, page)))).await;
+    let Some(mut page) = page else { return silent() };
     page.push_str(&process.page());
     ([(CONTENT_TYPE, PROMETHEUS)], page).into_response()
 }
@@ -179,14 +185,9 @@ fn silent() -> Response {
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
-    let (sender, answered) = oneshot::channel();
-    let ping = Ping::new(move || {
-        let _nobody_waits = sender.send(());
-    });
-    shared.injector.inject(ShardIndex(0), Box::new(ping));
-    match tokio::time::timeout(SHARD_PATIENCE, answered).await {
-        Ok(Ok(())) => "ok\n".into_response(),
-        Ok(Err(_)) | Err(_) => silent(),
+    match ask(&shared, |sender| Box::new(Ping::new(|| reply(sender, ())))).await {
+        Some(()) => "ok\n".into_response(),
+        None => silent(),
     }
 }
 

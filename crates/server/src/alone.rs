@@ -61,6 +61,19 @@ pub(crate) fn cluster(runtime: &Runtime, bootstrap: SocketAddr) -> Cluster {
     Cluster::new(runtime, bootstrap, resolve, options)
 }
 
+/// Settings as `NAME=VALUE`.
+///
+/// # Errors
+/// One line that names what is none.
+pub(crate) fn names_and_values(texts: &[String]) -> Result<Vec<(String, String)>, String> {
+    let pair = |text: &String| {
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let (name, value) = pair.ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    texts.iter().map(pair).collect()
+}
+
 /// Writes to stdout.
 ///
 /// # Errors

@@ -31,7 +31,6 @@ use std::{
 use clap::{Args, Subcommand};
 use client::{AutoCreate, Cluster, FetchOptions, NewTopic};
 use model::ErrorCode;
-use runtime::Runtime;
 
 use self::{
     progress::Progress,
@@ -47,7 +46,6 @@ use crate::alone::{self, Broker};
 const RECORD_BYTES_MAX: usize = 64 << 20;
 /// How long a new topic may take until each partition has its leader.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(30);
-const TOPIC_PAUSE: Duration = Duration::from_millis(50);
 /// How long a load without another end goes on.
 const SECONDS_DEFAULT: u64 = 30;
 
@@ -253,15 +251,14 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
         warm_up: workload.warm_up,
     };
     let mut progress = Progress::new(&workload);
-    let producers = workload.production.as_ref().map_or(0, |all| all.producers_per_topic);
-    let producers = producers * u32::try_from(topics.len()).expect("bounded by the flags");
+    let producers_left = AtomicU32::new(workload.producer_count());
     let run = Run {
         workload,
         bootstrap,
         run_id: threads::random(),
         over: AtomicBool::new(false),
         produced_bytes: AtomicU64::new(0),
-        producers_left: AtomicU32::new(producers),
+        producers_left,
     };
     let counted = threads::execute(run, threads, signals, &mut progress);
     progress.end();
@@ -360,15 +357,10 @@ impl Topics {
     }
 
     fn new_topic(&self) -> Result<NewTopicOptions, String> {
-        let pair = |text: &String| {
-            let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-            let (name, value) = pair.ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
-            Ok::<_, String>((name.to_owned(), value.to_owned()))
-        };
         Ok(NewTopicOptions {
             partition_count: self.partitions,
             replication_factor: self.replication_factor,
-            configs: self.topic_configs.iter().map(pair).collect::<Result<_, _>>()?,
+            configs: alone::names_and_values(&self.topic_configs)?,
         })
     }
 }
@@ -464,7 +456,7 @@ fn described(workload: &Workload) -> BTreeMap<&'static str, String> {
 fn make_topics(broker: &Broker, workload: &Workload) -> Result<(), String> {
     let (names, options) = (workload.topics.clone(), workload.new_topic.clone());
     let produces = workload.production.is_some();
-    alone::on_cluster(broker, async move |runtime, cluster| {
+    alone::on_cluster(broker, async move |_runtime, cluster| {
         let configs: Vec<(&str, &str)> =
             options.configs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         for name in &names {
@@ -484,7 +476,7 @@ fn make_topics(broker: &Broker, workload: &Workload) -> Result<(), String> {
                     Err(error) => return Err(error),
                 }
             }
-            wait_for_leaders(&runtime, &cluster, name).await?;
+            cluster.leaders(name, AutoCreate::Never, TOPIC_PATIENCE).await?;
         }
         Ok(())
     })
@@ -495,26 +487,6 @@ async fn is_there(cluster: &Cluster, name: &str) -> client::Result<bool> {
     let metadata = cluster.refresh(&[name], AutoCreate::Never).await?;
     let found = metadata.topics.first().map(|topic| topic.error_code);
     Ok(found == Some(ErrorCode::None))
-}
-
-async fn wait_for_leaders(runtime: &Runtime, cluster: &Cluster, name: &str) -> client::Result<()> {
-    let deadline = runtime.now() + TOPIC_PATIENCE;
-    loop {
-        let metadata = cluster.refresh(&[name], AutoCreate::Never).await?;
-        let topic = metadata.topics.first().filter(|topic| topic.error_code == ErrorCode::None);
-        let led = topic.is_some_and(|topic| {
-            !topic.leaders.is_empty() && topic.leaders.iter().all(|leader| *leader >= 0)
-        });
-        if led {
-            return Ok(());
-        }
-        if runtime.now() >= deadline {
-            let code = metadata.topics.first().map(|topic| topic.error_code);
-            let code = code.filter(|code| *code != ErrorCode::None);
-            return Err(client::Error::Refused(code.unwrap_or(ErrorCode::LeaderNotAvailable)));
-        }
-        runtime.sleep(TOPIC_PAUSE).await;
-    }
 }
 
 fn delete_topics(broker: &Broker, names: Vec<String>) -> Result<(), String> {

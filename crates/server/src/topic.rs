@@ -156,15 +156,7 @@ pub(super) async fn leaders_of(cluster: &Cluster, topic: &str) -> client::Result
 }
 
 fn create(options: Create) -> Result<(), String> {
-    let configs = options
-        .configs
-        .iter()
-        .map(|text| {
-            let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-            let (name, value) = pair.ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
-            Ok((name.to_owned(), value.to_owned()))
-        })
-        .collect::<Result<Vec<_>, String>>()?;
+    let configs = alone::names_and_values(&options.configs)?;
     let (partition_count, replication_factor) = (options.partitions, options.replication_factor);
     let topics = options.topics;
     for_each(&options.broker, topics, "created", async move |cluster: &Cluster, name: &str| {

@@ -150,16 +150,8 @@ impl Process {
     }
 
     fn judge(&self, error: &Error) {
-        match error {
-            Error::Wire(_)
-            | Error::Batch(_)
-            | Error::Compressed
-            | Error::Nonsense(_)
-            | Error::FrameSize(_)
-            | Error::NoCommonVersion(_) => {
-                self.world.shared.complain(format!("{}: {error}", self.name));
-            }
-            Error::Io(_) | Error::Closed | Error::TimedOut | Error::Refused(_) => {}
+        if error.is_senseless() {
+            self.world.shared.complain(format!("{}: {error}", self.name));
         }
     }
 

@@ -656,9 +656,9 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
     let survey = share.survey.as_ref();
     Some(match log.append_verified(&share.records, &options, survey, share.verification) {
         Ok(appended) => {
+            let count = appended.last_offset.0 - appended.base_offset.0 + 1;
             let bytes = share.records.len() as u64;
-            let count = RecordBatch::first(&share.records).map_or(0, |batch| batch.record_count());
-            for traffic in [&partition.traffic, &shard.counters.traffic] {
+            for traffic in shard.traffic_of(partition) {
                 traffic.produced(u64::try_from(count).unwrap_or(0), bytes);
             }
             let produced = Produced {
@@ -675,7 +675,7 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
         Err(AppendError::Busy) => return None,
         Err(error) => {
             let code = error_map::append(&error);
-            for traffic in [&partition.traffic, &shard.counters.traffic] {
+            for traffic in shard.traffic_of(partition) {
                 traffic.produce_failed();
             }
             tracing::debug!(partition = %partition.name(), %error, "append refused");

@@ -395,7 +395,7 @@ async fn read(
         Ok(diverging) => return Fetched { diverging, ..fetched },
         Err(error) => return Fetched::refused(error),
     }
-    let traffic = [&partition.traffic, &shard.counters.traffic];
+    let traffic = shard.traffic_of(&partition);
     match isolation.read(log, Offset(share.offset), bytes_max, first).await {
         Ok(CommittedRead { read, aborted }) => {
             for traffic in traffic {

@@ -8,7 +8,7 @@ use client::{AutoCreate, Cluster, Connection, Error, Fetched, OffsetSpec, Positi
 use model::{
     ErrorCode, Offset,
     compression::decompress,
-    record_batch::{BatchError, Compression, HEADER_BYTES, RecordBatch, Records, attribute},
+    record_batch::{BatchError, Compression, HEADER_BYTES, RecordBatch, Records, batches},
 };
 use runtime::{
     Instant, TaskQueue,
@@ -208,22 +208,18 @@ impl Consumer {
             Role::Everything | Role::CatchUp => None,
         };
         let mut next = progress.next;
-        let mut rest = &part.records[..];
-        while !rest.is_empty() {
-            match RecordBatch::size_of_first(rest) {
+        for batch in batches(&part.records) {
+            let batch = match batch {
                 // A batch that did not fit is cut: the next fetch brings it.
                 Err(BatchError::Truncated { .. }) => break,
-                Ok(size) if size > rest.len() => break,
-                Ok(_) | Err(_) => {}
-            }
-            let batch = RecordBatch::first(rest)?;
+                batch => batch?,
+            };
             batch.verify_crc()?;
-            if batch.attributes() & attribute::CONTROL == 0 && batch.next_offset() > next {
+            if !batch.is_control() && batch.next_offset() > next {
                 let at = Moment { now, of_run: now.since(worker.start) };
                 count(&mut worker.tally.borrow_mut(), &batch, timed, at)?;
             }
             next = next.max(batch.next_offset());
-            rest = &rest[batch.size()..];
         }
         Ok(next)
     }

@@ -178,7 +178,7 @@ async fn prepare(
         let actor = match actor {
             Actor::Producer { topic, number } => {
                 let production = workload.production.as_ref().expect("it has producers");
-                let count = producer_count(&run);
+                let count = run.workload.producer_count();
                 let limit = match workload.end {
                     End::Produced(all) => Some(share(all, number, count)),
                     End::After(_) | End::Consumed => None,
@@ -202,11 +202,6 @@ async fn prepare(
     Ok(prepared)
 }
 
-fn producer_count(run: &Run) -> u32 {
-    let each = run.workload.production.as_ref().map_or(0, |all| all.producers_per_topic);
-    each * u32::try_from(run.workload.topics.len()).expect("bounded by the flags")
-}
-
 /// What falls to one of `count`.
 fn share(all: u64, number: u32, count: u32) -> u64 {
     let (number, count) = (u64::from(number), u64::from(count));
@@ -221,7 +216,7 @@ fn begin(worker: &Rc<Worker>, actor: Prepared) {
             Prepared::Producer { producer, number } => {
                 let run = Arc::clone(&own.run);
                 let production = run.workload.production.as_ref().expect("it has producers");
-                let count = producer_count(&run);
+                let count = run.workload.producer_count();
                 let schedule =
                     production.rate.map(|rate| Schedule::new(own.start, rate, number, count));
                 let first = i32::try_from(number).unwrap_or(0);

@@ -127,10 +127,16 @@ impl Workload {
         }
     }
 
+    /// How many producers there are.
+    pub(super) fn producer_count(&self) -> u32 {
+        let topics = u32::try_from(self.topics.len()).expect("bounded by the flags");
+        self.production.as_ref().map_or(0, |all| topics * all.producers_per_topic)
+    }
+
     /// How many producers and consumers there are.
     pub(super) fn actor_count(&self) -> usize {
         let a_topic = |each: u32| self.topics.len() * each as usize;
-        let producers = self.production.as_ref().map_or(0, |all| a_topic(all.producers_per_topic));
+        let producers = self.producer_count() as usize;
         let consumers = self.consumption.iter();
         let consumers = consumers.map(|all| a_topic(all.subscriptions * all.consumers_per_topic));
         producers + consumers.sum::<usize>()

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use client::{Acks, AutoCreate, Cluster, Error, ProducerState};
 use model::{
-    ErrorCode, TimestampMs,
+    TimestampMs,
     record_batch::{NewRecord, RecordBatchBuilder},
 };
 use runtime::Runtime;
@@ -20,7 +20,6 @@ const LINE_BYTES_MAX: usize = 128 << 20;
 /// Lines are sent together when they are so many bytes.
 const BATCH_BYTES: usize = 512 << 10;
 const TIMEOUT: Duration = Duration::from_secs(30);
-const TOPIC_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub(crate) struct Produce {
@@ -52,7 +51,8 @@ pub(super) fn run(options: Produce) -> Result<(), String> {
         read: 0,
     };
     let count = alone::on_cluster(&broker, async move |runtime, cluster| {
-        let count = partitions(&runtime, &cluster, &topic).await?;
+        let leaders = cluster.leaders(&topic, AutoCreate::Allowed, TIMEOUT).await?;
+        let count = i32::try_from(leaders.len()).map_err(|_| Error::Nonsense("too many"))?;
         let state = cluster.any().await?.init_producer_id().await?;
         let mut sender = Sender { runtime, cluster, state, topic, partition, count, next: 0 };
         loop {
@@ -156,25 +156,6 @@ impl Sender {
         let connection = self.cluster.leader(&self.topic, partition).await?;
         let results = connection.produce(&[batch], Acks::All, TIMEOUT).await?;
         results.into_iter().try_for_each(|result| result.map(drop))
-    }
-}
-
-/// How many partitions the topic has, once it is there.
-async fn partitions(runtime: &Runtime, cluster: &Cluster, topic: &str) -> client::Result<i32> {
-    let deadline = runtime.now() + TIMEOUT;
-    loop {
-        let metadata = cluster.refresh(&[topic], AutoCreate::Allowed).await?;
-        let found = metadata.topics.into_iter().next().ok_or(Error::Nonsense("no topic"))?;
-        let is_led = !found.leaders.is_empty() && found.leaders.iter().all(|one| *one >= 0);
-        let refused = Error::Refused(found.error_code);
-        if found.error_code == ErrorCode::None && is_led {
-            return i32::try_from(found.leaders.len()).map_err(|_| Error::Nonsense("too many"));
-        }
-        let may_come = found.error_code == ErrorCode::None || refused.is_retriable();
-        if !may_come || runtime.now() >= deadline {
-            return Err(refused);
-        }
-        runtime.sleep(TOPIC_PAUSE).await;
     }
 }
 

@@ -96,17 +96,9 @@ impl Workload {
 
     /// Complains of an answer that no broker may give, crashes or not.
     pub(crate) fn refuse_nonsense(&self, what: &str, error: Error) {
-        match error {
-            Error::Wire(_)
-            | Error::Batch(_)
-            | Error::Compressed
-            | Error::Nonsense(_)
-            | Error::FrameSize(_)
-            | Error::NoCommonVersion(_) => self.complain(format!("{what}: {error}")),
-            Error::Refused(_) if !error.is_retriable() => {
-                self.complain(format!("{what}: {error}"));
-            }
-            Error::Io(_) | Error::Closed | Error::TimedOut | Error::Refused(_) => {}
+        let is_final = matches!(error, Error::Refused(_)) && !error.is_retriable();
+        if error.is_senseless() || is_final {
+            self.complain(format!("{what}: {error}"));
         }
     }
 }
