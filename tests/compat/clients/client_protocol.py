@@ -56,6 +56,38 @@ class Fenced(Exception):
     """Another producer has come with the same transactional id."""
 
 
+def transact_with(session, producer, send, copy, read, end):
+    """Does what a client with transactions is told to, until it is told to close: what takes the client's own API is the caller's.
+
+    send(producer, topic, values); copy(session, producer, command) gives a consumer, which stays a member until the transaction has
+    ended, and what it has copied; read(session, command); end(producer, outcome) may raise `Fenced`.
+    """
+    session.say("ready")
+    consumer = None
+    while (command := session.next_command())["do"] != "close":
+        match command["do"]:
+            case "begin":
+                producer.begin_transaction()
+                session.say("begun")
+            case "send":
+                send(producer, command["topic"], command["values"])
+                session.say("sent")
+            case "copy":
+                consumer, copied = copy(session, producer, command)
+                session.say("copied", values=copied)
+            case "read":
+                session.say("read", values=read(session, command))
+            case outcome:
+                try:
+                    end(producer, outcome)
+                    session.say("ended")
+                except Fenced:
+                    session.say("fenced")
+                if consumer is not None:
+                    consumer.close()
+                    consumer = None
+
+
 def until_seen(partitions, until):
     """What a reader keeps: take(partition, text) each record, until `is_over()`; `values` are what it has seen."""
     return _Seen(set(range(partitions)), until)

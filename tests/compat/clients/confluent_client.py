@@ -2,7 +2,7 @@
 
 import sys
 
-from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Fenced, Session, records_of, until_seen
+from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Fenced, Session, records_of, transact_with, until_seen
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
@@ -168,30 +168,7 @@ FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRO
 def transact(session):
     producer = Producer({"bootstrap.servers": session.bootstrap, "transactional.id": session.transactional_id, "linger.ms": 5})
     producer.init_transactions(TIMEOUT_S)
-    session.say("ready")
-    consumer = None
-    while (command := session.next_command())["do"] != "close":
-        match command["do"]:
-            case "begin":
-                producer.begin_transaction()
-                session.say("begun")
-            case "send":
-                send_values(producer, command["topic"], command["values"])
-                session.say("sent")
-            case "copy":
-                consumer, copied = copy(session, producer, command)
-                session.say("copied", values=copied)
-            case "read":
-                session.say("read", values=read(session, command))
-            case outcome:
-                try:
-                    end(producer, outcome)
-                    session.say("ended")
-                except Fenced:
-                    session.say("fenced")
-                if consumer is not None:
-                    consumer.close()
-                    consumer = None
+    transact_with(session, producer, send_values, copy, read, end)
 
 
 def send_values(producer, topic, values):

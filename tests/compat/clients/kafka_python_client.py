@@ -3,7 +3,7 @@
 import sys
 import time
 
-from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Session, records_of, until_seen
+from client_protocol import ALONE, CONSUME, PRODUCE, TRANSACT, Fenced, Session, records_of, transact_with, until_seen
 from kafka import (
     ConsumerRebalanceListener,
     KafkaAdminClient,
@@ -153,30 +153,7 @@ def seek(session, command):
 def transact(session):
     producer = KafkaProducer(bootstrap_servers=session.bootstrap, transactional_id=session.transactional_id, linger_ms=5)
     producer.init_transactions()
-    session.say("ready")
-    consumer = None
-    while (command := session.next_command())["do"] != "close":
-        match command["do"]:
-            case "begin":
-                producer.begin_transaction()
-                session.say("begun")
-            case "send":
-                send_values(producer, command["topic"], command["values"])
-                session.say("sent")
-            case "copy":
-                consumer, copied = copy(session, producer, command)
-                session.say("copied", values=copied)
-            case "read":
-                session.say("read", values=read(session, command))
-            case outcome:
-                try:
-                    (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)()
-                    session.say("ended")
-                except (ProducerFencedError, InvalidProducerEpochError):
-                    session.say("fenced")
-                if consumer is not None:
-                    consumer.close()
-                    consumer = None
+    transact_with(session, producer, send_values, copy, read, end)
     producer.close(TIMEOUT_S)
 
 
@@ -185,6 +162,13 @@ def send_values(producer, topic, values):
     producer.flush(TIMEOUT_S)
     for future in futures:
         future.get(TIMEOUT_S)
+
+
+def end(producer, outcome):
+    try:
+        (producer.commit_transaction if outcome == "commit" else producer.abort_transaction)()
+    except (ProducerFencedError, InvalidProducerEpochError) as error:
+        raise Fenced from error
 
 
 def copy(session, producer, command):

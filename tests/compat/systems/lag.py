@@ -42,15 +42,21 @@ clusters:
 
 def kafkatop(tools, server, folder):
     topics = Topics(tools, server)
-    topics.create("lagging", PARTITIONS)
-    topics.write("lagging", [(f"key {number}", "value") for number in range(RECORDS)])
-    ends = topics.ends("lagging")
-    lags = dict(zip(ends, (0, 10, 25), strict=True))
-    topics.commit("laggards", "lagging", {partition: end - lags[partition] for partition, end in ends.items()})
+    ends, lags = _fall_behind(topics, "laggards", "lagging")
     _expect(tools, server, folder, lags)
     topics.write("lagging", [(f"key {number}", "later") for number in range(RECORDS)])
     later = topics.ends("lagging")
     _expect(tools, server, folder, {partition: lags[partition] + later[partition] - end for partition, end in ends.items()})
+
+
+def _fall_behind(topics, group, topic):
+    """Makes a topic that a group is behind in; the ends of its partitions, and how far behind each."""
+    topics.create(topic, PARTITIONS)
+    topics.write(topic, [(f"key {number}", "value") for number in range(RECORDS)])
+    ends = topics.ends(topic)
+    lags = dict(zip(ends, (0, 10, 25), strict=True))
+    topics.commit(group, topic, {partition: end - lags[partition] for partition, end in ends.items()})
+    return ends, lags
 
 
 def _expect(tools, server, folder, lags):
@@ -70,12 +76,7 @@ def _expect(tools, server, folder, lags):
 
 
 def overwatch(tools, server, folder):
-    topics = Topics(tools, server)
-    topics.create("watched", PARTITIONS)
-    topics.write("watched", [(f"key {number}", "value") for number in range(RECORDS)])
-    ends = topics.ends("watched")
-    lags = dict(zip(ends, (0, 10, 25), strict=True))
-    topics.commit("watchers", "watched", {partition: end - lags[partition] for partition, end in ends.items()})
+    _ends, lags = _fall_behind(Topics(tools, server), "watchers", "watched")
     config = folder / "overwatch.yaml"
     config.write_text(OVERWATCH_CONFIG.format(address=server.address, folder=folder), encoding="utf-8")
     port = broker.free_port()
