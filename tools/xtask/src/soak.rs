@@ -236,6 +236,7 @@ fn report(root: &Path, part: &Part, options: &Options) -> Report {
     let words: Vec<String> = part.words.iter().map(fill).collect();
     println!("\n== {}: {}", part.name, words.join(" "));
     let started = Instant::now();
+    let mut failures = Vec::new();
     let (tally, remark) = if part.privilege == Privilege::Root && !needs::is_root() {
         let remark = "not run: mounts file systems, which needs root".to_owned();
         (Tally { passed: 0, failed: 0 }, remark)
@@ -248,11 +249,14 @@ fn report(root: &Path, part: &Part, options: &Options) -> Report {
             run_counted(root, &mut command, part.count)
         });
         match counted {
-            Ok(tally) => (tally, String::new()),
+            Ok(counted) => {
+                failures = counted.failures;
+                (counted.tally, String::new())
+            }
             Err(reason) => (Tally { passed: 0, failed: 1 }, reason),
         }
     };
-    Report { name: part.name, took: started.elapsed(), tally, remark }
+    Report { name: part.name, took: started.elapsed(), tally, remark, failures }
 }
 
 #[cfg(test)]

@@ -36,7 +36,20 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
     pub(crate) tally: Tally,
     pub(crate) remark: String,
+    /// What a failed run printed about its failures, at most [`TOLD_FAILURES`] lines.
+    pub(crate) failures: Vec<String>,
 }
+
+/// What a run that was counted left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) tally: Tally,
+    pub(crate) failures: Vec<String>,
+}
+
+/// Lines about failures that are kept of one run, and characters of each.
+const TOLD_FAILURES: usize = 12;
+const TOLD_CHARACTERS: usize = 600;
 
 /// Runs the stages that this tree has.
 ///
@@ -68,6 +81,7 @@ fn report(root: &Path, stage: &Stage) -> Report {
     println!("\n== {}: {}", stage.name, stage.words.join(" "));
     let started = Instant::now();
     let one = |failed| Tally { passed: 0, failed };
+    let mut failures = Vec::new();
     let (tally, remark) = if stage.privilege == Privilege::Root && !needs::is_root() {
         (one(0), "not run: mounts file systems, which needs root".to_owned())
     } else if let Err(missing) = needs::ensure(stage.needs) {
@@ -77,11 +91,14 @@ fn report(root: &Path, stage: &Stage) -> Report {
         let counted = command(root, stage.words)
             .and_then(|mut command| run_counted(root, &mut command, stage.count));
         match counted {
-            Ok(tally) => (tally, String::new()),
+            Ok(counted) => {
+                failures = counted.failures;
+                (counted.tally, String::new())
+            }
             Err(reason) => (one(1), reason),
         }
     };
-    Report { name: stage.name, took: started.elapsed(), tally, remark }
+    Report { name: stage.name, took: started.elapsed(), tally, remark, failures }
 }
 
 /// Runs a command to its end, shows what it prints, and counts what that says.
@@ -92,21 +109,28 @@ pub(crate) fn run_counted(
     root: &Path,
     command: &mut Command,
     count: Count,
-) -> Result<Tally, String> {
+) -> Result<Counted, String> {
     let mut child = command
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-    let mut counted = Vec::new();
+    let (mut counted, mut failures) = (Vec::new(), Vec::new());
     for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
         let line = line.map_err(|error| error.to_string())?;
         counted.extend(counts(&line));
         println!("{line}");
+        if tells_failure(&line) && failures.len() < TOLD_FAILURES {
+            failures.push(line.chars().take(TOLD_CHARACTERS).collect());
+        }
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    Ok(tally(count, &counted, status.success()))
+    let tally = tally(count, &counted, status.success());
+    if tally.failed == 0 {
+        failures.clear();
+    }
+    Ok(Counted { tally, failures })
 }
 
 /// The command of these words: `xtask` is this program, `{binary}` the release build.
@@ -146,6 +170,11 @@ fn counts(line: &str) -> Option<Tally> {
     Some(Tally { passed: before("passed")?, failed: before("failed")? })
 }
 
+/// Whether a line names a failure, as this project's programs, cargo and pytest print them.
+fn tells_failure(line: &str) -> bool {
+    line.starts_with("FAIL") || line.contains("FAILED") || line.contains("panicked at")
+}
+
 /// A stage that fails counts at least one failure, whatever it printed.
 fn tally(count: Count, counted: &[Tally], succeeded: bool) -> Tally {
     let mut sum = match count {
@@ -179,14 +208,18 @@ fn tree_report(before: &[u8], after: &[u8]) -> Report {
     let same = before == after;
     let remark = if same { String::new() } else { "a tracked file was written".to_owned() };
     let tally = Tally { passed: u64::from(same), failed: u64::from(!same) };
-    Report { name: "tree unchanged", took: Duration::ZERO, tally, remark }
+    Report { name: "tree unchanged", took: Duration::ZERO, tally, remark, failures: Vec::new() }
 }
 
-/// Prints what each counted, and the sum.
+/// Prints the failures once more, what each counted, and the sum.
 ///
 /// # Errors
 /// `failure`, when anything failed.
 pub(crate) fn summarise(reports: &[Report], failure: &str) -> Result<(), String> {
+    for report in reports.iter().filter(|report| !report.failures.is_empty()) {
+        println!("\n== failed in {}", report.name);
+        report.failures.iter().for_each(|line| println!("{line}"));
+    }
     println!("\n{:<16} {:>7} {:>7} {:>7}", "stage", "minutes", "passed", "failed");
     let mut sum = Tally::default();
     for report in reports {
@@ -221,6 +254,21 @@ mod tests {
         ];
         for (line, expected) in cases {
             assert_eq!(counts(line), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_about_failures_are_told_from_others() {
+        let cases = [
+            ("FAIL  copier: copies exactly once: 3 twice", true),
+            ("test tests::a_sync_fails ... FAILED", true),
+            ("seed 290 FAILED; again: sim --seed 290 --seeds 1", true),
+            ("thread 'main' panicked at src/main.rs:3:5:", true),
+            ("ok    copier: copies exactly once (3.1 s)", false),
+            ("7 passed, 1 failed", false),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(tells_failure(line), expected, "{line}");
         }
     }
 
