@@ -74,16 +74,19 @@ impl Searched {
         {
             return Ok(Some(sound));
         }
+        // What is broken had an offset at least. One that no CRC covers may have become its.
+        let start = Offset(sought.offsets.start.0.saturating_add(1));
+        let behind = Sought { offsets: start..sought.offsets.end, ..sought.clone() };
         if let Some(head) = self.head_at(bad).await?
-            && let Some(sound) = self.sound_at(bad + head.bytes, &sought.offsets).await?
+            && let Some(sound) = self.sound_at(bad + head.bytes, &behind.offsets).await?
         {
             let is_next =
                 head.offsets.start == sought.offsets.start && head.offsets.end == sound.base_offset;
-            if is_next || self.leads_on(sound, sought).await?.is_believed {
+            if is_next || self.leads_on(sound, &behind).await?.is_believed {
                 return Ok(Some(sound));
             }
         }
-        self.search(bad + 1, sought).await
+        self.search(bad + 1, &behind).await
     }
 
     /// The first batch at or behind `start` that is believed, wherever it begins.

@@ -339,7 +339,8 @@ fn hits_of(
         if is_running || is_hit(partition) || segment.is_last_epoch_changed(after) {
             return None;
         }
-        if change.stroke == Stroke::MisdirectedWrite && segment.takes_anothers_batch(after) {
+        let is_misdirected = change.stroke == Stroke::MisdirectedWrite;
+        if is_misdirected && segment.takes_anothers_batch(after, mark) {
             return None;
         }
         let Some(effect) = segment.effect(after) else { continue };

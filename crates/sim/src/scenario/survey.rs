@@ -105,20 +105,34 @@ impl SegmentSurvey {
         })
     }
 
-    /// True if a whole batch of elsewhere comes to lie where one of the same offsets was: the format
-    /// has nothing that tells whose it is.
-    pub(crate) fn takes_anothers_batch(&self, after: &[u8]) -> bool {
+    /// True if whole batches of elsewhere come to lie where the log's own offsets lead to them, or
+    /// where they lead on, from behind something broken, to where a batch is known to begin or end:
+    /// at the `mark`, or where the next segment begins. The format has nothing that tells whose they
+    /// are.
+    pub(crate) fn takes_anothers_batch(&self, after: &[u8], mark: i64) -> bool {
         let Some(mut expected) = offset_of_name(&self.path, "log") else { return false };
+        let is_anothers = |place: &BatchPlace| {
+            self.content.get(place.positions.clone()) != after.get(place.positions.clone())
+        };
+        let mut sound = 0;
         for place in places(after) {
             if place.offsets.start != expected {
-                return false;
+                break;
             }
-            if self.content.get(place.positions.clone()) != after.get(place.positions) {
+            if is_anothers(&place) {
                 return true;
             }
             expected = place.offsets.end;
+            sound = place.positions.end;
         }
-        false
+        let known = [mark, self.next.unwrap_or(mark)];
+        (sound..after.len()).any(|at| {
+            let chain = chain_at(after, at);
+            chain.first().is_some_and(is_anothers)
+                && chain.iter().any(|place| {
+                    known.contains(&place.offsets.start) || known.contains(&place.offsets.end)
+                })
+        })
     }
 
     /// What becomes of the batches if the content becomes `after`; `None` if nothing does.
@@ -139,6 +153,19 @@ impl SegmentSurvey {
         };
         Some(Effect { offsets: from..to, is_end })
     }
+}
+
+/// The batches from there on of which each follows the one before it.
+fn chain_at(content: &[u8], at: usize) -> Vec<BatchPlace> {
+    let mut chain: Vec<BatchPlace> = Vec::new();
+    for place in places(&content[at..]) {
+        if chain.last().is_some_and(|last| last.offsets.end != place.offsets.start) {
+            break;
+        }
+        let positions = place.positions.start + at..place.positions.end + at;
+        chain.push(BatchPlace { positions, offsets: place.offsets });
+    }
+    chain
 }
 
 fn places(content: &[u8]) -> Vec<BatchPlace> {

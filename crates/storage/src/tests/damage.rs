@@ -1,7 +1,7 @@
 //! Files that were changed behind the log's back: what is durable is never cut off and never
 //! served wrong, what is derived is rebuilt.
 
-use model::record_batch::RecordBatch;
+use model::{record_batch::RecordBatch, topic_config::CleanupPolicy};
 
 use super::*;
 use crate::{Error, ReadError};
@@ -209,6 +209,25 @@ fn damage_below_the_mark_is_neither_cut_nor_served_and_all_else_is() {
             let opened = open(&runtime, small_config(), StorageOptions::default()).await.unwrap();
             assert_eq!(damaged_offsets(&opened.log).await, all);
             assert!(opened.log.append(&batch_of(&[vec![1]]), &options(NOW)).is_err());
+        });
+    }
+}
+
+/// A batch's offset has no CRC over it: with the damage that broke the one before it, it became its.
+#[test]
+fn an_offset_that_became_that_of_the_broken_batch_before_it_is_not_believed() {
+    let compacted = Rc::new(TopicConfig {
+        cleanup_policy: CleanupPolicy { compact: true, delete: false },
+        min_cleanable_dirty_ratio: 1.0,
+        ..(*small_config()).clone()
+    });
+    for is_clean in [true, false] {
+        let disk = disk_with_records(is_clean, Rc::clone(&compacted));
+        disk.damage(LOG, |bytes| bytes[BATCH - 9..BATCH + 8].fill(0));
+        let config = Rc::clone(&compacted);
+        disk.run(move |runtime| async move {
+            let opened = open(&runtime, config, StorageOptions::default()).await.unwrap();
+            assert_eq!(damaged_offsets(&opened.log).await, [0, 1], "{is_clean}");
         });
     }
 }
