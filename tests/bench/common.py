@@ -53,19 +53,31 @@ def _install_librdkafka():
 
 def kload(binary, mode, address, topic, *options, producer=(), consumer=()):
     """Runs kload and returns what it measured."""
+    return finish_kload(start_kload(binary, mode, address, topic, *options, producer=producer, consumer=consumer), mode, topic)
+
+
+def start_kload(binary, mode, address, topic, *options, producer=(), consumer=()):
     command = [binary, mode, "-b", address, "-t", topic, *options]
     for setting in producer:
         command += ["-X", setting]
     for setting in consumer:
         command += ["-Y", setting]
-    done = subprocess.run(
-        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, timeout=LOAD_TIMEOUT_S, check=False,
+    return subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    if done.returncode != 0:
-        tail = " ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
-        raise Failure(f"kload {mode} {topic} failed ({done.returncode}): {tail}")
-    return json.loads(done.stdout)
+
+
+def finish_kload(process, mode, topic):
+    """What it measured; a `Failure` with its last words if it failed."""
+    try:
+        told, complaints = process.communicate(timeout=LOAD_TIMEOUT_S)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        tail = " ".join((told + complaints).strip().splitlines()[-4:])
+        raise Failure(f"kload {mode} {topic} failed ({process.returncode}): {tail}")
+    return json.loads(told)
 
 
 def spread(values, digits):
@@ -75,8 +87,20 @@ def spread(values, digits):
 
 def cpu_seconds(pid):
     """User and system time of all threads of a process, io_uring's workers among them; not the kernel's own threads."""
+    return sum(cpu_split(pid))
+
+
+def cpu_split(pid):
+    """The same, user and system apart."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return tuple(int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:13])
+
+
+def memory(pid):
+    """Resident and proportional memory in MB, as `Rss` and `Pss`."""
+    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
+    return {name: sizes[name] for name in ("Rss", "Pss")}
 
 
 def machine():

@@ -1,13 +1,15 @@
 // kload: a load generator on librdkafka that loads every broker the same way, and prints one line of JSON.
 //
-//   kload produce  -b HOST:PORT -t TOPIC -n COUNT -s BYTES [-X name=value]...
-//   kload consume  -b HOST:PORT -t TOPIC -n COUNT [-X name=value]...
+//   kload produce  -b HOST:PORT -t TOPIC -n COUNT -s BYTES [-P PARTITIONS] [-X name=value]...
+//   kload consume  -b HOST:PORT -t TOPIC -n COUNT [-P PARTITIONS] [-X name=value]...
 //   kload latency  -b HOST:PORT -t TOPIC -n COUNT -s BYTES -r RATE [-X producer name=value]... [-Y consumer name=value]...
 //
 // produce sends as fast as the broker takes it, and measures from each call of produce() to its acknowledgement.
-// consume assigns partition 0 from its beginning and reads COUNT records.
+// It fills one partition after the other with STICKY_RECORDS records (default: partition 0 alone).
+// consume assigns the partitions from their beginning and reads COUNT records.
 // latency sends at a steady RATE while a consumer of the same process reads. Its records carry the time at which they
-// were due, not at which they were sent, so a stall of the broker counts for every record that waited behind it.
+// were due, not at which they were sent, so a stall of the broker counts for every record that waited behind it. Above
+// 2,000 a second the records of each half millisecond are due together.
 //
 // Exit code 0 only if every record was acknowledged, or read.
 #define _GNU_SOURCE
@@ -23,6 +25,7 @@
 #include <unistd.h>
 
 enum { SETTINGS_MAX = 32, VALUE_BYTES_MAX = 1 << 20, PAYLOAD_SPREAD = 4096, MESSAGES_AT_ONCE = 10000 };
+enum { STICKY_RECORDS = 128, PARTITIONS_MAX = 10000, TICKS_PER_SECOND = 2000 };
 static const uint64_t SECOND_NS = 1000000000;
 static const uint64_t GIVE_UP_NS = 60 * SECOND_NS;
 
@@ -34,6 +37,7 @@ typedef struct {
 static const char *bootstrap = "127.0.0.1:9092", *topic = "kload";
 static uint64_t wanted = 1000000;
 static size_t value_bytes = 1024;
+static int partitions = 1;
 static double rate = 1000;
 static char *producer_settings[SETTINGS_MAX], *consumer_settings[SETTINGS_MAX];
 static int producer_setting_count, consumer_setting_count;
@@ -141,8 +145,8 @@ static void *poll_until_over(void *producer) {
 }
 
 // Sends one record that was due at `due_ns`; waits while the producer's queue is full.
-static void send_one(rd_kafka_topic_t *handle, const char *value, uint64_t due_ns) {
-    while (rd_kafka_produce(handle, 0, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t)value, value_bytes, NULL, 0,
+static void send_one(rd_kafka_topic_t *handle, int partition, const char *value, uint64_t due_ns) {
+    while (rd_kafka_produce(handle, partition, RD_KAFKA_MSG_F_COPY, (void *)(uintptr_t)value, value_bytes, NULL, 0,
                             (void *)(uintptr_t)due_ns) == -1) {
         if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
             die("produce", rd_kafka_err2str(rd_kafka_last_error()));
@@ -152,24 +156,28 @@ static void send_one(rd_kafka_topic_t *handle, const char *value, uint64_t due_n
 
 static void send_all_at_once(rd_kafka_topic_t *handle) {
     for (uint64_t i = 0; i < wanted; i++)
-        send_one(handle, payload + i * 7 % PAYLOAD_SPREAD, now_ns());
+        send_one(handle, (int)(i / STICKY_RECORDS % (uint64_t)partitions), payload + i * 7 % PAYLOAD_SPREAD, now_ns());
 }
 
 static void send_at_rate(rd_kafka_topic_t *handle, uint64_t start_ns) {
+    uint64_t at_once = rate > TICKS_PER_SECOND ? (uint64_t)(rate / TICKS_PER_SECOND + 0.5) : 1, due = start_ns;
     for (uint64_t i = 0; i < wanted; i++) {
-        uint64_t due = start_ns + (uint64_t)((double)i * 1e9 / rate);
-        struct timespec time = {(time_t)(due / SECOND_NS), (long)(due % SECOND_NS)};
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+        if (i % at_once == 0) {
+            due = start_ns + (uint64_t)((double)i * 1e9 / rate);
+            struct timespec time = {(time_t)(due / SECOND_NS), (long)(due % SECOND_NS)};
+            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+        }
         memcpy(payload, &due, sizeof due);
-        send_one(handle, payload, due);
+        send_one(handle, 0, payload, due);
     }
 }
 
 static rd_kafka_t *assigned_consumer(int64_t offset, char **settings, int count) {
     rd_kafka_t *consumer = new_client(RD_KAFKA_CONSUMER, settings, count);
     rd_kafka_poll_set_consumer(consumer);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, topic, 0)->offset = offset;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+    for (int partition = 0; partition < partitions; partition++)
+        rd_kafka_topic_partition_list_add(list, topic, partition)->offset = offset;
     rd_kafka_assign(consumer, list);
     rd_kafka_topic_partition_list_destroy(list);
     return consumer;
@@ -275,13 +283,14 @@ int main(int argument_count, char **arguments) {
     if (argument_count < 2)
         die("usage", "kload produce|consume|latency -b HOST:PORT -t TOPIC -n COUNT ...");
     optind = 2;
-    while ((option = getopt(argument_count, arguments, "b:t:n:s:r:X:Y:")) != -1) {
+    while ((option = getopt(argument_count, arguments, "b:t:n:s:r:P:X:Y:")) != -1) {
         switch (option) {
         case 'b': bootstrap = optarg; break;
         case 't': topic = optarg; break;
         case 'n': wanted = strtoull(optarg, NULL, 10); break;
         case 's': value_bytes = strtoull(optarg, NULL, 10); break;
         case 'r': rate = atof(optarg); break;
+        case 'P': partitions = atoi(optarg); break;
         case 'X':
             if (producer_setting_count == SETTINGS_MAX)
                 die("-X", "too many settings");
@@ -297,6 +306,8 @@ int main(int argument_count, char **arguments) {
     }
     if (value_bytes < sizeof(uint64_t) || value_bytes > VALUE_BYTES_MAX || wanted == 0 || rate <= 0)
         die("usage", "a value has 8 bytes to 1 MiB, COUNT and RATE are above 0");
+    if (partitions < 1 || partitions > PARTITIONS_MAX)
+        die("usage", "there are 1 to 10000 partitions");
     srand(1);
     for (size_t i = 0; i < sizeof payload; i++)
         payload[i] = (char)('A' + rand() % 26);

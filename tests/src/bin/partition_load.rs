@@ -118,7 +118,8 @@ impl Load {
         Ok(format!(
             "{{\"partitions\": {}, \"producers\": {}, \"batch_bytes\": {}, \"bytes\": {bytes}, \
              \"seconds\": {seconds:.3}, \"mb_per_s\": {:.2}, \"batches_per_s\": {:.0}, \
-             \"ack_p50_ms\": {:.3}, \"ack_p99_ms\": {:.3}, \"ack_max_ms\": {:.3}}}",
+             \"ack_p50_ms\": {:.3}, \"ack_p99_ms\": {:.3}, \"ack_p999_ms\": {:.3}, \
+             \"ack_max_ms\": {:.3}}}",
             load.partitions,
             load.producers,
             load.batch_bytes,
@@ -126,6 +127,7 @@ impl Load {
             per_second(micros.len()),
             ms(at(500)),
             ms(at(990)),
+            ms(at(999)),
             ms(micros.last().copied().unwrap_or(0)),
         ))
     }

@@ -214,7 +214,11 @@ fn prepare(rig: Rig) -> Result<(), String> {
     needs::ensure(MOUNTING)
 }
 
-fn release_build(root: &Path) -> Result<PathBuf, String> {
+/// The broker, built.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn release_build(root: &Path) -> Result<PathBuf, String> {
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--locked", "--release", "--package", "server"]);
     finish(build.current_dir(root), "release build")?;
