@@ -35,6 +35,7 @@ from common import GIGABYTE, VALUE_BYTES, Failure
 from harness import broker as brokers, install
 
 QUICK_ROUNDS, FULL_ROUNDS = 3, 5
+QUICK_MINUTES = 32
 WARM_BYTES = 3 * GIGABYTE
 STEP_FAILURES = (Failure, OSError, ValueError, KeyError, subprocess.SubprocessError)
 
@@ -74,6 +75,14 @@ class Run:
         self.json = arguments.cache / "bench" / "peers.json"
         self.head = common.machine()
         self.began = time.monotonic()
+        self.rounds = 0
+
+    def has_no_time_for_another(self, rounds):
+        """A quick run on a busy machine has fewer rounds rather than more minutes."""
+        if not self.arguments.quick or rounds == 0:
+            return False
+        elapsed = time.monotonic() - self.began
+        return elapsed + elapsed / rounds > QUICK_MINUTES * 60
 
     def note(self, number, broker, case, figures):
         self.runs.append({"case": case, "broker": broker, "round": number + 1, **figures})
@@ -116,8 +125,7 @@ def main():
     try:
         tools = install.install(arguments.cache, {"jars"})
         scale = cases.QUICK if arguments.quick else cases.FULL
-        bench = cases.Bench(arguments.broker, common.build(arguments.cache / "bench", "kload"), scale, folder)
-        bench.tools = tools
+        bench = cases.Bench(arguments.broker, common.build(arguments.cache / "bench", "kload"), scale, folder, tools)
         servers = [
             Odradek(folder / "odradek", arguments.broker, arguments.driver, os.cpu_count()),
             Kafka(folder / "kafka", peer.JavaTools(tools.cache)),
@@ -127,6 +135,10 @@ def main():
             if arguments.warm:
                 _warm(bench, server)
         for number in range(arguments.rounds):
+            if run.has_no_time_for_another(number):
+                print("no time for another round", flush=True)
+                break
+            run.rounds = number + 1
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
             if not arguments.step or "limits" in arguments.step:
                 run.limits(bench, number)
@@ -167,7 +179,7 @@ def _finish(run, arguments):
     minutes = (time.monotonic() - run.began) / 60
     kind = "quick" if arguments.quick else "full"
     head = (
-        f"Machine: {run.head}. `{arguments.driver}` driver; Apache Kafka {peer_version(arguments.cache)}; a {kind} run of {arguments.rounds} "
+        f"Machine: {run.head}. `{arguments.driver}` driver; Apache Kafka {peer_version(arguments.cache)}; a {kind} run of {run.rounds} "
         f"rounds in {minutes:.0f} minutes. Medians (least to most)."
     )
     text = table.section(run.runs, head)

@@ -33,7 +33,7 @@ MEMORY_PARTITIONS = 100
 FDATASYNCS = 400
 BLOCK_BYTES = 4096
 TOOL_TIMEOUT_S = 120
-ANSWER_TIMEOUT_S = 120
+ANSWER_TIMEOUT_S = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +53,10 @@ FULL = Scale(2 * GIGABYTE, GIGABYTE, 4 * GIGABYTE, 60, 20, 15, 20)
 
 
 class Bench:
-    """The tools and where the limits' data goes."""
+    """The tools, and where data goes: that of the limits in `folder`."""
 
-    def __init__(self, binary, kload, scale, folder):
+    def __init__(self, binary, kload, scale, folder, tools):
+        self.tools = tools
         self.binary = pathlib.Path(binary).resolve()
         self.kload_binary = kload
         self.scale = scale
@@ -152,7 +153,7 @@ def produce_tuned(bench, server, number):
 def produce_synced(bench, server, number):
     settings = ["flush.messages=1"] if server.name == table.KAFKA else []
     with bench.topic(server, f"synced-{number}", settings=settings) as topic:
-        yield table.SYNCED, produced(bench, server, topic, ALL + TUNED, volume(bench.scale.produce_bytes // 2, VALUE_BYTES))
+        yield table.SYNCED, produced(bench, server, topic, ALL + TUNED, volume(bench.scale.produce_bytes // 4, VALUE_BYTES))
 
 
 def produce_small(bench, server, number):
@@ -269,7 +270,8 @@ def leader_of(answer):
 
     def skip_string():
         nonlocal position
-        position += max(take(">h")[0], 0)
+        (length,) = take(">h")
+        position += max(length, 0)
 
     try:
         for _ in range(take(">i")[0]):
@@ -278,7 +280,7 @@ def leader_of(answer):
             take(">i")
             skip_string()
         take(">ii")
-        topic_error, = take(">h")
+        (topic_error,) = take(">h")
         skip_string()
         take(">?i")
         error, _partition, leader = take(">hii")

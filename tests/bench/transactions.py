@@ -99,7 +99,7 @@ def measure(tools, load, server, case, seconds, topic):
     return measured | {"case": case.name, "broker": server.name, "cpu_us_per_commit": used * 1e6 / max(measured["committed"], 1)}
 
 
-def _build_java(tools, folder):
+def build_java(tools, folder):
     source = common.HERE / "TransactionLoad.java"
     command = ["javac", "-Xlint:all", "-Werror", "-cp", f"{tools.jars}/*", "-d", folder, source]
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -116,7 +116,7 @@ def main():
     try:
         tools = install.install(arguments.cache, {"python", "jars"})
         load = common.build(arguments.cache / "bench", "transactions")
-        _build_java(tools, load.parent)
+        build_java(tools, load.parent)
         with peer.running(arguments, folder) as servers:
             time.sleep(SETTLE_S)
             for case in cases:

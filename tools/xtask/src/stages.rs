@@ -231,6 +231,14 @@ pub(crate) const STAGES: &[Stage] = &[
         ],
     },
     Stage {
+        name: "bench tables",
+        room: "tests/bench/peers_table_test.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &["python3", "tests/bench/peers_table_test.py"],
+    },
+    Stage {
         name: "tools",
         room: "tests/compat/tools.py",
         needs: &[PYTHON],
