@@ -304,6 +304,12 @@ impl Recorder {
     pub fn ops(&self) -> &[Op] {
         &self.ops
     }
+
+    /// The same, for keeps.
+    #[must_use]
+    pub fn into_ops(self) -> Vec<Op> {
+        self.ops
+    }
 }
 
 #[cfg(test)]

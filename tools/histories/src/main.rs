@@ -123,10 +123,10 @@ fn run(arguments: &Arguments) -> Result<(usize, usize), String> {
     wait_for(&shared, Phase::Load)?;
     let broken = nemesis.run(broker, Duration::from_secs(arguments.seconds));
     // Without a broker the clients never come to an end.
-    let broker = broken.inspect_err(|_| drop(keep(arguments, &shared.ops())))?;
+    let broker = broken.inspect_err(|_| drop(keep(arguments, &shared.take_ops())))?;
     let finished = wait_for(&shared, Phase::Done)
         .and_then(|()| clients.join().map_err(|_| "a client panicked".to_owned())?);
-    let ops = shared.ops();
+    let ops = shared.take_ops();
     keep(arguments, &ops)?;
     finished.map_err(|reason| format!("{reason}\n{}", broker.last_words(30)))?;
     broker.stop()?;

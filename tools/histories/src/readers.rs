@@ -12,6 +12,8 @@ use crate::world::{Process, Topic, World, from_start, log_name};
 
 /// Of 1,000 polls so many are followed by a new start somewhere before.
 const SEEKS_PERMILLE: u64 = 5;
+/// How far back: all the way, or a half of it, a quarter, and so on.
+const BACK_HALVED_MAX: u64 = 12;
 const LOOK_PAUSE_MS: u64 = 100;
 /// What does not become readable within so long is not going to: no transaction stays open longer.
 const READ_WITHIN: Duration = Duration::from_secs(40);
@@ -46,8 +48,11 @@ pub(crate) async fn poll(world: World, topic: Topic, mut chance: Chance) {
         }
         if chance.between(1, 1000) <= SEEKS_PERMILLE {
             for position in &mut positions {
-                let most = u64::try_from(position.offset.0).expect("an offset");
-                position.offset = Offset(i64::try_from(chance.between(0, most)).expect("less"));
+                // Mostly a little: a history keeps all that is read.
+                let all = u64::try_from(position.offset.0).expect("an offset");
+                let most = all >> chance.between(0, BACK_HALVED_MAX);
+                let back = i64::try_from(chance.between(0, most)).expect("no more than the offset");
+                position.offset = Offset(position.offset.0 - back);
             }
             process.done(Action::Assign(assigned(&positions)));
         }

@@ -67,8 +67,9 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn ops(&self) -> Vec<Op> {
-        lock(&self.recorder).ops().to_vec()
+    /// The history up to now. What is noted from here on begins another.
+    pub(crate) fn take_ops(&self) -> Vec<Op> {
+        std::mem::take(&mut *lock(&self.recorder)).into_ops()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
