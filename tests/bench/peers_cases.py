@@ -27,6 +27,7 @@ ALL = ["acks=all"]
 SETTLE_S = 2
 SMALL_BYTES = 100
 COLD_RATE = 10_000
+HOT_READS = 3
 START_BYTES = 4 * GIGABYTE
 MEMORY_BYTES = 10 * GIGABYTE
 MEMORY_PARTITIONS = 100
@@ -135,6 +136,17 @@ def produced(bench, server, topic, settings, options):
     return used.of(measured)
 
 
+def consumed(bench, server, topic, options):
+    """Reads a topic several times: CPU is counted in steps of 10 ms, and reading takes little of it."""
+    return together([bench.kload("consume", server, topic, *options) for _ in range(HOT_READS)])
+
+
+def together(reads):
+    """What several reads, one after the other, did."""
+    measured = {key: sum(read[key] for read in reads) for key in ("bytes", "count", "seconds")}
+    return measured | {"mb_per_s": measured["bytes"] / measured["seconds"] / 1e6}
+
+
 def produce_default(bench, server, number):
     with bench.topic(server, f"default-{number}") as topic:
         yield table.DEFAULT, produced(bench, server, topic, ALL, volume(bench.scale.produce_bytes, VALUE_BYTES))
@@ -146,7 +158,7 @@ def produce_tuned(bench, server, number):
     with bench.topic(server, f"tuned-{number}") as topic:
         yield table.TUNED, produced(bench, server, topic, ALL + TUNED, options)
         with Used(server) as used:
-            measured = bench.kload("consume", server, topic, *options[:2])
+            measured = consumed(bench, server, topic, options[:2])
         yield table.HOT, used.of(measured)
 
 
@@ -162,8 +174,7 @@ def produce_small(bench, server, number):
 
 
 def drop_cache(server):
-    """Takes the clean pages of the broker's files from memory; what is dirty is written first."""
-    subprocess.run(["sync", "--file-system", server.folder], check=True)
+    """Takes the clean pages of the broker's files from memory; what is dirty stays, for a sync would disturb the producers."""
     for path in server.data_dir.rglob("*"):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             handle = os.open(path, os.O_RDONLY)
@@ -182,8 +193,8 @@ def consume_cold(bench, server, number):
             bench.topic(server, f"alone-{number}") as alone:
         bench.kload("produce", server, cold, *filled, producer=ALL + TUNED)
         undisturbed = bench.kload("latency", server, alone, *load, **settings)
-        drop_cache(server)
         with Used(server) as used:
+            drop_cache(server)
             running = common.start_kload(bench.kload_binary, "latency", server.address, beside, *load, **settings)
             reads = []
             try:
@@ -196,8 +207,7 @@ def consume_cold(bench, server, number):
                 running.wait()
         # The last one ended without producers, if there was another.
         reads = reads[:-1] or reads
-        measured = {key: sum(read[key] for read in reads) for key in ("bytes", "count", "seconds")}
-        measured["mb_per_s"] = measured["bytes"] / measured["seconds"] / 1e6
+        measured = together(reads)
         latencies = {key: value for key, value in disturbed.items() if key.endswith("_ms")}
         yield table.COLD, {
             **used.figures, **measured, **latencies, "undisturbed_p99_ms": undisturbed["ack_p99_ms"], "reads": len(reads),
@@ -384,7 +394,10 @@ def limits(bench):
             # Twice: the heads of the requests are written too, and the file ends at whole stretches.
             limit.start(bench.scale.produce_bytes * 2)
             with Used(limit) as used:
-                measured = bench.kload(load, limit, "limit", *words, producer=settings)
+                if load == "consume":
+                    measured = consumed(bench, limit, "limit", words)
+                else:
+                    measured = bench.kload(load, limit, "limit", *words, producer=settings)
             yield name, case, used.of(measured)
         except (Failure, OSError, ValueError, subprocess.SubprocessError) as error:
             yield name, case, {"error": f"{error}"}
