@@ -242,7 +242,7 @@ def partition_load(bench, server, topic, partitions, seconds, producers=64, batc
 def many_partitions(bench, server, number):
     for case, partitions in ((table.ONE, 1), (table.MANY, 1000)):
         with bench.topic(server, f"many-{partitions}-{number}", partitions) as topic:
-            warm = bench.scale.partition_warm_seconds if partitions > 1 else 1
+            warm = bench.scale.partition_warm_seconds if partitions > 1 else 3
             partition_load(bench, server, topic, partitions, warm)
             with Used(server) as used:
                 measured = partition_load(bench, server, topic, partitions, bench.scale.partition_seconds)

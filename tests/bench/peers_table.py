@@ -22,7 +22,7 @@ FIGURES = (
     ("fdatasync_p50_ms", "p50 ms", 3), ("fdatasync_p99_ms", "p99 ms", 2), ("commits_per_s", "commits/s", 0), ("commit_p99_ms", "commit p99 ms", 1),
 )
 
-DEFAULT, TUNED, SYNCED = "produce 1 KiB, default batching", "produce 1 KiB, 128 KiB batches", "the same, Apache Kafka with flush.messages=1"
+DEFAULT, TUNED, SYNCED = "produce 1 KiB, default batching", "produce 1 KiB, 128 KiB batches", "produce 1 KiB, 128 KiB batches, Kafka with flush.messages=1"
 SMALL, HOT, COLD = "produce 100 B", "consume, hot", "consume, cold, while producers run"
 MANY, ONE = "1,000 partitions, 64 producers", "1 partition, 64 producers"
 START, RESTART, KILLED = "start, empty", "start, 4 GB", "start after kill -9, 4 GB"
