@@ -36,6 +36,8 @@ from harness import broker as brokers, install
 
 QUICK_ROUNDS, FULL_ROUNDS = 3, 5
 QUICK_MINUTES = 32
+# A JVM that has nothing to do takes one or two hundredths of a core.
+REST_S, REST_SAMPLE_S, REST_SHARE = 20, 0.5, 0.06
 WARM_BYTES = 3 * GIGABYTE
 STEP_FAILURES = (Failure, OSError, ValueError, KeyError, subprocess.SubprocessError)
 
@@ -146,6 +148,7 @@ def main():
                 if name in cases.ONCE and number > 0:
                     continue
                 for server in peer.in_turn(servers, number):
+                    come_to_rest(servers)
                     run.step(bench, number, name, step, server)
     except Failure as failure:
         print(f"FAIL {failure}")
@@ -155,6 +158,17 @@ def main():
             server.kill()
         shutil.rmtree(folder, ignore_errors=True)
     return _finish(run, arguments)
+
+
+def come_to_rest(servers):
+    """Waits until no broker is busy with what the step before left, or for `REST_S`."""
+    deadline = time.monotonic() + REST_S
+    pids = [server.process.pid for server in servers if server.process is not None and server.process.poll() is None]
+    while time.monotonic() < deadline:
+        before = [common.cpu_seconds(pid) for pid in pids]
+        time.sleep(REST_SAMPLE_S)
+        if all(common.cpu_seconds(pid) - used <= REST_SHARE * REST_SAMPLE_S for pid, used in zip(pids, before, strict=True)):
+            return
 
 
 def chosen(arguments):

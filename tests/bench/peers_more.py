@@ -53,7 +53,7 @@ def producers(bench, server, number):
                 measured = cases.partition_load(
                     bench, server, topic, PRODUCER_PARTITIONS, bench.scale.partition_seconds, producers=count
                 )
-            yield f"{count} producers, batches of 16 KiB, {PRODUCER_PARTITIONS} partitions", used.of(measured)
+            yield f"{count} producer{'s' * (count > 1)}, batches of 16 KiB, {PRODUCER_PARTITIONS} partitions", used.of(measured)
 
 
 def consumers(bench, server, number):
