@@ -11,7 +11,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent / "compat"))
+# Behind this folder, for both have a transactions.py.
+sys.path.append(str(HERE.parent / "compat"))
 
 # The harness is beside this folder, so its path has to be known first.
 from harness import Failure  # noqa: E402
