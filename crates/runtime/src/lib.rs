@@ -48,8 +48,8 @@ pub use mesh::{Endpoint, Injector, Unparker, mesh};
 pub use net::{Listener, SocketHandle, Stream};
 pub use sync::SyncDriver;
 pub use sys::{
-    pin_thread, raise_handle_limit,
+    clock_is_synchronised, pin_thread, raise_handle_limit,
     signals::{StopSignals, block_signals},
 };
 pub use timer::{Elapsed, Instant};
-pub use uring::UringDriver;
+pub use uring::{REGISTERED_BYTES_MAX, UringDriver};

@@ -113,6 +113,18 @@ pub fn raise_handle_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Whether something keeps the system's clock to the world's: what NTP or PTP tells the kernel.
+///
+/// # Errors
+/// The operating system's.
+pub fn clock_is_synchronised() -> io::Result<bool> {
+    // SAFETY: plain numbers are valid when zeroed, and with no mode set nothing is changed.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: a structure that lives through the call.
+    let clock = check(unsafe { libc::adjtimex(&raw mut state) })?;
+    Ok(clock != libc::TIME_ERROR)
+}
+
 /// Pins the calling thread to one of the cores that it may run on: the `index`-th, modulo their
 /// number.
 ///

@@ -7,7 +7,9 @@ use std::{
 
 use clap::Args;
 use client::{Cluster, Options};
-use runtime::{BufferPool, DriverPreference, Executor, Runtime, ShardIndex, mesh, open_driver};
+use runtime::{
+    BufferPool, DriverPreference, Endpoint, Executor, Runtime, ShardIndex, mesh, open_driver,
+};
 
 use crate::settings;
 
@@ -105,8 +107,29 @@ pub(crate) fn executor(
     driver: DriverPreference,
     pool_cached_bytes_max: usize,
 ) -> io::Result<Executor> {
-    let (mut endpoints, _injector) = mesh(1)?;
-    let endpoint = endpoints.pop().expect("a mesh of one has one end");
-    let (driver, _) = open_driver(driver, endpoint, BufferPool::new(pool_cached_bytes_max))?;
+    let (driver, _) = open_driver(driver, endpoint()?, BufferPool::new(pool_cached_bytes_max))?;
     Ok(Executor::new(ShardIndex(0), 1, driver))
+}
+
+/// The one end of a mesh of one shard.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn endpoint() -> io::Result<Endpoint> {
+    let (mut endpoints, _injector) = mesh(1)?;
+    Ok(endpoints.pop().expect("a mesh of one has one end"))
+}
+
+/// Runs something to its end on a runtime of its own.
+///
+/// # Errors
+/// One line, where the operating system gives no driver.
+pub(crate) fn on_runtime<T: 'static, F: Future<Output = T> + 'static>(
+    pool_cached_bytes_max: usize,
+    act: impl FnOnce(Runtime) -> F,
+) -> Result<T, String> {
+    let executor = executor(DriverPreference::Sync, pool_cached_bytes_max);
+    let mut executor = executor.map_err(|error| error.to_string())?;
+    let runtime = executor.runtime();
+    Ok(executor.block_on(act(runtime)))
 }

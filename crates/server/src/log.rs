@@ -9,7 +9,7 @@
 mod accept_loss;
 mod batches;
 mod directory;
-mod in_use;
+pub(crate) mod in_use;
 mod partition;
 mod records;
 mod report;
@@ -20,7 +20,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum};
-use runtime::{DriverPreference, Runtime};
+use runtime::Runtime;
 
 use crate::alone;
 use report::{Format, Report, Show};
@@ -80,22 +80,13 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
         Lines::Json => Format::Json,
     };
     let report = Report::new(BufWriter::new(io::stdout().lock()), format, show);
-    let problems = on_runtime(|runtime| inspect(runtime, path.clone(), report))?;
+    let problems =
+        alone::on_runtime(POOL_CACHED_BYTES_MAX, |runtime| inspect(runtime, path.clone(), report))?;
     match problems? {
         0 => Ok(()),
         1 => Err(format!("{}: 1 problem", path.display())),
         problems => Err(format!("{}: {problems} problems", path.display())),
     }
-}
-
-/// Runs something to its end on a runtime of its own.
-fn on_runtime<T: 'static, F: Future<Output = T> + 'static>(
-    act: impl FnOnce(Runtime) -> F,
-) -> Result<T, String> {
-    let executor = alone::executor(DriverPreference::Sync, POOL_CACHED_BYTES_MAX);
-    let mut executor = executor.map_err(|error| error.to_string())?;
-    let runtime = executor.runtime();
-    Ok(executor.block_on(act(runtime)))
 }
 
 /// Reports on whatever lies at `path`; gives the number of problems.

@@ -6,6 +6,7 @@
 mod admin;
 mod alone;
 mod cpu_time;
+mod doctor;
 mod environment;
 mod group;
 mod health;
@@ -25,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker::config::BrokerConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::DriverPreference;
 
@@ -47,6 +49,8 @@ enum Command {
     Start(Start),
     /// Ask a broker whether it answers; the exit code tells
     Health(Health),
+    /// Look at this machine: what is in a broker's way, and what to do about it
+    Doctor(doctor::Doctor),
     /// Topics: list, describe, create, delete, produce, consume
     #[command(subcommand)]
     Topic(topic::Command),
@@ -63,6 +67,17 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Start {
+    #[command(flatten)]
+    place: Place,
+    /// What is logged on stderr: off, error, warn, info, debug, trace, or by module
+    /// (`info,broker=debug`)
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+/// A broker as it would be on this machine.
+#[derive(Debug, Args)]
+struct Place {
     /// Where to listen [default: the setting `listeners`, else 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
@@ -81,10 +96,30 @@ struct Start {
     /// One setting by Kafka's name, over the file and the KAFKA_* variables; repeatable
     #[arg(long = "set", value_name = "NAME=VALUE")]
     sets: Vec<String>,
-    /// What is logged on stderr: off, error, warn, info, debug, trace, or by module
-    /// (`info,broker=debug`)
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log: String,
+}
+
+impl Place {
+    /// The settings from all their sources, and the names of those that do nothing.
+    ///
+    /// # Errors
+    /// One line that names what is refused.
+    fn load(&self) -> Result<(BrokerConfig, Vec<String>), String> {
+        let given = settings::Given {
+            listen: self.listen.as_deref(),
+            data_dir: self.data_dir.as_deref(),
+            file: self.config.as_deref(),
+            sets: &self.sets,
+        };
+        settings::load(&given).map_err(|error| error.to_string())
+    }
+
+    fn driver(&self) -> DriverPreference {
+        match self.driver {
+            Driver::Auto => DriverPreference::Auto,
+            Driver::Uring => DriverPreference::Uring,
+            Driver::Sync => DriverPreference::Sync,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -112,6 +147,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(options) => start(&options, started),
         Command::Health(options) => health(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),
         Command::Log(command) => log::run(&command),
@@ -137,23 +173,12 @@ fn start(options: &Start, started: Instant) -> Result<(), String> {
     // Before any other thread exists, so that none is interrupted.
     let signals =
         runtime::block_signals().map_err(|error| format!("cannot hold signals back: {error}"))?;
-    let given = settings::Given {
-        listen: options.listen.as_deref(),
-        data_dir: options.data_dir.as_deref(),
-        file: options.config.as_deref(),
-        sets: &options.sets,
-    };
-    let (config, inert) = settings::load(&given).map_err(|error| error.to_string())?;
+    let (config, inert) = options.place.load()?;
     if !inert.is_empty() {
         tracing::warn!(settings = inert.join(", "), "these settings do nothing here");
     }
-    let count = options.shards.unwrap_or_else(threads::core_count);
-    let driver = match options.driver {
-        Driver::Auto => DriverPreference::Auto,
-        Driver::Uring => DriverPreference::Uring,
-        Driver::Sync => DriverPreference::Sync,
-    };
-    let shards = threads::Shards { count, driver };
+    let count = options.place.shards.unwrap_or_else(threads::core_count);
+    let shards = threads::Shards { count, driver: options.place.driver() };
     threads::run(shards, config, Arc::new(levels), signals, move || started.elapsed())
         .map_err(|error| error.to_string())
 }

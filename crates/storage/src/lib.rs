@@ -79,6 +79,7 @@ pub use record_rules::{RecordFault, RecordRules};
 pub use recovery::{CleanStop, RecoveryReport, RecoveryStart};
 pub use retention::{Removed, Retained};
 pub use scrub::{ScrubOptions, Scrubbed};
+pub use space::spare_bytes;
 pub use storage::{CommitCounts, CommitStrategy, RecoveryPoint, Storage, StorageOptions};
 pub use times::TimestampOffset;
 pub use transactions::{AbortedTransaction, CommittedRead};

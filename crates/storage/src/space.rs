@@ -79,8 +79,9 @@ impl StorageInner {
     }
 }
 
-/// What lies above the reserve.
-fn spare_bytes(space: Space) -> u64 {
+/// What lies above the reserve: what clients' records may take.
+#[must_use]
+pub fn spare_bytes(space: Space) -> u64 {
     let reserve = (space.total_bytes / RESERVE_SHARE).min(RESERVE_BYTES_MAX);
     space.free_bytes.saturating_sub(reserve)
 }

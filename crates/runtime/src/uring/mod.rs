@@ -33,6 +33,7 @@ use std::{collections::VecDeque, io, os::fd::RawFd, time::Duration};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue::Entry, types};
 use slab::Slab;
 
+pub use self::registered::REGISTERED_BYTES_MAX;
 use self::{
     descriptors::{Close, Descriptors},
     helper::{Helper, Outcome, Task},

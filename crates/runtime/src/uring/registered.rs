@@ -20,8 +20,8 @@ use crate::{BufferPool, buffer::RegionUse};
 
 /// Blocks that are registered at most.
 const SLOTS: u16 = 256;
-/// Their memory at most: what a busy shard writes and reads through in turn.
-const PINNED_BYTES_MAX: usize = 32 << 20;
+/// Their memory at most, of a shard: what it writes and reads through in turn when it is busy.
+pub const REGISTERED_BYTES_MAX: usize = 32 << 20;
 
 pub(super) struct RegisteredBuffers {
     pool: BufferPool,
@@ -54,7 +54,7 @@ impl RegisteredBuffers {
             free: (0..SLOTS).collect(),
             pinned: vec![0; usize::from(SLOTS)],
             pinned_bytes: 0,
-            pinned_bytes_max: PINNED_BYTES_MAX,
+            pinned_bytes_max: REGISTERED_BYTES_MAX,
             vectored,
         })
     }

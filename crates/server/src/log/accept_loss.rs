@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use crate::alone;
 use clap::Args;
 use model::{Offset, PartitionId};
 use storage::{Damage, LossReport, LossToAccept};
@@ -44,7 +45,7 @@ pub(crate) fn run(options: &AcceptLoss) -> Result<(), String> {
         is_compacted: options.compacted || topic.starts_with(INTERNAL_PREFIX),
     };
     let directory = options.directory.clone();
-    let outcome = super::on_runtime(|runtime| async move {
+    let outcome = alone::on_runtime(super::POOL_CACHED_BYTES_MAX, |runtime| async move {
         Box::pin(storage::accept_loss(&runtime, &directory, &loss)).await
     })?;
     let report = outcome.map_err(|error| error.to_string())?;

@@ -3,13 +3,17 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-/// What to say of a directory whose lock somebody has. A lock that this process may not see (in
-/// another container) is not told of.
+/// What to say of a directory whose lock somebody has.
 pub(super) fn note(directory: &Path) -> Option<&'static str> {
-    let lock = fs::metadata(directory.join(".lock")).ok()?;
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    is_locked(&locks, lock.ino())
+    is_in_use(directory)
         .then_some("in use: what is at the end of a log may be a write that is under way")
+}
+
+/// Whether somebody has the directory's lock. One that this process may not see (in another
+/// container) is not told of.
+pub(crate) fn is_in_use(directory: &Path) -> bool {
+    let (lock, locks) = (fs::metadata(directory.join(".lock")), fs::read_to_string("/proc/locks"));
+    lock.is_ok_and(|lock| locks.is_ok_and(|locks| is_locked(&locks, lock.ino())))
 }
 
 /// Whether a file with this number is locked. Lines are `1: OFDLCK ADVISORY WRITE -1 08:01:1234 0

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod commands;
+mod doctor;
 mod perf;
 
 use std::{

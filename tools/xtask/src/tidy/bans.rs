@@ -189,6 +189,16 @@ const EXCEPTIONS: &[Exception] = &[
         why: "reads the kernel's list of locks, which is no file of a disk",
     },
     Exception {
+        file: "crates/server/src/doctor/kernel.rs",
+        rule: "files",
+        why: "reads what the kernel says of this process, which is no file of a disk",
+    },
+    Exception {
+        file: "crates/server/src/doctor/ports.rs",
+        rule: "network",
+        why: "tries for a moment whether a port can be had, and serves nobody",
+    },
+    Exception {
         file: "crates/server/src/settings.rs",
         rule: "files",
         why: "reads server.properties before any driver exists",
