@@ -3,10 +3,12 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    time::Duration,
 };
 
 use clap::Args;
 use client::{Cluster, Options};
+use model::ErrorCode;
 use runtime::{
     BufferPool, DriverPreference, Endpoint, Executor, Runtime, ShardIndex, mesh, open_driver,
 };
@@ -15,6 +17,10 @@ use crate::settings;
 
 /// Free memory that is kept for the next answer.
 const POOL_CACHED_BYTES_MAX: usize = 8 << 20;
+
+/// How long a coordinator may take to be there, and how soon it is asked for again.
+const COORDINATOR_PATIENCE: Duration = Duration::from_secs(20);
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whom a command asks.
 #[derive(Debug, Args)]
@@ -54,6 +60,61 @@ pub(crate) fn on_cluster<T: 'static>(
     let cluster = cluster(&runtime, address);
     let result = executor.block_on(async move { act(runtime, cluster).await });
     result.map_err(|error| format!("{}: {error}", broker.bootstrap_server))
+}
+
+/// Asks again while a coordinator is not there yet: a cluster makes its topics when they are first
+/// needed, and whoever has just become coordinator reads first.
+///
+/// # Errors
+/// What `act` ends with.
+pub(crate) async fn coordinated<T>(
+    runtime: &Runtime,
+    act: impl AsyncFn() -> client::Result<T>,
+) -> client::Result<T> {
+    let deadline = runtime.now() + COORDINATOR_PATIENCE;
+    loop {
+        match act().await {
+            Err(client::Error::Refused(code))
+                if is_of_coordinator(code) && runtime.now() < deadline => {}
+            result => return result,
+        }
+        runtime.sleep(COORDINATOR_PAUSE).await;
+    }
+}
+
+fn is_of_coordinator(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::NotCoordinator
+    )
+}
+
+/// What a coordinator says of one thing: what passes is an error, to be asked for again, and what
+/// stays is one line.
+///
+/// # Errors
+/// See [`coordinated`].
+pub(crate) fn judge_coordinator(
+    code: i16,
+    message: Option<&str>,
+) -> client::Result<Result<(), String>> {
+    match ErrorCode::from_code(code) {
+        passing if is_of_coordinator(passing) => Err(client::Error::Refused(passing)),
+        _ => Ok(judge(code, message)),
+    }
+}
+
+/// What a broker says of one thing, with its own words where it has some.
+///
+/// # Errors
+/// One line, for any code but that of success.
+pub(crate) fn judge(code: i16, message: Option<&str>) -> Result<(), String> {
+    client::Error::check(code).map_err(|error| match message {
+        Some(message) if !message.is_empty() => format!("{error}: {message}"),
+        Some(_) | None => error.to_string(),
+    })
 }
 
 /// Connections of a client of its own.

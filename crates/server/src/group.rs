@@ -1,5 +1,7 @@
 //! `odradek group`: consumer groups of any Kafka cluster, and how far behind they are.
 
+mod seek;
+
 use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
@@ -18,6 +20,10 @@ pub(crate) enum Command {
     List(List),
     /// Show what a group has committed, and how far it is behind
     Describe(Describe),
+    /// Say where a group goes on; without --execute only show it
+    Seek(seek::Seek),
+    /// Forget groups, and what they have committed
+    Delete(seek::Delete),
 }
 
 #[derive(Debug, Args)]
@@ -46,15 +52,20 @@ pub(crate) fn run(command: Command) -> Result<(), String> {
     match command {
         Command::List(options) => list(&options),
         Command::Describe(options) => describe(options),
+        Command::Seek(options) => seek::seek(options),
+        Command::Delete(options) => seek::delete(options),
     }
 }
 
 fn list(options: &List) -> Result<(), String> {
-    let mut groups = alone::on_cluster(&options.broker, async |_, cluster| {
+    let mut groups = alone::on_cluster(&options.broker, async |runtime, cluster| {
         let metadata = cluster.refresh(&[], AutoCreate::Never).await?;
         let mut groups = Vec::new();
         for broker in metadata.brokers {
-            groups.extend(cluster.broker(broker.node_id).await?.list_groups().await?);
+            let asked = alone::coordinated(&runtime, async || {
+                Box::pin(cluster.broker(broker.node_id)).await?.list_groups().await
+            });
+            groups.extend(Box::pin(asked).await?);
         }
         Ok(groups)
     })?;
@@ -68,11 +79,8 @@ fn list(options: &List) -> Result<(), String> {
 
 fn describe(options: Describe) -> Result<(), String> {
     let (group, format) = (options.group, options.format);
-    let table = alone::on_cluster(&options.broker, async move |_, cluster| {
-        let (coordinator, ..) = cluster.any().await?.find_coordinator(&group).await?;
-        cluster.refresh(&[], AutoCreate::Never).await?;
-        let coordinator = Box::pin(cluster.broker(coordinator)).await?;
-        let committed = Box::pin(coordinator.committed_offsets(&group, None)).await?;
+    let table = alone::on_cluster(&options.broker, async move |runtime, cluster| {
+        let committed = Box::pin(seek::committed(&runtime, &cluster, &group)).await?;
         let topics: BTreeSet<&str> = committed.keys().map(|(topic, _)| topic.as_str()).collect();
         let topics: Vec<&str> = topics.into_iter().collect();
         if !topics.is_empty() {

@@ -5,6 +5,7 @@
 
 mod admin;
 mod alone;
+mod config;
 mod cpu_time;
 mod doctor;
 mod environment;
@@ -12,12 +13,14 @@ mod group;
 mod health;
 mod log;
 mod logs;
+mod offset_choice;
 mod perf;
 mod properties;
 mod settings;
 mod table;
 mod threads;
 mod topic;
+mod txn;
 
 use std::{
     path::PathBuf,
@@ -51,12 +54,18 @@ enum Command {
     Health(Health),
     /// Look at this machine: what is in a broker's way, and what to do about it
     Doctor(doctor::Doctor),
-    /// Topics: list, describe, create, delete, produce, consume
+    /// Topics: list, describe, create, alter, trim, delete, produce, consume
     #[command(subcommand)]
     Topic(topic::Command),
-    /// Consumer groups: list, describe with lag
+    /// Consumer groups: list, describe with lag, seek, delete
     #[command(subcommand)]
     Group(group::Command),
+    /// Settings of topics, brokers, groups and clients' metrics: describe, set, delete
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Transactions: list, describe, producers, find-hanging, abort
+    #[command(subcommand)]
+    Txn(txn::Command),
     /// Look into a data directory, without a broker
     #[command(subcommand)]
     Log(log::Command),
@@ -150,6 +159,8 @@ fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(&command),
         Command::Perf(command) => perf::run(&command),
     };

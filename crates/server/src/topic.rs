@@ -1,5 +1,6 @@
 //! `odradek topic`: topics of any Kafka cluster, by Kafka's protocol.
 
+mod alter;
 mod consume;
 mod produce;
 
@@ -30,6 +31,10 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Make topics
     Create(Create),
+    /// Give a topic more partitions or other settings
+    Alter(alter::Alter),
+    /// Let go of records before an offset
+    Trim(alter::Trim),
     /// Remove topics, and all that is in them
     Delete(Delete),
     /// Send lines of stdin, a record each
@@ -95,6 +100,8 @@ pub(crate) fn run(command: Command) -> Result<(), String> {
         Command::List(options) => list(&options),
         Command::Describe(options) => describe(options),
         Command::Create(options) => create(options),
+        Command::Alter(options) => alter::alter(options),
+        Command::Trim(options) => alter::trim(options),
         Command::Delete(options) => delete(options),
         Command::Produce(options) => produce::run(options),
         Command::Consume(options) => consume::run(options),
@@ -148,7 +155,7 @@ fn describe(options: Describe) -> Result<(), String> {
 ///
 /// # Errors
 /// The connection's, and the topic's.
-pub(super) async fn leaders_of(cluster: &Cluster, topic: &str) -> client::Result<Vec<i32>> {
+pub(crate) async fn leaders_of(cluster: &Cluster, topic: &str) -> client::Result<Vec<i32>> {
     let metadata = cluster.refresh(&[topic], AutoCreate::Never).await?;
     let found = metadata.topics.into_iter().next().ok_or(Error::Nonsense("no topic"))?;
     Error::check(found.error_code.code())?;

@@ -247,6 +247,21 @@ pub(crate) const STAGES: &[Stage] = &[
         words: &["python3", "tests/compat/tools.py", "--broker", "{binary}", "--driver", "uring"],
     },
     Stage {
+        name: "command line",
+        room: "tests/compat/command_line.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &[
+            "python3",
+            "tests/compat/command_line.py",
+            "--broker",
+            "{binary}",
+            "--driver",
+            "uring",
+        ],
+    },
+    Stage {
         name: "interop uring",
         room: "tests/interop/run.py",
         needs: &[PYTHON],

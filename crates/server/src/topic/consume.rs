@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use clap::Args;
 use client::{Cluster, ConsumedRecord, Error, FetchOptions, Fetched, OffsetSpec, Position};
-use model::{ErrorCode, Offset, TimestampMs};
+use model::{ErrorCode, Offset};
 
 use super::leaders_of;
-use crate::alone::{self, Broker};
+use crate::{
+    alone::{self, Broker},
+    offset_choice::OffsetChoice,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Consume {
@@ -21,8 +24,8 @@ pub(crate) struct Consume {
     #[arg(long, value_name = "N")]
     partition: Option<i32>,
     /// Where to begin: earliest, latest, an offset, or @MILLISECONDS since 1970
-    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = Start::parse)]
-    from: Start,
+    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = OffsetChoice::parse)]
+    from: OffsetChoice,
     /// End after so many records
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -33,30 +36,6 @@ pub(crate) struct Consume {
     /// value, %% a percent sign, \n and \t
     #[arg(long, value_name = "FORMAT", default_value = "%v\\n", value_parser = Template::parse)]
     print: Template,
-}
-
-/// Where to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    Spec(OffsetSpec),
-    At(Offset),
-}
-
-impl Start {
-    fn parse(text: &str) -> Result<Start, String> {
-        let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
-        match text {
-            "earliest" => Ok(Start::Spec(OffsetSpec::Earliest)),
-            "latest" => Ok(Start::Spec(OffsetSpec::Latest)),
-            _ => match text.strip_prefix('@') {
-                Some(time) => {
-                    number(time).map(|ms| Start::Spec(OffsetSpec::AtOrAfter(TimestampMs(ms))))
-                }
-                None => number(text).map(|offset| Start::At(Offset(offset))),
-            }
-            .ok_or_else(|| "earliest, latest, an offset or @MILLISECONDS".to_owned()),
-        }
-    }
 }
 
 /// A record's line.
@@ -134,7 +113,7 @@ impl Template {
 
 pub(super) fn run(options: Consume) -> Result<(), String> {
     let Consume { broker, topic, partition, from, count, follow, print } = options;
-    if matches!(from, Start::At(_)) && partition.is_none() {
+    if matches!(from, OffsetChoice::At(_)) && partition.is_none() {
         return Err("an offset is one of a partition: name it with --partition".to_owned());
     }
     alone::on_cluster(&broker, async move |_, cluster| {
@@ -163,15 +142,17 @@ async fn begin(
     cluster: &Cluster,
     topic: &str,
     partition: i32,
-    from: Start,
+    from: OffsetChoice,
 ) -> client::Result<Progress> {
     let leader = cluster.leader(topic, partition).await?;
     let end = leader.list_offset(topic, partition, OffsetSpec::Latest).await?;
     let end = end.unwrap_or(Offset::ZERO);
     let next = match from {
-        Start::At(offset) => offset,
+        OffsetChoice::At(offset) => offset,
         // No record is so young: then at the end.
-        Start::Spec(spec) => leader.list_offset(topic, partition, spec).await?.unwrap_or(end),
+        OffsetChoice::Spec(spec) => {
+            leader.list_offset(topic, partition, spec).await?.unwrap_or(end)
+        }
     };
     if next > end {
         return Err(Error::Refused(ErrorCode::OffsetOutOfRange));
@@ -243,6 +224,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::TimestampMs;
 
     #[test]
     fn a_template_says_what_is_printed() {
@@ -268,15 +250,15 @@ mod tests {
     #[test]
     fn places_to_begin_are_understood_or_refused() {
         for (text, expected) in [
-            ("earliest", Start::Spec(OffsetSpec::Earliest)),
-            ("latest", Start::Spec(OffsetSpec::Latest)),
-            ("12", Start::At(Offset(12))),
-            ("@12", Start::Spec(OffsetSpec::AtOrAfter(TimestampMs(12)))),
+            ("earliest", OffsetChoice::Spec(OffsetSpec::Earliest)),
+            ("latest", OffsetChoice::Spec(OffsetSpec::Latest)),
+            ("12", OffsetChoice::At(Offset(12))),
+            ("@12", OffsetChoice::Spec(OffsetSpec::AtOrAfter(TimestampMs(12)))),
         ] {
-            assert_eq!(Start::parse(text), Ok(expected), "{text}");
+            assert_eq!(OffsetChoice::parse(text), Ok(expected), "{text}");
         }
         for text in ["", "-1", "@", "@-1", "end", "1.5"] {
-            assert!(Start::parse(text).is_err(), "{text}");
+            assert!(OffsetChoice::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -53,7 +53,10 @@ pub(super) fn run(options: Produce) -> Result<(), String> {
     let count = alone::on_cluster(&broker, async move |runtime, cluster| {
         let leaders = cluster.leaders(&topic, AutoCreate::Allowed, TIMEOUT).await?;
         let count = i32::try_from(leaders.len()).map_err(|_| Error::Nonsense("too many"))?;
-        let state = cluster.any().await?.init_producer_id().await?;
+        let state = Box::pin(alone::coordinated(&runtime, async || {
+            cluster.any().await?.init_producer_id().await
+        }))
+        .await?;
         let mut sender = Sender { runtime, cluster, state, topic, partition, count, next: 0 };
         loop {
             match input.some_lines() {

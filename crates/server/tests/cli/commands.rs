@@ -4,10 +4,11 @@ use std::{
     collections::BTreeMap,
     io::Write,
     process::{Output, Stdio},
+    time::Duration,
 };
 
-use client::{CommittedOffset, CommittedOffsets, Connection, Options};
-use model::Offset;
+use client::{CommittedOffset, CommittedOffsets, Connection, Options, TransactionalProducer};
+use model::{Offset, record_batch::NewRecord};
 use runtime::{BufferPool, DriverPreference, Executor, ShardIndex, mesh, open_driver};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -106,7 +107,8 @@ fn lines_are_produced_and_consumed() {
     });
 }
 
-fn commit(broker: &Broker, group: &'static str, offsets: BTreeMap<(String, i32), i64>) {
+/// Acts as a client, on a connection of its own.
+fn as_client(broker: &Broker, act: impl AsyncFnOnce(Connection) + 'static) {
     let address = broker.says("listen").parse().unwrap();
     let (mut endpoints, _) = mesh(1).unwrap();
     let pool = BufferPool::new(1 << 20);
@@ -114,7 +116,12 @@ fn commit(broker: &Broker, group: &'static str, offsets: BTreeMap<(String, i32),
     let mut executor = Executor::new(ShardIndex(0), 1, driver);
     let runtime = executor.runtime();
     executor.block_on(async move {
-        let connection = Connection::connect(&runtime, address, Options::default()).await.unwrap();
+        act(Connection::connect(&runtime, address, Options::default()).await.unwrap()).await;
+    });
+}
+
+fn commit(broker: &Broker, group: &'static str, offsets: BTreeMap<(String, i32), i64>) {
+    as_client(broker, async move |connection| {
         let offset = |offset| CommittedOffset { offset: Offset(offset), metadata: String::new() };
         let offsets: CommittedOffsets =
             offsets.into_iter().map(|(place, at)| (place, offset(at))).collect();
@@ -143,5 +150,152 @@ fn groups_are_told_with_their_lag() {
             prints(broker, &["group", "describe", "nobody"], ""),
             "TOPIC  PARTITION  COMMITTED OFFSET  END OFFSET  LAG\n"
         );
+    });
+}
+
+fn json_of(broker: &Broker, words: &[&str]) -> Value {
+    let printed = prints(broker, &[words, &["--format", "json"]].concat(), "");
+    serde_json::from_str(&printed).unwrap()
+}
+
+#[test]
+fn settings_are_shown_set_and_taken_back() {
+    with_broker(|broker| {
+        prints(broker, &["topic", "create", "t"], "");
+        let describe = ["config", "describe", "topic", "t", "max.message.bytes"];
+        let shown = |value: &str, source: &str| {
+            json!([{
+                "setting": "max.message.bytes", "value": value, "source": source,
+                "default": "1048588", "type": "int"
+            }])
+        };
+        assert_eq!(json_of(broker, &describe), shown("1048588", "default"));
+        let set = ["config", "set", "topic", "t", "max.message.bytes=5"];
+        let dry = [&set[..], &["--dry-run"]].concat();
+        assert_eq!(prints(broker, &dry, ""), "would alter t\n");
+        assert_eq!(json_of(broker, &describe), shown("1048588", "default"));
+        assert_eq!(prints(broker, &set, ""), "altered t\n");
+        assert_eq!(json_of(broker, &describe), shown("5", "topic"));
+        let altered = json_of(broker, &["config", "describe", "topic", "t", "--altered"]);
+        assert_eq!(altered.as_array().unwrap().len(), 1, "{altered}");
+        assert_eq!(altered[0]["setting"], "max.message.bytes");
+        prints(broker, &["config", "delete", "topic", "t", "max.message.bytes"], "");
+        assert_eq!(json_of(broker, &describe), shown("1048588", "default"));
+        let documented = json_of(broker, &[&describe[..], &["--documentation"]].concat());
+        assert!(documented[0].get("documentation").is_some(), "{documented}");
+        let node = json_of(broker, &["config", "describe", "broker", "1", "node.id"]);
+        assert_eq!(node[0]["value"], "1");
+        let group = ["config", "set", "group", "g", "consumer.session.timeout.ms=50000"];
+        prints(broker, &group, "");
+        let group = ["config", "describe", "group", "g", "consumer.session.timeout.ms"];
+        let group = json_of(broker, &group);
+        assert_eq!((&group[0]["value"], &group[0]["source"]), (&"50000".into(), &"group".into()));
+        prints(broker, &["config", "set", "client-metrics", "m", "interval.ms=1000"], "");
+        let metrics =
+            json_of(broker, &["config", "describe", "client-metrics", "m", "interval.ms"]);
+        assert_eq!(metrics[0]["value"], "1000");
+        refuses(broker, &["config", "set", "topic", "t", "retention.ms=x"], "", "InvalidConfig");
+        refuses(broker, &["config", "set", "topic", "t", "x"], "", "NAME=VALUE");
+        refuses(broker, &["config", "describe", "topic", "none"], "", "UnknownTopicOrPartition");
+        refuses(broker, &["config", "describe", "broker", "7"], "", "BrokerNotAvailable");
+    });
+}
+
+#[test]
+fn topics_are_altered_and_trimmed() {
+    with_broker(|broker| {
+        prints(broker, &["topic", "create", "t"], "");
+        let alter =
+            ["topic", "alter", "t", "--partitions", "3", "--config", "retention.ms=5000000"];
+        assert_eq!(prints(broker, &alter, ""), "altered t\n");
+        assert_eq!(json_of(broker, &["topic", "list"])[0]["partitions"], 3);
+        let altered = json_of(broker, &["config", "describe", "topic", "t", "--altered"]);
+        assert_eq!(altered[0]["value"], "5000000");
+        prints(broker, &["topic", "alter", "t", "--delete-config", "retention.ms"], "");
+        let altered = json_of(broker, &["config", "describe", "topic", "t", "--altered"]);
+        assert_eq!(altered, json!([]));
+        refuses(broker, &["topic", "alter", "t"], "", "nothing to alter");
+        refuses(broker, &["topic", "alter", "t", "--partitions", "2"], "", "InvalidPartitions");
+        let unknown = ["topic", "alter", "none", "--partitions", "2"];
+        refuses(broker, &unknown, "", "UnknownTopicOrPartition");
+        prints(broker, &["topic", "produce", "t", "--partition", "1"], "one\ntwo\nthree\n");
+        let trim = ["topic", "trim", "t", "--before", "2", "--partition", "1"];
+        let expected = json!([{"partition": 1, "start_offset_before": 0, "start_offset": 2}]);
+        assert_eq!(json_of(broker, &trim), expected);
+        let left = prints(broker, &["topic", "consume", "t", "--partition", "1"], "");
+        assert_eq!(left, "three\n");
+        refuses(broker, &["topic", "trim", "t", "--before", "1"], "", "--partition");
+        let beyond = ["topic", "trim", "t", "--before", "9", "--partition", "1"];
+        refuses(broker, &beyond, "", "OffsetOutOfRange");
+        let all = json_of(broker, &["topic", "trim", "t", "--before", "latest"]);
+        assert_eq!(all[1]["start_offset"], 3);
+    });
+}
+
+#[test]
+fn groups_are_moved_only_when_that_is_said_and_forgotten() {
+    with_broker(|broker| {
+        prints(broker, &["topic", "produce", "t"], "one\ntwo\nthree\n");
+        commit(broker, "mine", BTreeMap::from([(("t".to_owned(), 0), 1)]));
+        let committed = || json_of(broker, &["group", "describe", "mine"])[0].clone();
+        let seek = ["group", "seek", "mine", "--to", "latest"];
+        let expected = json!([{
+            "topic": "t", "partition": 0, "committed_offset": 1, "new_offset": 3
+        }]);
+        assert_eq!(json_of(broker, &seek), expected);
+        assert_eq!(committed()["committed_offset"], 1, "a dry run");
+        for (to, offset) in [("latest", 3), ("earliest", 0), ("2", 2), ("@0", 0), ("99", 3)] {
+            prints(broker, &["group", "seek", "mine", "--to", to, "--execute"], "");
+            assert_eq!(committed()["committed_offset"], offset, "{to}");
+        }
+        // A time after all records is the end.
+        let late = ["group", "seek", "new", "--topic", "t", "--to", "@99999999999999", "--execute"];
+        prints(broker, &late, "");
+        assert_eq!(json_of(broker, &["group", "describe", "new"])[0]["committed_offset"], 3);
+        let unknown = ["group", "seek", "mine", "--topic", "none", "--to", "latest"];
+        refuses(broker, &unknown, "", "UnknownTopicOrPartition");
+        let gone = prints(broker, &["group", "delete", "mine", "new"], "");
+        assert_eq!(gone, "deleted mine\ndeleted new\n");
+        assert_eq!(json_of(broker, &["group", "list"]), json!([]));
+        refuses(broker, &["group", "delete", "mine"], "", "GroupIdNotFound");
+    });
+}
+
+#[test]
+fn transactions_are_told_and_aborted_where_that_is_said() {
+    with_broker(|broker| {
+        prints(broker, &["topic", "create", "t"], "");
+        assert_eq!(json_of(broker, &["txn", "list"]), json!([]));
+        refuses(broker, &["txn", "describe", "mine"], "", "no coordinator knows");
+        // The producer goes away and leaves its transaction open.
+        as_client(broker, async |connection| {
+            let patience = Duration::from_secs(600);
+            let mut producer =
+                TransactionalProducer::come(&connection, "mine", patience).await.unwrap();
+            let record = NewRecord { value: Some(b"open"), ..Default::default() };
+            let batch = producer.batch("t", 0, &[record]);
+            producer.produce(&connection, &batch).await.unwrap();
+        });
+        let listed = json_of(broker, &["txn", "list"]);
+        assert_eq!(
+            (&listed[0]["transactional_id"], &listed[0]["state"]),
+            (&"mine".into(), &"Ongoing".into())
+        );
+        assert_eq!(json_of(broker, &["txn", "list", "--longer-than-ms", "500000"]), json!([]));
+        let described = json_of(broker, &["txn", "describe", "mine"]);
+        assert_eq!(described[0]["partitions"], "t-0", "{described}");
+        assert_eq!(described[0]["producer_id"], listed[0]["producer_id"]);
+        let producers = ["txn", "producers", "t", "--partition", "0"];
+        assert_eq!(json_of(broker, &producers)[0]["transaction_start_offset"], 0);
+        // Its coordinator has it: it will end.
+        assert_eq!(json_of(broker, &["txn", "find-hanging", "--minutes", "0"]), json!([]));
+        let abort = |offset| ["txn", "abort", "t", "--partition", "0", "--start-offset", offset];
+        refuses(broker, &abort("1"), "", "no transaction begins at 1");
+        let aborted = prints(broker, &abort("0"), "");
+        assert_eq!(aborted, "aborted the transaction at 0 of t-0\n");
+        assert_eq!(json_of(broker, &producers)[0]["transaction_start_offset"], Value::Null);
+        refuses(broker, &abort("0"), "", "no transaction begins at 0");
+        let unknown = ["txn", "producers", "none", "--partition", "0"];
+        refuses(broker, &unknown, "", "LeaderNotAvailable");
     });
 }
