@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import time
 
@@ -115,6 +116,8 @@ class Run:
 
 def main():
     arguments = _arguments()
+    # So that the brokers are stopped and the data is gone then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments.cache = arguments.cache.resolve()
     folder = arguments.cache / "bench" / "peers"
     steps = chosen(arguments)
