@@ -290,7 +290,8 @@ fn describe(group: &Group) -> GroupDescription {
         client_id: member.client_id.clone(),
         client_host: member.client_host.clone(),
         metadata: member.metadata(protocol),
-        assignment: if is_stable { member.assignment.clone() } else { Bytes::new() },
+        // Told in a rebalance, too, unlike the metadata.
+        assignment: member.assignment.clone(),
     });
     GroupDescription {
         error: ErrorCode::None,

@@ -40,6 +40,23 @@ fn two_members(harness: &mut Harness) -> (String, String) {
 }
 
 #[test]
+fn in_a_rebalance_members_are_described_with_what_they_were_given() {
+    let mut harness = Harness::new(Settings::default());
+    let first = harness.stable_group("g");
+    let second = harness.new_id("g");
+    let described = |harness: &Harness| {
+        let group = harness.coordinator.describe_group("g");
+        let member = group.members.into_iter().find(|one| one.member_id == first).unwrap();
+        (group.state, group.protocol.is_empty(), member.assignment)
+    };
+    assert_eq!(described(&harness), ("Stable", false, "all".into()));
+    harness.join("g", Joining { member_id: &second, ..Joining::default() });
+    assert_eq!(described(&harness), ("PreparingRebalance", true, "all".into()));
+    harness.join("g", Joining { member_id: &first, ..Joining::default() });
+    assert_eq!(described(&harness), ("CompletingRebalance", true, "all".into()));
+}
+
+#[test]
 fn a_new_member_comes_back_with_its_id_or_is_forgotten() {
     let mut harness = Harness::new(Settings::default());
     let id = harness.new_id(G);
