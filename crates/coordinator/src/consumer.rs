@@ -267,14 +267,14 @@ impl ConsumerGroup {
         self.targets.get(id).cloned().unwrap_or_default()
     }
 
-    /// The assignor that most members prefer; of two, the one whose name comes first.
+    /// The assignor that most members prefer; of two it is `uniform`, which Apache Kafka tells then.
     pub fn preferred_assignor(&self, default: Assignor) -> Assignor {
         let mut votes = BTreeMap::<&str, usize>::new();
         for name in self.members.values().filter_map(|member| member.assignor.as_deref()) {
             *votes.entry(name).or_default() += 1;
         }
-        let most = votes.values().copied().max();
-        let named = votes.into_iter().find(|(_, count)| Some(*count) == most);
+        // Of two with as many, the last in the order of their names.
+        let named = votes.into_iter().max_by_key(|(_, count)| *count);
         named.and_then(|(name, _)| Assignor::named(name)).unwrap_or(default)
     }
 

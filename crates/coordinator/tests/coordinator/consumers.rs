@@ -176,6 +176,30 @@ fn members_share_and_give_up_before_others_get() {
 }
 
 #[test]
+fn the_assignor_of_most_members_is_taken_and_uniform_in_a_tie() {
+    let cases: [(&[Option<&str>], &str); 7] = [
+        (&[None], "uniform"),
+        (&[Some("range")], "range"),
+        (&[Some("range"), Some("uniform")], "uniform"),
+        (&[Some("uniform"), Some("range")], "uniform"),
+        (&[Some("range"), None, Some("range"), Some("uniform")], "range"),
+        (&[Some("range"), Some("uniform"), Some("range"), Some("uniform")], "uniform"),
+        (&[None, None, Some("range")], "range"),
+    ];
+    for (assignors, expected) in cases {
+        let mut harness = harness();
+        let clients = assignors.iter().enumerate().map(|(index, assignor)| Client {
+            assignor: assignor.map(str::to_owned),
+            ..Client::new(&format!("m{index}"), &["a", "b"])
+        });
+        let mut clients: Vec<Client> = clients.collect();
+        settle(&mut harness, "g", &mut clients);
+        let described = harness.coordinator.describe_consumer_group("g");
+        assert_eq!(described.assignor, expected, "{assignors:?}");
+    }
+}
+
+#[test]
 fn what_the_log_says_is_what_there_is() {
     let mut harness = harness();
     let mut clients = vec![Client::new("m1", &["a"]), Client::new("m2", &["a", "b"])];
