@@ -10,6 +10,7 @@ mod bombs;
 mod connections;
 mod fetch_sessions;
 mod groups;
+mod open_transactions;
 mod producers;
 mod topics;
 mod transactional_ids;

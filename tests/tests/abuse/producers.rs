@@ -129,6 +129,7 @@ fn sequences_and_epochs_wrap_as_in_kafka() {
     for driver in DRIVERS {
         let mut broker = BrokerProcess::start(driver, &[]);
         check(&mut RawClient::connect(broker.address()), "wrapped");
+        println!("{driver}: {} produces across the ends of sequences and epochs", cases.len());
         broker.check_sound();
     }
 }

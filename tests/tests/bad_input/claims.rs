@@ -21,12 +21,12 @@ fn eight_hundred_claims_of_large_frames_cost_little_and_others_are_served() {
         assert_eq!(good.produce("good", &batch(&[b"first"])), (0, 0));
         let before = broker.resident_bytes();
         let mut offset = 0;
-        for (claim, trickled) in [(90 << 20, 0), (1 << 20, 0), (1 << 20, 3), (90 << 20, 3)] {
+        for (claim, trickled) in [(90_u32 << 20, 0), (1 << 20, 0), (1 << 20, 3), (90 << 20, 3)] {
             let sockets = broker.socket_count();
             let mut claimants: Vec<RawClient> =
                 (0..CONNECTIONS).map(|_| RawClient::connect(broker.address())).collect();
             for claimant in &mut claimants {
-                claimant.send(&u32::to_be_bytes(claim)).unwrap();
+                claimant.send(&claim.to_be_bytes()).unwrap();
             }
             for _ in 0..trickled {
                 // One byte at a time: the key of a produce, which may be large.
@@ -41,6 +41,11 @@ fn eight_hundred_claims_of_large_frames_cost_little_and_others_are_served() {
             // A newcomer is served as well, and its answer comes after what was sent before.
             RawClient::connect(broker.address()).ping();
             let growth = broker.resident_bytes().saturating_sub(before);
+            println!(
+                "{driver}: {CONNECTIONS} claims of {} MiB with {trickled} bytes behind: {} KiB",
+                u64::from(claim) / MIB,
+                growth >> 10,
+            );
             assert!(growth < GROWTH_MAX, "{driver}, {claim} and {trickled}: {growth} bytes more");
             drop(claimants);
             broker.wait_for_sockets(sockets);
@@ -66,6 +71,11 @@ fn a_large_produce_of_tiny_topics_costs_little() {
         let received = bad.receive(tests::broker_process::PATIENCE);
         assert_eq!(received, tests::raw_client::Received::Closed, "{driver}");
         let growth = broker.resident_bytes().saturating_sub(before);
+        println!(
+            "{driver}: {} MiB that name topics of no name: {} KiB",
+            frame.len() >> 20,
+            growth >> 10
+        );
         assert!(growth < 2 * GROWTH_MAX, "{driver}: {growth} bytes more");
         good.ping();
         broker.check_sound();

@@ -58,6 +58,10 @@ fn broken_frames_over_a_socket_harm_nobody() {
         }
         assert_eq!(good.fetch_all("good"), expected);
         let growth = broker.resident_bytes().saturating_sub(before);
+        println!(
+            "{driver}: {count} broken frames: {answered} answered, {closed} closed, {} MiB",
+            growth / MIB,
+        );
         assert!(growth < GROWTH_MAX, "{driver}: {growth} bytes more");
         assert!(answered > count / 20 && closed > count / 20, "{answered} and {closed}");
         broker.check_sound();

@@ -165,6 +165,7 @@ fn lies_get_kafkas_codes_and_leave_the_log_as_it_was() {
         let mut broker = BrokerProcess::start(driver, &[]);
         let mut all = lies();
         all.extend(lies_that_kafka_answers_otherwise());
+        println!("{driver}: {} lies", all.len());
         check(all, &mut RawClient::connect(broker.address()));
         broker.check_sound();
     }

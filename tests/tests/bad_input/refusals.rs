@@ -75,6 +75,7 @@ fn what_is_no_request_ends_its_connection_and_no_other() {
                 good.ping();
             }
         }
+        println!("{driver}: {} frames that end their connection", 2 * CLOSED.len());
         broker.check_sound();
     }
 }

@@ -48,6 +48,7 @@ fn a_client_that_pipelines_and_never_reads_costs_little_and_leaves_nothing() {
             assert!(sent < requests.len(), "{driver}: all of {sent} bytes were taken");
             good.ping();
             let growth = broker.resident_bytes().saturating_sub(before);
+            println!("{driver}: {} KiB of requests taken, {} KiB more", sent >> 10, growth >> 10);
             assert!(growth < GROWTH_MAX, "{driver}: {growth} bytes more");
             drop(bad);
             broker.wait_for_sockets(sockets);
