@@ -29,6 +29,7 @@ TOOLS = {
     "consumer-perf": "ConsumerPerformance",
     "verifiable-producer": "VerifiableProducer",
     "verifiable-consumer": "VerifiableConsumer",
+    "streams-reset": "StreamsResetter",
 }
 
 SECTIONS = {
@@ -219,6 +220,15 @@ SECTIONS = {
         member stop regex @
         consumer-groups --bootstrap-server @ --delete --group g5 --group g6
         consumer-groups --bootstrap-server @ --list --state
+    """,
+    "applications of Streams begin anew": """
+        topics --bootstrap-server @ --create --topic app-store-changelog
+        streams-reset --bootstrap-server @ --application-id app --input-topics plain --dry-run
+        streams-reset --bootstrap-server @ --application-id app --input-topics plain
+        streams-reset --bootstrap-server @ --application-id app --input-topics plain --to-offset 3
+        consumer-groups --bootstrap-server @ --describe --group app
+        streams-reset --bootstrap-server @ --application-id app --input-topics none
+        topics --bootstrap-server @ --list
     """,
     "settings of topics": """
         configs --bootstrap-server @ --describe --topic plain
