@@ -371,7 +371,9 @@ def _goes_by_ids(peers, step):
     for group in fuzz_table.groups_of(step):
         (theirs, are_made), (ours, _) = [peer.targets(group) for peer in peers]
         parts = [sorted(part for _, part in targets) for targets in (theirs, ours)]
-        if are_made and theirs != ours and parts[0] == parts[1]:
+        # Of one that has no name here, since another took its place, nothing else is known.
+        are_others = theirs != ours or any(not name for name, _ in theirs)
+        if are_made and are_others and parts[0] == parts[1]:
             return True
     return False
 
