@@ -30,7 +30,8 @@ use std::{
 };
 
 use broker::config::BrokerConfig;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use runtime::DriverPreference;
 
 #[global_allocator]
@@ -69,6 +70,14 @@ enum Command {
     /// Look into a data directory, without a broker
     #[command(subcommand)]
     Log(log::Command),
+    /// Print what a shell completes these commands by
+    #[command(after_help = "Examples:
+  odradek completions bash > /etc/bash_completion.d/odradek
+  odradek completions zsh > ~/.zfunc/_odradek
+  odradek completions fish > ~/.config/fish/completions/odradek.fish")]
+    Completions(Completions),
+    /// Print the manual page: odradek man > odradek.1
+    Man,
     /// Put a load on a broker, any Kafka broker, and measure it
     #[command(subcommand)]
     Perf(perf::Command),
@@ -151,6 +160,13 @@ struct Health {
     timeout_ms: u32,
 }
 
+#[derive(Debug, Args)]
+struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
 fn main() -> ExitCode {
     let started = process_start();
     let result = match Arguments::parse().command {
@@ -162,6 +178,8 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(&command),
+        Command::Completions(Completions { shell }) => completions(shell),
+        Command::Man => manual(),
         Command::Perf(command) => perf::run(&command),
     };
     match result {
@@ -199,6 +217,19 @@ fn health(options: &Health) -> Result<(), String> {
     let address =
         settings::resolve_text(&options.bootstrap_server).map_err(|error| error.to_string())?;
     health::check(address, limit).map_err(|error| format!("{address}: {error}"))
+}
+
+fn completions(shell: Shell) -> Result<(), String> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "odradek", &mut script);
+    alone::print(&String::from_utf8_lossy(&script))
+}
+
+fn manual() -> Result<(), String> {
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+    rendered.map_err(|error| error.to_string())?;
+    alone::print(&String::from_utf8_lossy(&page))
 }
 
 /// The one line for whoever started the process.

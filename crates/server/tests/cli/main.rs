@@ -323,3 +323,24 @@ fn health_tells_an_answering_broker_from_none() {
     let line = refusal(odradek(&["health", "--bootstrap-server", &address, "--timeout-ms", "100"]));
     assert!(line.contains("no answer in time"), "{line}");
 }
+
+#[test]
+fn shells_and_readers_are_told_of_the_commands() {
+    for (words, said) in [
+        (&["completions", "bash"][..], "complete -F"),
+        (&["completions", "zsh"], "#compdef odradek"),
+        (&["completions", "fish"], "complete -c odradek"),
+        (&["man"], ".TH odradek 1"),
+    ] {
+        let output = odradek(words).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && printed.contains(said), "{words:?}: {printed}");
+        assert!(printed.contains("doctor"), "{words:?}: {printed}");
+    }
+    // What bash cannot read completes nothing.
+    let script = odradek(&["completions", "bash"]).output().unwrap().stdout;
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("odradek");
+    std::fs::write(&file, script).unwrap();
+    assert!(Command::new("bash").arg("-n").arg(&file).status().unwrap().success());
+}
