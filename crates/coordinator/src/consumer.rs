@@ -28,7 +28,7 @@ mod reconcile;
 mod regex;
 
 pub use change::{Change, change_of};
-pub use classic::{Adopted, ClassicJoin, Joined};
+pub use classic::{Adopted, ClassicJoin};
 pub use deferred::{ClassicCall, ClassicRequest};
 pub use heartbeat::{Edit, Heartbeat, Refusal};
 pub use regex::compile as compile_regex;

@@ -35,15 +35,6 @@ pub struct ClassicJoin {
     pub subscription: Subscription,
 }
 
-/// What becomes of a member that joins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joined {
-    /// It is at this epoch.
-    At(i32),
-    /// The group is to become a classic group, and everybody to join that again.
-    Outdated,
-}
-
 /// A member of a classic group, for a consumer group.
 #[derive(Debug)]
 pub struct Adopted {
@@ -72,12 +63,13 @@ impl ClassicJoin {
 }
 
 impl Edit<'_> {
-    /// A classic member joins, or joins again. With `is_last`, the group is about to become a classic
-    /// group by it, and gets no new assignment any more.
+    /// A classic member joins, or joins again, and is at the epoch that is returned. With `is_last`,
+    /// the group is about to become a classic group by it, and gets no new assignment any more: where
+    /// one is due the member stays where it is, as everybody is to join the classic group.
     ///
     /// # Errors
     /// Why not. Then everything is to be taken back.
-    pub fn join(&mut self, join: &ClassicJoin, is_last: bool) -> Result<Joined, Refusal> {
+    pub fn join(&mut self, join: &ClassicJoin, is_last: bool) -> Result<i32, Refusal> {
         if let Some(instance_id) = &join.instance_id {
             if !join.is_new_id {
                 self.group.static_member(&join.id, instance_id)?;
@@ -90,11 +82,11 @@ impl Edit<'_> {
         if !is_last {
             self.update_target();
         } else if self.group.assignment_epoch() < self.group.group_epoch() {
-            return Ok(Joined::Outdated);
+            return Ok(self.group.current_of(&join.id).epoch);
         }
         let owned = Some(&join.subscription.owned);
         let next = self.reconcile(&join.id, is_subscription_new, owned)?;
-        Ok(Joined::At(next.epoch))
+        Ok(next.epoch)
     }
 
     /// Takes a classic group's members over as they are: at its generation, with what they read.

@@ -19,7 +19,7 @@ use crate::actions::Caller;
 use crate::consumer::classic::CONSUMER_PROTOCOL;
 use crate::consumer::{
     ClassicCall, ClassicJoin, ClassicMember, ClassicRequest, ConsumerGroup, ConsumerState, Edit,
-    Event, Joined, Member, MemberState, embedded,
+    Event, Member, MemberState, embedded,
 };
 use crate::group::{Group, State};
 use crate::response::{Join, Leave, LeftMember, Response, Sync};
@@ -121,8 +121,8 @@ fn join(
     let is_last = is_last_replaced(consumer, request, settings.migration, turn);
     let epoch_before = consumer.group_epoch();
     let mut edit = Edit::new(group_id, consumer, topics, &settings, now);
-    let joined = match edit.join(&joining, is_last) {
-        Ok(joined) => joined,
+    let epoch = match edit.join(&joining, is_last) {
+        Ok(epoch) => epoch,
         Err(refusal) => {
             edit.roll_back();
             return Err(refusal.error);
@@ -148,7 +148,7 @@ fn join(
             Outcome::Changed
         }
     };
-    let answer = Some((caller.token, Response::Join(join_answer(&joining, joined))));
+    let answer = Some((caller.token, Response::Join(join_answer(&joining, epoch))));
     let write = ConsumerWrite { group: group.id.clone(), undo, outcome, answer };
     start_write(group, records, write, turn);
     Ok(())
@@ -189,13 +189,10 @@ fn is_last_replaced(
         && consumer.is_classic_but_for(&replaced)
 }
 
-fn join_answer(joining: &ClassicJoin, joined: Joined) -> Join {
+fn join_answer(joining: &ClassicJoin, generation: i32) -> Join {
     Join {
         error: ErrorCode::None,
-        generation: match joined {
-            Joined::At(epoch) => epoch,
-            Joined::Outdated => 0,
-        },
+        generation,
         protocol_type: Some(CONSUMER_PROTOCOL.to_owned()),
         protocol: joining.classic.protocols.first().map(|(name, _)| name.clone()),
         leader: String::new(),

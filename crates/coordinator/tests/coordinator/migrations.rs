@@ -438,6 +438,29 @@ fn static_members_keep_their_place_over_the_protocols() {
 }
 
 #[test]
+fn a_static_member_that_makes_the_group_classic_is_told_the_epoch_that_it_was_at() {
+    let subscription: &[u8] = b"\0\0\0\0\0\x01\0\x01a\xff\xff\xff\xff";
+    for (member_id, generation) in [("m", 2), ("", 0)] {
+        let mut world = World::new(MigrationPolicy::Bidirectional, Kind::Eager, 0, 0);
+        let mut newer = Client::new("m", &["none"]);
+        newer.instance_id = Some("s".to_owned());
+        assert_eq!(newer.beat(&mut world.harness, G).member_epoch, 2);
+        // What it subscribes to is new, so an assignment is due.
+        let joining = Joining {
+            member_id,
+            instance_id: Some("s"),
+            protocols: &[("range", subscription)],
+            ..Joining::default()
+        };
+        let token = world.harness.join(G, joining);
+        world.harness.flush();
+        let joined = world.harness.joined(token);
+        assert_eq!((joined.error, joined.generation), (ErrorCode::None, generation));
+        assert!(!world.is_consumer_group());
+    }
+}
+
+#[test]
 fn silent_classic_members_are_out() {
     let mut world = World::new(MigrationPolicy::Bidirectional, Kind::Cooperative, 2, 1);
     world.settle();
