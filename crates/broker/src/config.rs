@@ -6,6 +6,7 @@
 //! asks for what this broker cannot be (a second log directory, an encrypted listener, a voter
 //! among others) is refused.
 
+mod admin;
 mod consumer_groups;
 mod telemetry;
 mod transactions;
@@ -23,6 +24,7 @@ use storage::CommitStrategy;
 
 use crate::connection_limits::{self, ConnectionLimits};
 
+pub use admin::{ADMIN_DEFAULT, AdminConfig, AdminPort, Console};
 pub use telemetry::TelemetryConfig;
 pub use transactions::TransactionsConfig;
 
@@ -41,20 +43,6 @@ const PARTITIONS_MAX: i64 = 100_000;
 const HANDLES_MAX: usize = 1024;
 const INT_MAX: i64 = i32::MAX as i64;
 
-/// Where the admin port is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AdminPort {
-    /// Nobody says: [`ADMIN_DEFAULT`] if it is free.
-    Usual,
-    /// There and nowhere else: `HOST:PORT`.
-    At(String),
-    /// There is none.
-    None,
-}
-
-/// This machine only, and where Redpanda's users look for it.
-pub const ADMIN_DEFAULT: &str = "127.0.0.1:9644";
-
 /// What a broker is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerConfig {
@@ -64,8 +52,8 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// The name and port of `advertised.listeners`; `None`: the local address of each connection.
     pub advertised: Option<(String, u16)>,
-    /// `admin.listen`: where metrics are served.
-    pub admin: AdminPort,
+    /// Where metrics are served, and what is shown to people.
+    pub admin: AdminConfig,
     /// `log.dirs`.
     pub data_dir: PathBuf,
     /// `odradek.commit.strategy`: how writes may become durable there; whoever starts the shards
@@ -245,7 +233,7 @@ impl BrokerConfig {
             node_id,
             listen: decided.listen,
             advertised: advertised(reader)?,
-            admin: admin_port(reader),
+            admin: admin::settings(reader)?,
             data_dir: data_dir(reader, decided.data_dir)?,
             commit_strategy: commit_strategy(reader)?,
             handles_max: HANDLES_MAX,
@@ -389,14 +377,6 @@ impl<'a> Reader<'a> {
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
             Some(_) => Err(self.refuse(name, "true or false")),
         }
-    }
-}
-
-fn admin_port(reader: &Reader<'_>) -> AdminPort {
-    match reader.text("admin.listen") {
-        None => AdminPort::Usual,
-        Some("none") => AdminPort::None,
-        Some(address) => AdminPort::At(address.to_owned()),
     }
 }
 

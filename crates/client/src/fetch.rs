@@ -108,6 +108,8 @@ pub struct ConsumedRecord {
     pub key: Option<Bytes>,
     /// `None`: null.
     pub value: Option<Bytes>,
+    /// Names and values, in the order in which they were sent.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
 impl Fetched {
@@ -153,6 +155,13 @@ impl Fetched {
                     timestamp: TimestampMs(timestamp),
                     key: record.key.map(|key| plain.slice_ref(key)),
                     value: record.value.map(|value| plain.slice_ref(value)),
+                    headers: record
+                        .headers()
+                        .map(|header| {
+                            let value = header.value.map(|value| plain.slice_ref(value));
+                            (plain.slice_ref(header.key), value)
+                        })
+                        .collect(),
                 });
             }
             next = next.max(batch.next_offset());

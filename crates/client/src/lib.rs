@@ -27,7 +27,7 @@ pub use connection::{Answer, Connection, Options};
 pub use consumer_group::{ConsumerGroupMember, ConsumerGroupOptions};
 pub use error::{Error, Result};
 pub use fetch::{ConsumedRecord, FetchOptions, Fetched, Isolation, OffsetSpec, Position};
-pub use group::{CommittedOffset, CommittedOffsets, GroupMember, GroupOptions};
+pub use group::{CommittedOffset, CommittedOffsets, GroupMember, GroupOptions, ListedGroup};
 pub use produce::{Acks, Batch, Produced, ProducerState};
 pub use topics::{AutoCreate, Broker, Metadata, NewTopic, Topic};
 pub use transaction::{End, TransactionalProducer};

@@ -4,21 +4,20 @@
 //!   GET /metrics   Prometheus' text format: the broker's, then this process's
 //!   GET /healthz   200 if all shards answer
 //!   GET /readyz    200 if they do, and clients are served
+//!   /console/      pages for people, where `odradek.console` has them (console.rs)
 //! ```
-//! It only reads. The shards are asked by messages, so a page costs them what it takes to look at
+//! The shards are asked by messages, so a page costs them what it takes to look at
 //! their partitions, and nothing while nobody asks. How many connections there can be, how long
 //! their heads may take, and how many pages are made at once is bounded: who reaches this port
 //! cannot take handles or memory from clients.
 
+mod console;
 mod process;
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -32,7 +31,7 @@ use axum::{
 };
 use broker::{
     Ping, Scrape,
-    config::{ADMIN_DEFAULT, AdminPort},
+    config::{ADMIN_DEFAULT, AdminPort, BrokerConfig},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -62,13 +61,15 @@ pub(crate) struct Admin {
     runtime: Runtime,
     listener: TcpListener,
     address: SocketAddr,
-    /// Set when clients are served.
-    ready: Arc<AtomicBool>,
+    served: Served,
 }
+
+/// Where clients are served, once they are.
+pub(crate) type Served = Arc<OnceLock<SocketAddr>>;
 
 struct Shared {
     injector: Injector,
-    ready: Arc<AtomicBool>,
+    served: Served,
     /// One page at a time: each looks at every partition.
     process: Mutex<process::Watch>,
 }
@@ -102,7 +103,7 @@ impl Admin {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(address))?;
         let address = listener.local_addr()?;
-        Ok(Admin { runtime, listener, address, ready: Arc::default() })
+        Ok(Admin { runtime, listener, address, served: Arc::default() })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -110,23 +111,30 @@ impl Admin {
     }
 
     /// What to set when clients are served.
-    pub(crate) fn ready_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.ready)
+    pub(crate) fn served(&self) -> Served {
+        Arc::clone(&self.served)
     }
 
     /// Serves for as long as the process lives.
     ///
     /// # Errors
     /// Where the thread cannot be started.
-    pub(crate) fn serve(self, injector: Injector, shards: u16) -> io::Result<()> {
-        let Admin { runtime, listener, ready, .. } = self;
+    pub(crate) fn serve(
+        self,
+        injector: Injector,
+        shards: u16,
+        config: &BrokerConfig,
+    ) -> io::Result<()> {
+        let Admin { runtime, listener, served, address } = self;
         let process = Mutex::new(process::Watch::new(shards));
-        let shared = Arc::new(Shared { injector, ready, process });
+        let shared = Arc::new(Shared { injector, served, process });
+        let console = console::routes(&shared, address, config);
         let routes = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
-            .with_state(shared);
+            .with_state(shared)
+            .merge(console);
         let work = move || runtime.block_on(accept(&listener, &routes));
         thread::Builder::new().name("admin".to_owned()).spawn(work).map(drop)
     }
@@ -173,11 +181,17 @@ fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let mut process = shared.process.lock().await;
-    let page = ask(&shared, |sender| Box::new(Scrape::new(|page| reply(sender, page)))).await;
-    let Some(mut page) = page else { return silent() };
-    page.push_str(&process.page());
+    let Some(page) = metrics_page(&shared).await else { return silent() };
     ([(CONTENT_TYPE, PROMETHEUS)], page).into_response()
+}
+
+/// `None` if the broker does not answer.
+async fn metrics_page(shared: &Shared) -> Option<String> {
+    let mut process = shared.process.lock().await;
+    let page = ask(shared, |sender| Box::new(Scrape::new(|page| reply(sender, page)))).await;
+    let mut page = page?;
+    page.push_str(&process.page());
+    Some(page)
 }
 
 fn silent() -> Response {
@@ -192,7 +206,7 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.ready.load(Ordering::Acquire) {
+    if shared.served.get().is_some() {
         return healthz(State(shared)).await;
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not ready yet\n").into_response()

@@ -53,13 +53,24 @@ pub(crate) fn on_cluster<T: 'static>(
     broker: &Broker,
     act: impl AsyncFnOnce(Runtime, Cluster) -> client::Result<T> + 'static,
 ) -> Result<T, String> {
-    let address = broker.address()?;
+    let result = on_cluster_at(broker.address()?, Options::default().request_timeout, act)?;
+    result.map_err(|error| format!("{}: {error}", broker.bootstrap_server))
+}
+
+/// The same where the broker's address is known; each request may take so long.
+///
+/// # Errors
+/// One line, where there is no client; within, what the client says.
+pub(crate) fn on_cluster_at<T: 'static>(
+    address: SocketAddr,
+    request_timeout: Duration,
+    act: impl AsyncFnOnce(Runtime, Cluster) -> client::Result<T> + 'static,
+) -> Result<client::Result<T>, String> {
     let executor = executor(DriverPreference::Sync, POOL_CACHED_BYTES_MAX);
     let mut executor = executor.map_err(|error| error.to_string())?;
     let runtime = executor.runtime();
-    let cluster = cluster(&runtime, address);
-    let result = executor.block_on(async move { act(runtime, cluster).await });
-    result.map_err(|error| format!("{}: {error}", broker.bootstrap_server))
+    let cluster = cluster_with(&runtime, address, request_timeout);
+    Ok(executor.block_on(async move { act(runtime, cluster).await }))
 }
 
 /// Asks again while a coordinator is not there yet: a cluster makes its topics when they are first
@@ -119,8 +130,13 @@ pub(crate) fn judge(code: i16, message: Option<&str>) -> Result<(), String> {
 
 /// Connections of a client of its own.
 pub(crate) fn cluster(runtime: &Runtime, bootstrap: SocketAddr) -> Cluster {
+    cluster_with(runtime, bootstrap, Options::default().request_timeout)
+}
+
+fn cluster_with(runtime: &Runtime, bootstrap: SocketAddr, request_timeout: Duration) -> Cluster {
     let resolve = |host: &str, port: u16| settings::resolve(host, port).ok();
-    let options = Options { client_id: "odradek".to_owned(), ..Options::default() };
+    let client_id = "odradek".to_owned();
+    let options = Options { client_id, request_timeout, ..Options::default() };
     Cluster::new(runtime, bootstrap, resolve, options)
 }
 

@@ -213,7 +213,7 @@ fn table(settings: &[&DescribeConfigsResourceResult<'_>], documentation: bool) -
     table
 }
 
-fn source_name(source: i8) -> &'static str {
+pub(crate) fn source_name(source: i8) -> &'static str {
     match source {
         1 => "topic",
         2 => "broker",

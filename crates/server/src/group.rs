@@ -1,12 +1,13 @@
 //! `odradek group`: consumer groups of any Kafka cluster, and how far behind they are.
 
-mod seek;
+pub(crate) mod seek;
 
 use std::collections::BTreeSet;
 
 use clap::{Args, Subcommand};
-use client::{AutoCreate, OffsetSpec};
+use client::{AutoCreate, Cluster, ListedGroup, OffsetSpec};
 use model::{ErrorCode, Offset};
+use runtime::Runtime;
 use serde_json::Value;
 
 use crate::{
@@ -58,18 +59,8 @@ pub(crate) fn run(command: Command) -> Result<(), String> {
 }
 
 fn list(options: &List) -> Result<(), String> {
-    let mut groups = alone::on_cluster(&options.broker, async |runtime, cluster| {
-        let metadata = cluster.refresh(&[], AutoCreate::Never).await?;
-        let mut groups = Vec::new();
-        for broker in metadata.brokers {
-            let asked = alone::coordinated(&runtime, async || {
-                Box::pin(cluster.broker(broker.node_id)).await?.list_groups().await
-            });
-            groups.extend(Box::pin(asked).await?);
-        }
-        Ok(groups)
-    })?;
-    groups.sort_by(|one, other| one.group_id.cmp(&other.group_id));
+    let groups =
+        alone::on_cluster(&options.broker, async |runtime, cluster| all(&runtime, &cluster).await)?;
     let mut table = Table::new(&["group", "state", "type"]);
     for group in groups {
         table.push([group.group_id.into(), group.state.into(), group.group_type.into()]);
@@ -77,35 +68,77 @@ fn list(options: &List) -> Result<(), String> {
     alone::print(&table.render(options.format))
 }
 
+/// The groups of all coordinators, by name.
+///
+/// # Errors
+/// The connections', and the brokers'.
+pub(crate) async fn all(runtime: &Runtime, cluster: &Cluster) -> client::Result<Vec<ListedGroup>> {
+    let metadata = cluster.refresh(&[], AutoCreate::Never).await?;
+    let mut groups = Vec::new();
+    for broker in metadata.brokers {
+        let asked = alone::coordinated(runtime, async || {
+            Box::pin(cluster.broker(broker.node_id)).await?.list_groups().await
+        });
+        groups.extend(Box::pin(asked).await?);
+    }
+    groups.sort_by(|one, other| one.group_id.cmp(&other.group_id));
+    Ok(groups)
+}
+
 fn describe(options: Describe) -> Result<(), String> {
     let (group, format) = (options.group, options.format);
     let table = alone::on_cluster(&options.broker, async move |runtime, cluster| {
-        let committed = Box::pin(seek::committed(&runtime, &cluster, &group)).await?;
-        let topics: BTreeSet<&str> = committed.keys().map(|(topic, _)| topic.as_str()).collect();
-        let topics: Vec<&str> = topics.into_iter().collect();
-        if !topics.is_empty() {
-            cluster.refresh(&topics, AutoCreate::Never).await?;
-        }
         let columns = &["topic", "partition", "committed_offset", "end_offset", "lag"];
         let mut table = Table::new(columns);
-        for ((topic, partition), committed) in &committed {
-            let end = match Box::pin(cluster.leader(topic, *partition)).await {
-                Ok(leader) => leader.list_offset(topic, *partition, OffsetSpec::Latest).await?,
-                // A topic that is gone, or a partition without a leader.
-                Err(client::Error::Refused(ErrorCode::LeaderNotAvailable)) => None,
-                Err(error) => return Err(error),
-            };
-            let lag = end.map(|end| (end.0 - committed.offset.0).max(0));
-            let number = |offset: Option<Offset>| offset.map_or(Value::Null, |one| one.0.into());
+        for Standing { topic, partition, committed, end } in
+            standing(&runtime, &cluster, &group).await?
+        {
+            let lag = end.map(|end| (end.0 - committed.0).max(0));
             table.push([
-                topic.as_str().into(),
-                (*partition).into(),
-                committed.offset.0.into(),
-                number(end),
+                topic.into(),
+                partition.into(),
+                committed.0.into(),
+                end.map_or(Value::Null, |end| end.0.into()),
                 lag.map_or(Value::Null, Value::from),
             ]);
         }
         Ok(table)
     })?;
     alone::print(&table.render(format))
+}
+
+/// How far a group is in a partition.
+pub(crate) struct Standing {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) committed: Offset,
+    /// `None` for a topic that is gone, or a partition without a leader.
+    pub(crate) end: Option<Offset>,
+}
+
+/// Where a group stands in all that it has committed.
+///
+/// # Errors
+/// The connections', and the coordinator's.
+pub(crate) async fn standing(
+    runtime: &Runtime,
+    cluster: &Cluster,
+    group: &str,
+) -> client::Result<Vec<Standing>> {
+    let committed = Box::pin(seek::committed(runtime, cluster, group)).await?;
+    let topics: BTreeSet<&str> = committed.keys().map(|(topic, _)| topic.as_str()).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    if !topics.is_empty() {
+        cluster.refresh(&topics, AutoCreate::Never).await?;
+    }
+    let mut standing = Vec::new();
+    for ((topic, partition), committed) in committed {
+        let end = match Box::pin(cluster.leader(&topic, partition)).await {
+            Ok(leader) => leader.list_offset(&topic, partition, OffsetSpec::Latest).await?,
+            Err(client::Error::Refused(ErrorCode::LeaderNotAvailable)) => None,
+            Err(error) => return Err(error),
+        };
+        standing.push(Standing { topic, partition, committed: committed.offset, end });
+    }
+    Ok(standing)
 }

@@ -67,13 +67,13 @@ pub(crate) fn run(
         Ok(limit) => config.handles_max = usize::try_from(limit).unwrap_or(usize::MAX),
         Err(error) => tracing::warn!(%error, "the limit of file handles is not known"),
     }
-    let admin = Admin::bind(&config.admin).map_err(io::Error::other)?;
-    let served = admin.as_ref().map(|admin| (admin.address(), admin.ready_flag()));
+    let admin = Admin::bind(&config.admin.port).map_err(io::Error::other)?;
+    let served = admin.as_ref().map(|admin| (admin.address(), admin.served()));
     let mut report_ready = Some(move |ready: &Ready, how: How| {
-        let (address, flag) = served.unzip();
+        let (address, served) = served.unzip();
         print_ready(ready, how, address, uptime());
-        if let Some(flag) = flag {
-            flag.store(true, Ordering::Release);
+        if let Some(served) = served {
+            served.set(ready.address).expect("a broker is ready once");
         }
     });
     let config = Arc::new(config);
@@ -94,7 +94,7 @@ pub(crate) fn run(
         handles.push(thread::Builder::new().name(format!("shard-{}", index.0)).spawn(run)?);
     }
     if let Some(admin) = admin {
-        admin.serve(injector.clone(), shards.count)?;
+        admin.serve(injector.clone(), shards.count, &config)?;
     }
     thread::Builder::new()
         .name("signals".to_owned())

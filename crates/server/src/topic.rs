@@ -2,7 +2,7 @@
 
 mod alter;
 mod consume;
-mod produce;
+pub(crate) mod produce;
 
 use std::time::Duration;
 

@@ -121,7 +121,7 @@ def install(cache, parts):
         # The Java client is compiled against the jars, so these two are one thread.
         orders = (
             ["python", "kafkatop"], ["kafkajs", "platformatic"], ["go", "franz-tests"], ["jars", "java", "tools"], ["java3"], ["kcat"],
-            ["rdkafka"], ["overwatch"], ["confluent-javascript"], ["connect"], ["streams"],
+            ["rdkafka"], ["overwatch"], ["console"], ["confluent-javascript"], ["connect"], ["streams"],
         )
         chains = [[part for part in order if part in parts] for order in orders]
         failures = []
@@ -218,6 +218,12 @@ def _install_node(client):
             stamp()
 
     return install
+
+
+def _install_console(tools):
+    """What leads the browser, and the browser."""
+    _install_package("chromium", lambda: shutil.which("chromium") is not None)
+    _install_node("console")(tools)
 
 
 def _install_go(tools):
@@ -354,6 +360,7 @@ PARTS = {
     "kafkajs": _install_node("kafkajs"),
     "platformatic": _install_node("platformatic"),
     "confluent-javascript": _install_node("confluent-javascript"),
+    "console": _install_console,
     "rdkafka": _install_rdkafka,
     "go": _install_go,
     "franz-tests": _install_franz_tests,

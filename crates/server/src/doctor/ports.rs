@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn look(config: &BrokerConfig, findings: &mut Vec<Finding>) {
     findings.push(clients(config.listen));
-    match &config.admin {
+    match &config.admin.port {
         AdminPort::None => {
             let meaning = "admin.listen=none: no metrics, no health over HTTP";
             findings.push(Finding::ok("admin", "none", meaning));

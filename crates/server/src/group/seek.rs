@@ -123,7 +123,11 @@ pub(super) async fn committed(
     Box::pin(asked).await
 }
 
-async fn coordinator_of(cluster: &Cluster, group: &str) -> client::Result<Connection> {
+/// The broker that coordinates the group.
+///
+/// # Errors
+/// The connections', and the broker's that is asked.
+pub(crate) async fn coordinator_of(cluster: &Cluster, group: &str) -> client::Result<Connection> {
     let (coordinator, ..) = cluster.any().await?.find_coordinator(group).await?;
     cluster.refresh(&[], AutoCreate::Never).await?;
     Box::pin(cluster.broker(coordinator)).await

@@ -233,6 +233,7 @@ mod tests {
             timestamp: TimestampMs(99),
             key: None,
             value: Some(Bytes::from_static(b"\xffvalue")),
+            headers: Vec::new(),
         };
         let shown = |template: &str| {
             let mut target = Vec::new();

@@ -163,7 +163,7 @@ impl Sender {
 }
 
 /// Where Java's clients put a key: murmur2 of its bytes.
-fn partition_of(key: &[u8], count: i32) -> i32 {
+pub(crate) fn partition_of(key: &[u8], count: i32) -> i32 {
     (murmur2(key) & i32::MAX) % count
 }
 
