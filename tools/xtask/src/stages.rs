@@ -231,6 +231,21 @@ pub(crate) const STAGES: &[Stage] = &[
         ],
     },
     Stage {
+        name: "console",
+        room: "tests/compat/console.py",
+        needs: &[PYTHON],
+        privilege: Privilege::Anybody,
+        count: Count::Last,
+        words: &[
+            "python3",
+            "tests/compat/console.py",
+            "--broker",
+            "{binary}",
+            "--driver",
+            "uring",
+        ],
+    },
+    Stage {
         name: "bench tables",
         room: "tests/bench/peers_table_test.py",
         needs: &[PYTHON],
