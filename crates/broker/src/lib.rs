@@ -51,7 +51,7 @@ mod transactions;
 mod verification;
 
 pub use error::Error;
-pub use metrics::{Ping, Scrape};
+pub use metrics::{Ping, Scope, Scrape};
 pub use start::{Ready, Role, run_shard};
 
 /// Sent to shard 0 from outside the mesh, it stops the node cleanly.

@@ -26,16 +26,26 @@ use crate::{
     shard::{Partition, Shard},
 };
 
+/// How much of its metrics a node is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Without those of topics, partitions and groups: where there are many, a small part.
+    Node,
+}
+
 /// Asks a node for its metrics, from outside the mesh: to shard 0.
 pub struct Scrape {
+    scope: Scope,
     reply: Box<dyn FnOnce(String) + Send>,
 }
 
 impl Scrape {
     /// `reply` gets the page, on shard 0's thread: it hands it on and returns.
     #[must_use]
-    pub fn new(reply: impl FnOnce(String) + Send + 'static) -> Scrape {
-        Scrape { reply: Box::new(reply) }
+    pub fn new(scope: Scope, reply: impl FnOnce(String) + Send + 'static) -> Scrape {
+        Scrape { scope, reply: Box::new(reply) }
     }
 }
 
@@ -196,7 +206,7 @@ impl Shard {
     /// Answers somebody who asks from outside. Only shard 0 is asked.
     pub(crate) async fn answer_scrape(self: Rc<Self>, scrape: Scrape) {
         let survey = survey::of_node(&self).await;
-        (scrape.reply)(text::render(&survey));
+        (scrape.reply)(text::render(&survey, scrape.scope));
     }
 
     /// The same for who only wants to know that all shards answer.

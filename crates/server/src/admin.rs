@@ -30,7 +30,7 @@ use axum::{
     routing::get,
 };
 use broker::{
-    Ping, Scrape,
+    Ping, Scope, Scrape,
     config::{ADMIN_DEFAULT, AdminPort, BrokerConfig},
 };
 use hyper_util::{
@@ -181,14 +181,14 @@ fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let Some(page) = metrics_page(&shared).await else { return silent() };
+    let Some(page) = metrics_page(&shared, Scope::All).await else { return silent() };
     ([(CONTENT_TYPE, PROMETHEUS)], page).into_response()
 }
 
 /// `None` if the broker does not answer.
-async fn metrics_page(shared: &Shared) -> Option<String> {
+async fn metrics_page(shared: &Shared, scope: Scope) -> Option<String> {
     let mut process = shared.process.lock().await;
-    let page = ask(shared, |sender| Box::new(Scrape::new(|page| reply(sender, page)))).await;
+    let page = ask(shared, |sender| Box::new(Scrape::new(scope, |page| reply(sender, page)))).await;
     let mut page = page?;
     page.push_str(&process.page());
     Some(page)

@@ -236,14 +236,7 @@ pub(crate) const STAGES: &[Stage] = &[
         needs: &[PYTHON],
         privilege: Privilege::Anybody,
         count: Count::Last,
-        words: &[
-            "python3",
-            "tests/compat/console.py",
-            "--broker",
-            "{binary}",
-            "--driver",
-            "uring",
-        ],
+        words: &["python3", "tests/compat/console.py", "--broker", "{binary}", "--driver", "uring"],
     },
     Stage {
         name: "bench tables",

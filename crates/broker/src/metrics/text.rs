@@ -9,7 +9,7 @@ use model::{PartitionId, collections::BTreeMap};
 use runtime::durations::{BOUNDS_US, DurationCounts};
 
 use super::{
-    TrafficCounts,
+    Scope, TrafficCounts,
     survey::{NodeSurvey, PartitionSurvey, ShardSurvey},
 };
 
@@ -82,19 +82,21 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-pub(super) fn render(node: &NodeSurvey) -> String {
+pub(super) fn render(node: &NodeSurvey, scope: Scope) -> String {
     let mut page = Page(String::new());
-    topics(&mut page, node);
+    topics(&mut page, node, scope);
     replicas(&mut page, node);
-    partitions(&mut page, node);
-    groups(&mut page, node);
+    if scope == Scope::All {
+        partitions(&mut page, node);
+        groups(&mut page, node);
+    }
     requests(&mut page, node);
     shards(&mut page, node);
     page.0
 }
 
 /// `BrokerTopicMetrics`: of all topics, and of each.
-fn topics(page: &mut Page, node: &NodeSurvey) {
+fn topics(page: &mut Page, node: &NodeSurvey, scope: Scope) {
     type Of = fn(&TrafficCounts) -> u64;
     let metrics: [(&str, &str, Of); 7] = [
         ("messagesin", "Records produced.", |all| all.messages_in),
@@ -110,7 +112,7 @@ fn topics(page: &mut Page, node: &NodeSurvey) {
         let name = format!("kafka_server_brokertopicmetrics_{name}_total");
         page.head(&name, Kind::Counter, help);
         page.sample(&name, &[], of(&all));
-        for (topic, traffic) in &node.traffic {
+        for (topic, traffic) in node.traffic.iter().filter(|_| scope == Scope::All) {
             page.sample(&name, &[("topic", topic)], of(traffic));
         }
     }

@@ -7,6 +7,7 @@ use axum::{
     extract::{Query, State},
     http::StatusCode,
 };
+use broker::Scope;
 use client::{AutoCreate, Cluster, Connection, Error, OffsetSpec};
 use model::Offset;
 use runtime::Runtime;
@@ -58,9 +59,9 @@ pub(super) struct Named {
     count: Option<usize>,
 }
 
-/// The metrics of the node as a whole: none of a topic, and no buckets.
+/// The metrics of the node as a whole, without buckets.
 pub(super) async fn overview(State(console): State<Arc<Console>>) -> Answer {
-    let page = metrics_page(&console.shared).await.ok_or_else(|| Failure {
+    let page = metrics_page(&console.shared, Scope::Node).await.ok_or_else(|| Failure {
         status: StatusCode::SERVICE_UNAVAILABLE,
         reason: "the broker does not answer".to_owned(),
     })?;
@@ -75,7 +76,7 @@ pub(super) async fn overview(State(console): State<Arc<Console>>) -> Answer {
 }
 
 fn metric_of_the_node(line: &str) -> Option<(&str, f64)> {
-    if line.starts_with('#') || line.contains("topic=\"") || line.contains("consumergroup=\"") {
+    if line.starts_with('#') {
         return None;
     }
     let (name, value) = line.rsplit_once(' ')?;
@@ -307,12 +308,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_of_topics_and_buckets_are_left_out() {
+    fn metrics_are_read_and_buckets_left_out() {
         for (line, expected) in [
             ("# TYPE a counter", None),
             ("kafka_brokers 1", Some(("kafka_brokers", 1.0))),
             ("a{shard=\"0\"} 2.5", Some(("a{shard=\"0\"}", 2.5))),
-            ("a{topic=\"t\",partition=\"0\"} 1", None),
             ("a_bucket{le=\"1\"} 1", None),
             ("a", None),
         ] {
