@@ -56,6 +56,7 @@ class Case:
 CASES = (
     Case("1 record of 1 KiB, Java", 1, 1, 1024, "java"),
     Case("100 records of 1 KiB, Java", 1, 100, 1024, "java"),
+    Case("10,000 records of 100 B, Java", 1, 10_000, 100, "java"),
     Case("1 record of 1 KiB", 1, 1, 1024),
     Case("1 record of 1 KiB, 16 producers", 16, 1, 1024),
     Case("100 records of 1 KiB", 1, 100, 1024),

@@ -59,6 +59,10 @@ EXPLAINED = [
         "an id that was given to a member without a static name has no error code in Apache Kafka when one with a name brings it", r"^11 .*'MemberId': ''",
     ),
     ({9}, "", r"Groups.(ErrorCode|Topics)", "0|. elements", "25|113|0 elements", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
+    (
+        {15}, "", r"Groups.Members.MemberAssignment", ".*", ".*",
+        "who becomes classic again is told with what it has, in Apache Kafka with what it was to have, which another may still read", r"^68 ", r"^11 ",
+    ),
     ({1}, "'IsolationLevel': (-1|2)", r".*", ".*", ".*", "an isolation level that does not exist has an error of the whole request alone"),
 ]
 
