@@ -53,6 +53,7 @@ EXPLAINED = [
         "of two assignors with one member each, Apache Kafka goes by that of the member whose heartbeat it is, and counts the epoch up with each",
         r"^68 .*'ServerAssignor': 'range'", r"^68 .*'ServerAssignor': 'uniform'",
     ),
+    ({68}, "'MemberEpoch': -", r"ErrorCode", "69", "25", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
     ({42}, "", r"Results.ErrorCode", "69", "0", _VANISHED, r"^68 ", r"^11 .*'MemberId': (Named|'.)"),
     (
         {11}, "'MemberId': Named.*'GroupInstanceId': 'i", r"ErrorCode|MemberId", "-1|''", "25|'.*'",
