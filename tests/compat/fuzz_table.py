@@ -41,6 +41,7 @@ EXPLAINED = [
     ({11}, "'Metadata': b''", r".*", "23|-1", "-1|23", "a subscription that cannot be read"),
     ({11}, "'Name': ''", r"ProtocolName", "None", "''", "a protocol without a name"),
     ({1, 2, 23}, "__consumer_offsets", r".*(Offset|HighWatermark|Timestamp)", ".*", ".*", "records of groups' offsets are each program's own"),
+    ({2}, "'Timestamp': -3", r"Topics.Partitions.Offset", r"\d", r"[1-9]\d*", "of several records with the largest timestamp Apache Kafka tells the first, also where it was deleted"),
     ({69}, "", r"Groups.Members.SubscribedTopicRegex", "''", "None", "an empty expression is none"),
     ({75}, "'Name': ''", r"Topics.*|NextCursor", ".*", ".*", "an empty name has no error code in Apache Kafka"),
     ({1}, r"'TopicId': b'.x00", r".*", ".*", ".*", "a topic without an id fails the whole request in Apache Kafka"),
