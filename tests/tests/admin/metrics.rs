@@ -164,16 +164,22 @@ fn sum(found: &BTreeMap<String, f64>, name: &str) -> f64 {
 }
 
 #[test]
-fn health_is_told_and_nothing_else_is_there() {
-    let broker = BrokerProcess::start("uring", &["admin.listen=127.0.0.1:0"]);
-    for (path, expected) in [
-        ("/healthz", (200, "ok\n")),
-        ("/readyz", (200, "ok\n")),
-        ("/", (404, "")),
-        ("/metrics/../../etc/passwd", (404, "")),
-    ] {
-        let (status, body) = get(admin(&broker), path);
-        assert_eq!((status, body.as_str()), expected, "{path}");
+fn health_is_told_and_the_console_is_there_where_it_is_wanted() {
+    for (console, root, page) in [("off", 404, 404), ("auto", 307, 200), ("read", 307, 200)] {
+        let console = format!("odradek.console={console}");
+        let broker = BrokerProcess::start("uring", &["admin.listen=127.0.0.1:0", &console]);
+        for (path, expected) in [
+            ("/healthz", 200),
+            ("/readyz", 200),
+            ("/", root),
+            ("/console/", page),
+            ("/console/api/topics", page),
+            ("/console/api/../../etc/passwd", 404),
+            ("/metrics/../../etc/passwd", 404),
+        ] {
+            assert_eq!(get(admin(&broker), path).0, expected, "{console} {path}");
+        }
+        assert_eq!(get(admin(&broker), "/healthz").1, "ok\n");
     }
 }
 
