@@ -185,6 +185,8 @@ SECTIONS = {
     """,
     "a group of both protocols": """
         topics --bootstrap-server @ --create --topic mixed --partitions 4
+        topics --bootstrap-server @ --list
+        consumer-groups --bootstrap-server @ --list --type
         member start new @ mixed group.id=g5 client.id=c5 group.protocol=consumer
         consumer-groups --bootstrap-server @ --describe --group g5
         consumer-groups --bootstrap-server @ --describe --group g5 --members

@@ -103,7 +103,7 @@ def transact(bootstrap, expected, left_open, where, rounds):
         other.send(count=1)
         other.end("abort" if number % 4 == 1 else "commit")
     # Their end is known; where the markers lie, the broker that wrote them says.
-    expected["ends"] = {partition: end for partition, end in ends_of(bootstrap, "read_uncommitted").items()}
+    note_ends(bootstrap, expected)
     same(bootstrap, expected)
 
 
@@ -112,6 +112,15 @@ def ends_of(bootstrap, level):
     wanted = {TopicPartition(TOPIC, partition): OffsetSpec.latest() for partition in PARTITIONS}
     answers = admin.list_offsets(wanted, isolation_level=LEVELS[level])
     return {position.partition: answer.result(client.TIMEOUT_S).offset for position, answer in answers.items()}
+
+
+def note_ends(bootstrap, expected):
+    """Where the logs end: once the markers are there, which follow the answer to who has ended a transaction."""
+    def are_there():
+        expected["ends"] = ends_of(bootstrap, "read_uncommitted")
+        return ends_of(bootstrap, "read_committed") == {partition: last_stable(expected, partition) for partition in PARTITIONS}
+
+    client._until(are_there, "have the markers of all that has ended")
 
 
 def last_stable(expected, partition):
@@ -179,7 +188,7 @@ def end_open(bootstrap, expected):
         one.begin()
         one.send(count=2)
         one.end(fate)
-    expected["ends"] = {partition: end for partition, end in ends_of(bootstrap, "read_uncommitted").items()}
+    note_ends(bootstrap, expected)
     same(bootstrap, expected)
 
 

@@ -45,6 +45,8 @@ final class Members {
         properties.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, StringDeserializer.class.getName());
         properties.put(ConsumerConfig.VALUE_DESERIALIZER_CLASS_CONFIG, StringDeserializer.class.getName());
         properties.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        // What is committed first stays, however long it takes to look at it.
+        properties.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, "false");
         for (int at = 4; at < arguments.length; at++) {
             String[] pair = arguments[at].split("=", 2);
             properties.put(pair[0], pair[1]);
