@@ -295,8 +295,19 @@ impl Connection {
     /// # Errors
     /// The connection's or the broker's.
     pub async fn find_coordinator(&self, group: &str) -> Result<(i32, String, i32)> {
-        let request =
-            FindCoordinatorRequest { key: group, key_type: 0, coordinator_keys: vec![group] };
+        self.find_coordinator_of(group, 0).await
+    }
+
+    /// The same of a transactional id.
+    ///
+    /// # Errors
+    /// The connection's or the broker's.
+    pub async fn find_transaction_coordinator(&self, id: &str) -> Result<(i32, String, i32)> {
+        self.find_coordinator_of(id, 1).await
+    }
+
+    async fn find_coordinator_of(&self, key: &str, key_type: i8) -> Result<(i32, String, i32)> {
+        let request = FindCoordinatorRequest { key, key_type, coordinator_keys: vec![key] };
         let answer = self.call(&request).await?;
         let response = answer.decode()?;
         if let Some(coordinator) = response.coordinators.first() {

@@ -135,16 +135,11 @@ fn describe(options: Describe) -> Result<(), String> {
                 table.push([partition.into(), none.clone(), none.clone(), none.clone(), none]);
                 continue;
             }
-            let connection = cluster.leader(&topic, partition).await?;
-            let offset = async |spec| {
-                let offset = connection.list_offset(&topic, partition, spec).await?;
-                Ok::<_, Error>(offset.unwrap_or(Offset::ZERO).0)
-            };
-            let start = offset(OffsetSpec::Earliest).await?;
-            let end = offset(OffsetSpec::Latest).await?;
-            let row = [partition.into(), leader.into(), start.into(), end.into()];
+            let (start, end) = ends(&cluster, &topic, partition).await?;
+            let records = end.0 - start.0;
+            let row = [partition.into(), leader.into(), start.0.into(), end.0.into()];
             let [partition, leader, from, to] = row;
-            table.push([partition, leader, from, to, (end - start).into()]);
+            table.push([partition, leader, from, to, records.into()]);
         }
         Ok(table)
     })?;
@@ -160,6 +155,21 @@ pub(crate) async fn leaders_of(cluster: &Cluster, topic: &str) -> client::Result
     let found = metadata.topics.into_iter().next().ok_or(Error::Nonsense("no topic"))?;
     Error::check(found.error_code.code())?;
     Ok(found.leaders)
+}
+
+/// The first offset that is there, and the one after the last.
+///
+/// # Errors
+/// The connection's, and the leader's.
+pub(crate) async fn ends(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+) -> client::Result<(Offset, Offset)> {
+    let leader = cluster.leader(topic, partition).await?;
+    let start = leader.list_offset(topic, partition, OffsetSpec::Earliest).await?;
+    let end = leader.list_offset(topic, partition, OffsetSpec::Latest).await?;
+    Ok((start.unwrap_or(Offset::ZERO), end.unwrap_or(Offset::ZERO)))
 }
 
 fn create(options: Create) -> Result<(), String> {

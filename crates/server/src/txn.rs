@@ -10,7 +10,6 @@ use wire::{
     describe_producers_request::{DescribeProducersRequest, TopicRequest},
     describe_producers_response::ProducerState,
     describe_transactions_request::DescribeTransactionsRequest,
-    find_coordinator_request::FindCoordinatorRequest,
     list_transactions_request::ListTransactionsRequest,
 };
 
@@ -154,23 +153,8 @@ async fn transaction(
     cluster: &Cluster,
     transactional_id: &str,
 ) -> client::Result<Option<Transaction>> {
-    let request = FindCoordinatorRequest {
-        key: transactional_id,
-        key_type: 1,
-        coordinator_keys: vec![transactional_id],
-    };
-    let answer = cluster.any().await?.call(&request).await?;
-    let response = answer.decode()?;
-    let coordinator = match response.coordinators.first() {
-        Some(found) => {
-            Error::check(found.error_code)?;
-            found.node_id
-        }
-        None => {
-            Error::check(response.error_code)?;
-            response.node_id
-        }
-    };
+    let any = cluster.any().await?;
+    let (coordinator, ..) = Box::pin(any.find_transaction_coordinator(transactional_id)).await?;
     cluster.refresh(&[], AutoCreate::Never).await?;
     let connection = Box::pin(cluster.broker(coordinator)).await?;
     let request = DescribeTransactionsRequest { transactional_ids: vec![transactional_id] };

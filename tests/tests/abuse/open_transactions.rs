@@ -15,15 +15,13 @@ use tests::{
     raw_client::{RawClient, decoded, produce_request},
 };
 use wire::{
-    init_producer_id_request::InitProducerIdRequest,
-    init_producer_id_response::InitProducerIdResponse,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic},
     list_offsets_response::ListOffsetsResponse,
     produce_request::ProduceRequest,
     produce_response::ProduceResponse,
 };
 
-use super::{DRIVERS, scaled};
+use super::{DRIVERS, init_producer, scaled};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the broker looks for those that are over it.
@@ -35,32 +33,6 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PRODUCE: i16 = 12;
 const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
-
-/// A producer id and epoch for a transactional id, or the error.
-fn init(client: &mut RawClient, id: &str, timeout: Duration) -> Result<(i64, i16), i16> {
-    let request = InitProducerIdRequest {
-        transactional_id: Some(id),
-        transaction_timeout_ms: i32::try_from(timeout.as_millis()).unwrap(),
-        ..Default::default()
-    };
-    let passing = [
-        ErrorCode::NotCoordinator.code(),
-        ErrorCode::CoordinatorNotAvailable.code(),
-        ErrorCode::CoordinatorLoadInProgress.code(),
-    ];
-    let began = Instant::now();
-    loop {
-        let answer = client.ask(4, &request);
-        let response: InitProducerIdResponse = decoded::<InitProducerIdRequest<'_>, _>(&answer, 4);
-        if response.error_code == 0 {
-            return Ok((response.producer_id, response.producer_epoch));
-        }
-        if !passing.contains(&response.error_code) || began.elapsed() > PATIENCE {
-            return Err(response.error_code);
-        }
-        thread::sleep(PAUSE);
-    }
-}
 
 /// Writes a record of a transaction, the first of its producer: the error and the offset.
 fn write(client: &mut RawClient, id: &str, (producer_id, epoch): (i64, i16)) -> (i16, i64) {
@@ -109,12 +81,12 @@ fn transactions_that_are_left_open_hold_readers_up_for_their_timeout() {
         let mut client = RawClient::connect(broker.address());
         client.create_topic("log");
         // No more than the broker allows may be asked for.
-        let refused = init(&mut client, "slow", TIMEOUT + Duration::from_millis(1));
+        let refused = init_producer(&mut client, "slow", TIMEOUT + Duration::from_millis(1));
         assert_eq!(refused, Err(ErrorCode::InvalidTransactionTimeout.code()), "{driver}");
         let producers: Vec<(String, (i64, i16))> = (0..scaled(100))
             .map(|number| {
                 let id = format!("left open {number}");
-                let producer = init(&mut client, &id, TIMEOUT).unwrap();
+                let producer = init_producer(&mut client, &id, TIMEOUT).unwrap();
                 (id, producer)
             })
             .collect();

@@ -5,49 +5,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::ErrorCode;
 use tests::{
     broker_process::{BrokerProcess, End, PATIENCE},
     raw_client::{RawClient, decoded},
 };
 use wire::{
-    init_producer_id_request::InitProducerIdRequest,
-    init_producer_id_response::InitProducerIdResponse,
     list_transactions_request::ListTransactionsRequest,
     list_transactions_response::ListTransactionsResponse,
 };
 
-use super::{DRIVERS, MIB, scaled};
+use super::{DRIVERS, MIB, init_producer, scaled};
 
 /// What an id of 60 bytes may cost, with its record in the log's tail that is in memory, and what
 /// grows in steps.
 const BYTES_AN_ID_MAX: u64 = 2048;
 const CONNECTIONS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Comes with an id, as often as the coordinator is not there yet.
+/// Comes with an id.
 fn init(client: &mut RawClient, transactional_id: &str) {
-    let request = InitProducerIdRequest {
-        transactional_id: Some(transactional_id),
-        transaction_timeout_ms: 60_000,
-        ..Default::default()
-    };
-    let passing = [
-        ErrorCode::NotCoordinator.code(),
-        ErrorCode::CoordinatorNotAvailable.code(),
-        ErrorCode::CoordinatorLoadInProgress.code(),
-    ];
-    let began = Instant::now();
-    loop {
-        let answer = client.ask(4, &request);
-        let response: InitProducerIdResponse = decoded::<InitProducerIdRequest<'_>, _>(&answer, 4);
-        if response.error_code == 0 {
-            return;
-        }
-        let may_come_again = passing.contains(&response.error_code) && began.elapsed() < PATIENCE;
-        assert!(may_come_again, "{transactional_id}: {}", response.error_code);
-        thread::sleep(PAUSE);
-    }
+    let came = init_producer(client, transactional_id, TIMEOUT);
+    assert!(came.is_ok(), "{transactional_id}: {came:?}");
 }
 
 fn known(client: &mut RawClient) -> usize {

@@ -8,8 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use broker::Scope;
-use client::{AutoCreate, Cluster, Connection, Error, OffsetSpec};
-use model::Offset;
+use client::{AutoCreate, Cluster, Connection, Error};
 use runtime::Runtime;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,7 +21,12 @@ use wire::{
 };
 
 use super::{Answer, Console, Failure};
-use crate::{admin::metrics_page, config::source_name, group, topic::leaders_of};
+use crate::{
+    admin::metrics_page,
+    config::source_name,
+    group,
+    topic::{ends, leaders_of},
+};
 
 /// Rows of one answer, whatever is asked for.
 const ROWS_MAX: usize = 500;
@@ -135,18 +139,6 @@ pub(super) async fn topic(
         Ok(json!({ "name": name, "count": count, "partitions": partitions, "settings": settings }))
     });
     Ok(Json(answer.await?))
-}
-
-/// The first offset that is there, and the one after the last.
-pub(super) async fn ends(
-    cluster: &Cluster,
-    topic: &str,
-    partition: i32,
-) -> client::Result<(Offset, Offset)> {
-    let leader = cluster.leader(topic, partition).await?;
-    let start = leader.list_offset(topic, partition, OffsetSpec::Earliest).await?;
-    let end = leader.list_offset(topic, partition, OffsetSpec::Latest).await?;
-    Ok((start.unwrap_or(Offset::ZERO), end.unwrap_or(Offset::ZERO)))
 }
 
 /// The broker's settings.

@@ -10,12 +10,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use client::{
     Cluster, ConsumedRecord, Error, FetchOptions, Fetched, Isolation, OffsetSpec, Position,
 };
-use model::{ErrorCode, Offset, TimestampMs};
+use model::{ErrorCode, Offset};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Console, Failure, look::ends};
-use crate::topic::leaders_of;
+use super::{Answer, Console, Failure};
+use crate::{
+    offset_choice::OffsetChoice,
+    topic::{ends, leaders_of},
+};
 
 /// Of one answer.
 const RECORDS_MAX: usize = 500;
@@ -52,33 +55,27 @@ pub(super) struct Wanted {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Start {
-    Earliest,
-    /// So many before the end.
-    Latest,
-    At(TimestampMs),
-    Offset(Offset),
+    /// Latest: so many before the end.
+    Choice(OffsetChoice),
     Positions(BTreeMap<i32, Offset>),
 }
 
+const LATEST: Start = Start::Choice(OffsetChoice::Spec(OffsetSpec::Latest));
+
 impl Start {
     fn parse(text: &str) -> Option<Start> {
-        let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
-        match text {
-            "" | "latest" => return Some(Start::Latest),
-            "earliest" => return Some(Start::Earliest),
-            _ => {}
+        if text.is_empty() {
+            return Some(LATEST);
         }
-        if let Some(time) = text.strip_prefix('@') {
-            return number(time).map(|time| Start::At(TimestampMs(time)));
+        if !text.contains(':') {
+            return OffsetChoice::parse(text).ok().map(Start::Choice);
         }
-        if text.contains(':') {
-            let position = |part: &str| {
-                let (partition, offset) = part.split_once(':')?;
-                Some((partition.parse().ok()?, Offset(number(offset)?)))
-            };
-            return text.split(',').map(position).collect::<Option<_>>().map(Start::Positions);
-        }
-        number(text).map(|offset| Start::Offset(Offset(offset)))
+        let position = |part: &str| {
+            let (partition, offset) = part.split_once(':')?;
+            let offset = offset.parse::<i64>().ok().filter(|offset| *offset >= 0)?;
+            Some((partition.parse().ok()?, Offset(offset)))
+        };
+        text.split(',').map(position).collect::<Option<_>>().map(Start::Positions)
     }
 }
 
@@ -89,7 +86,7 @@ pub(super) async fn browse(
     let start = Start::parse(&wanted.from).ok_or_else(|| {
         Failure::bad("`from` is earliest, latest, an offset, @MILLISECONDS or PARTITION:OFFSET,...")
     })?;
-    if matches!(start, Start::Offset(_)) && wanted.partition.is_none() {
+    if matches!(start, Start::Choice(OffsetChoice::At(_))) && wanted.partition.is_none() {
         return Err(Failure::bad("an offset is one of a partition: choose it"));
     }
     let answer = console.ask(async move |_, cluster| {
@@ -131,14 +128,15 @@ impl Reader {
             let (first, end) = ends(cluster, &wanted.topic, partition).await?;
             let back = i64::try_from(count).unwrap_or(i64::MAX);
             let from = match &start {
-                Start::Earliest => first,
-                Start::Latest => Offset(end.0.saturating_sub(back)),
-                Start::At(time) => {
-                    let leader = cluster.leader(&wanted.topic, partition).await?;
-                    let spec = OffsetSpec::AtOrAfter(*time);
-                    leader.list_offset(&wanted.topic, partition, spec).await?.unwrap_or(end)
+                Start::Choice(OffsetChoice::Spec(OffsetSpec::Earliest)) => first,
+                Start::Choice(OffsetChoice::Spec(OffsetSpec::Latest)) => {
+                    Offset(end.0.saturating_sub(back))
                 }
-                Start::Offset(offset) => *offset,
+                Start::Choice(OffsetChoice::Spec(spec)) => {
+                    let leader = cluster.leader(&wanted.topic, partition).await?;
+                    leader.list_offset(&wanted.topic, partition, *spec).await?.unwrap_or(end)
+                }
+                Start::Choice(OffsetChoice::At(offset)) => *offset,
                 Start::Positions(positions) => positions[&partition],
             };
             places.insert(partition, (from.max(first), end));
@@ -151,7 +149,7 @@ impl Reader {
             topic: wanted.topic,
             needle: wanted.search.into_bytes(),
             count,
-            is_latest: start == Start::Latest,
+            is_latest: start == LATEST,
             options: FetchOptions { isolation, ..FETCH },
             places,
             scanned: 0,
@@ -275,17 +273,20 @@ fn encoded(bytes: &[u8]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use model::TimestampMs;
+
     use super::*;
 
     #[test]
     fn places_to_begin_are_understood_or_refused() {
+        let spec = |spec| Some(Start::Choice(OffsetChoice::Spec(spec)));
         let positions = BTreeMap::from([(0, Offset(5)), (7, Offset(0))]);
         for (text, expected) in [
-            ("", Some(Start::Latest)),
-            ("latest", Some(Start::Latest)),
-            ("earliest", Some(Start::Earliest)),
-            ("@12", Some(Start::At(TimestampMs(12)))),
-            ("12", Some(Start::Offset(Offset(12)))),
+            ("", Some(LATEST)),
+            ("latest", Some(LATEST)),
+            ("earliest", spec(OffsetSpec::Earliest)),
+            ("@12", spec(OffsetSpec::AtOrAfter(TimestampMs(12)))),
+            ("12", Some(Start::Choice(OffsetChoice::At(Offset(12))))),
             ("0:5,7:0", Some(Start::Positions(positions))),
             ("-1", None),
             ("@", None),
