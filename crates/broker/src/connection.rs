@@ -30,10 +30,12 @@ use crate::{
     answer_memory::Held,
     api::{self, Refusal, fetch_session::FetchSessions, produce},
     controller::CONTROLLER_SHARD,
-    frame_reader::{FrameError, FrameReader},
+    frame_reader::{Frame, FrameError, FrameReader},
     metrics::Arrived,
     peers::Call,
     shard::Shard,
+    slow::{Ended, FetchedPartitions},
+    stages::{Stage, StageTimes},
 };
 
 /// Requests of one connection that may wait for their answers: Java's producers have 5, kgo's
@@ -57,9 +59,26 @@ pub(crate) struct Connection {
     software: RefCell<(String, String)>,
     /// As whom the client asked what it is to tell of itself.
     pub(crate) telemetry_instance: Cell<Option<Uuid>>,
+    /// What the request that is being answered took so far, as far as its handler tells.
+    pub(crate) spent: Cell<StageTimes>,
+    /// What it is about, if it is a fetch.
+    pub(crate) fetched: Cell<Option<FetchedPartitions>>,
 }
 
 impl Connection {
+    /// The request that is being answered was so long in a stage.
+    pub(crate) fn spend(&self, stage: Stage, time: Duration) {
+        let mut spent = self.spent.get();
+        spent.add(stage, time);
+        self.spent.set(spent);
+    }
+
+    pub(crate) fn add_spent(&self, times: &StageTimes) {
+        let mut spent = self.spent.get();
+        spent.add_all(times);
+        self.spent.set(spent);
+    }
+
     pub(crate) fn note_software(&self, name: &str, version: &str) {
         let short = |text: &str| text.chars().take(SOFTWARE_CHARACTERS_MAX).collect();
         *self.software.borrow_mut() = (short(name), short(version));
@@ -92,15 +111,14 @@ struct Queue {
 }
 
 struct Item {
-    /// What its frame takes.
-    bytes: usize,
+    frame: Bytes,
     arrived: Arrived,
     work: Work,
 }
 
 enum Work {
     Produce(produce::Dispatched),
-    Request(Bytes),
+    Request,
 }
 
 impl Shard {
@@ -141,6 +159,8 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
         held: Held::default(),
         software: RefCell::default(),
         telemetry_instance: Cell::new(None),
+        spent: Cell::default(),
+        fetched: Cell::new(None),
     });
     let queue = Rc::new(Queue {
         items: RefCell::default(),
@@ -178,9 +198,9 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
     let idle = Duration::from_millis(shard.config.connections_max_idle_ms);
     loop {
         // A client that sends nothing is idle, and so is one that takes none of its answers.
-        let deadline = shard.runtime.now() + idle;
-        let frame = match shard.runtime.deadline(deadline, reader.next()).await {
-            Ok(Ok(frame)) => frame,
+        let looked = shard.runtime.now();
+        let (frame, began) = match shard.runtime.deadline(looked + idle, reader.next()).await {
+            Ok(Ok(Frame { bytes, began })) => (bytes, began),
             Ok(Err(error)) => return End::Frame(error),
             Err(_) => return End::Idle,
         };
@@ -195,20 +215,24 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
                 return End::Refused(error.into());
             }
         };
-        let arrived = Arrived { key, at };
+        let mut arrived = Arrived { key, began, at, times: StageTimes::default() };
+        // What was received together with the request before has waited for it.
+        arrived.times.add(Stage::Queue, looked - began);
+        arrived.times.add(Stage::Read, at - looked.max(began));
         if key == ApiKey::Produce {
             if let Some(end) = wait(shard, queue, idle, |queue| queue.ordered.get() == 0).await {
                 return end;
             }
+            arrived.times.add(Stage::Queue, shard.runtime.now() - at);
             match Box::pin(produce::dispatch(shard, &frame)).await {
                 Ok(dispatched) => {
-                    queue.push(Item { bytes, arrived, work: Work::Produce(dispatched) });
+                    queue.push(Item { frame, arrived, work: Work::Produce(dispatched) });
                 }
                 Err(error) => return End::Refused(error),
             }
         } else {
             queue.ordered.set(queue.ordered.get() + 1);
-            queue.push(Item { bytes, arrived, work: Work::Request(frame) });
+            queue.push(Item { frame, arrived, work: Work::Request });
         }
     }
 }
@@ -220,6 +244,9 @@ async fn wait(
     idle: Duration,
     is_ready: impl Fn(&Queue) -> bool,
 ) -> Option<End> {
+    if !queue.closed.get() && is_ready(queue) {
+        return None;
+    }
     let ready = queue.changed.wait_until(|| queue.closed.get() || is_ready(queue));
     let deadline = shard.runtime.now() + idle;
     if shard.runtime.deadline(deadline, ready).await.is_err() {
@@ -236,20 +263,28 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             queue.items.borrow_mut().clear();
             return;
         }
-        let Item { bytes, arrived, work } =
+        let Item { frame, mut arrived, work } =
             queue.items.borrow_mut().pop_front().expect("just seen");
-        let is_ordered = matches!(work, Work::Request(_));
+        let taken = shard.runtime.now();
+        let is_ordered = matches!(work, Work::Request);
+        if is_ordered {
+            arrived.times.add(Stage::Queue, taken - arrived.at);
+        }
         let answer = async {
             match work {
-                Work::Produce(dispatched) => Box::pin(dispatched.answer()).await,
-                Work::Request(frame) => Box::pin(api::answer(&shard, &connection, &frame)).await,
+                Work::Produce(dispatched) => {
+                    Box::pin(dispatched.answer(&connection, &frame, taken)).await
+                }
+                Work::Request => Box::pin(api::answer(&shard, &connection, &frame)).await,
             }
         };
         let Some(answer) = unless_closed(&queue, answer).await else { continue };
-        let mut answer_bytes = 0;
+        arrived.times.add_all(&connection.spent.take());
+        let mut response_bytes = 0;
+        let ready = shard.runtime.now();
         let sent = match answer {
             Ok(Some(encoded)) => {
-                answer_bytes = encoded.len_bytes;
+                response_bytes = encoded.len_bytes;
                 let slices = parts_of(encoded);
                 match unless_closed(&queue, stream.send_all(slices)).await {
                     Some(sent) => sent.map_err(|error| error.to_string()),
@@ -265,9 +300,11 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             stream.shutdown();
             return;
         }
-        shard.counters.answered(arrived, shard.runtime.now(), answer_bytes);
+        let now = shard.runtime.now();
+        arrived.times.add(Stage::Send, now - ready);
+        shard.request_ended(&connection, arrived, Ended { frame: &frame, now, response_bytes });
         connection.held.release();
-        queue.finished(bytes, is_ordered);
+        queue.finished(frame.len(), is_ordered);
     }
 }
 
@@ -281,7 +318,7 @@ impl Queue {
 
     fn push(&self, item: Item) {
         self.in_flight.set(self.in_flight.get() + 1);
-        self.in_flight_bytes.set(self.in_flight_bytes.get() + item.bytes);
+        self.in_flight_bytes.set(self.in_flight_bytes.get() + item.frame.len());
         self.items.borrow_mut().push_back(item);
         self.changed.notify_all();
     }

@@ -16,7 +16,7 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use runtime::{Errno, Runtime, Stream};
+use runtime::{Errno, Instant, Runtime, Stream};
 use wire::api::ApiKey;
 
 /// Bytes of a frame's size.
@@ -47,11 +47,21 @@ pub(crate) enum FrameError {
     Io(Errno),
 }
 
+/// A request as it was received.
+pub(crate) struct Frame {
+    /// Without its size.
+    pub(crate) bytes: Bytes,
+    /// When its first byte was there.
+    pub(crate) began: Instant,
+}
+
 pub(crate) struct FrameReader {
     runtime: Runtime,
     stream: Rc<Stream>,
     /// Received and not handed out yet.
     held: Bytes,
+    /// When the last of what is held was received.
+    received: Instant,
     /// The largest frame of this connection so far: what it is trusted with.
     largest: usize,
     last: usize,
@@ -65,15 +75,18 @@ impl FrameReader {
             runtime: runtime.clone(),
             stream,
             held: Bytes::new(),
+            received: Instant::default(),
             largest: 0,
             last: 0,
             size_max,
         }
     }
 
-    /// The next frame, without its size.
-    pub(crate) async fn next(&mut self) -> Result<Bytes, FrameError> {
+    /// The next frame.
+    pub(crate) async fn next(&mut self) -> Result<Frame, FrameError> {
+        let held_since = (!self.held.is_empty()).then_some(self.received);
         self.hold(SIZE_BYTES).await?;
+        let began = held_since.unwrap_or(self.received);
         let size = self.held.split_to(SIZE_BYTES);
         let size = i32::from_be_bytes(size[..].try_into().expect("four bytes"));
         let length = usize::try_from(size).map_err(|_| FrameError::BadSize(size))?;
@@ -95,7 +108,7 @@ impl FrameReader {
         };
         self.largest = self.largest.max(length);
         self.last = length;
-        Ok(frame)
+        Ok(Frame { bytes: frame, began })
     }
 
     /// Receives until `count` bytes are held, a size or a key, or small frames with them.
@@ -109,6 +122,8 @@ impl FrameReader {
                 return Err(if clean { FrameError::Closed } else { FrameError::CutOff });
             }
             let received = received.freeze();
+            // Of a size in parts, the first byte is not much older than its last.
+            self.received = self.runtime.now();
             self.held = if self.held.is_empty() {
                 received
             } else {

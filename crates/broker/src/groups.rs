@@ -17,17 +17,19 @@ use coordinator::{
     },
     offset_fetch::{FetchedGroup, GroupQuery},
 };
-use model::{ErrorCode, Sequence, TopicId, TopicPartition, Uuid, collections::HashMap};
-use runtime::{ShardIndex, TaskQueue, local::Oneshot};
-use storage::Verification;
+use model::{ErrorCode, Offset, Sequence, TopicId, TopicPartition, Uuid, collections::HashMap};
+use runtime::{Instant, ShardIndex, TaskQueue, local::Oneshot};
+use storage::{Log, Verification};
 use wire::{api::ApiKey, frame};
 
 use crate::{
+    api::Request,
     coordinator_desk::Desk,
     coordinator_log,
     group_topics::GroupTopics,
-    peers::Call,
+    peers::{Call, CallPlace},
     shard::{Partition, Shard},
+    stages::{Span, Stage, StageTimes},
     topic_settings::CONSUMER_OFFSETS,
     verification::{Entered, Transactional},
 };
@@ -179,13 +181,33 @@ impl Shard {
     pub(crate) async fn ask_group(
         self: &Rc<Self>,
         group: &str,
-        frame: &Bytes,
+        request: &Request<'_>,
         client_host: String,
     ) -> Result<Response, ErrorCode> {
         let (partition, owner) = self.coordinator_of(group).await?;
-        let verification = Verification::Off;
-        let call = GroupRequest { partition, frame: frame.clone(), client_host, verification };
-        self.call(owner, call).await.answer().await
+        self.ask_coordinator(request, partition, owner, client_host, Verification::Off).await
+    }
+
+    async fn ask_coordinator(
+        self: &Rc<Self>,
+        request: &Request<'_>,
+        partition: TopicPartition,
+        owner: ShardIndex,
+        client_host: String,
+        verification: Verification,
+    ) -> Result<Response, ErrorCode> {
+        let frame = request.frame.clone();
+        let call = GroupRequest { partition, frame, client_host, verification };
+        let sent = self.runtime.now();
+        let answering = self.call(owner, call).await;
+        let place = answering.place();
+        let (answer, times) = answering.answer().await;
+        request.connection.add_spent(&times.spent);
+        if place == CallPlace::There {
+            let way = (times.span.started - sent) + (self.runtime.now() - times.span.finished);
+            request.connection.spend(Stage::Hop, way);
+        }
+        answer
     }
 
     /// Has a group's coordinator answer a request of a transaction.
@@ -193,7 +215,7 @@ impl Shard {
         self: &Rc<Self>,
         group: &str,
         transactional: &Transactional<'_>,
-        frame: &Bytes,
+        request: &Request<'_>,
         client_host: String,
     ) -> Result<Response, ErrorCode> {
         let (partition, owner) = self.coordinator_of(group).await?;
@@ -205,8 +227,7 @@ impl Shard {
         };
         let mut entered = self.enter_transaction(transactional, &[entered]).await;
         let verification = entered.pop().expect("one for each partition")?;
-        let call = GroupRequest { partition, frame: frame.clone(), client_host, verification };
-        self.call(owner, call).await.answer().await
+        self.ask_coordinator(request, partition, owner, client_host, verification).await
     }
 
     /// Asks a group's coordinator for offsets.
@@ -294,31 +315,94 @@ struct GroupRequest {
 }
 
 impl Call for GroupRequest {
-    type Answer = Result<Response, ErrorCode>;
+    type Answer = (Result<Response, ErrorCode>, GroupTimes);
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
-        let answer =
-            shard.groups.find(self.partition).ok_or(ErrorCode::NotCoordinator).and_then(|hosted| {
-                let (token, receiver) = hosted.desk.expect_answer();
-                match self.decide(shard, &hosted, token) {
-                    Ok(actions) => {
-                        hosted.carry_out_verified(shard, actions, self.verification);
-                        Ok(receiver)
-                    }
-                    Err(error) => {
-                        hosted.desk.expect_no_answer(token);
-                        Err(error)
-                    }
+        let runtime = shard.runtime.clone();
+        let started = runtime.now();
+        let asked = shard.groups.find(self.partition).ok_or(ErrorCode::NotCoordinator);
+        let asked = asked.and_then(|hosted| {
+            let (token, receiver) = hosted.desk.expect_answer();
+            let log = &hosted.desk.partition.log;
+            let before = log.log_end_offset();
+            match self.decide(shard, &hosted, token) {
+                Ok(actions) => {
+                    hosted.carry_out_verified(shard, actions, self.verification);
+                    let end = log.log_end_offset();
+                    let waits = if end > before {
+                        GroupWait::Record(log.clone(), end)
+                    } else {
+                        GroupWait::of(self.key())
+                    };
+                    Ok((receiver, waits))
                 }
-            });
+                Err(error) => {
+                    hosted.desk.expect_no_answer(token);
+                    Err(error)
+                }
+            }
+        });
         async move {
-            // Dropped without an answer: the coordinator went away.
-            answer?.receive().await.ok_or(ErrorCode::NotCoordinator)
+            let (answer, spent) = match asked {
+                Ok((receiver, waits)) => {
+                    let decided = runtime.now();
+                    // Dropped without an answer: the coordinator went away.
+                    let answer = receiver.receive().await.ok_or(ErrorCode::NotCoordinator);
+                    (answer, waits.spent(decided, runtime.now()))
+                }
+                Err(error) => (Err(error), StageTimes::default()),
+            };
+            let span = Span { started, finished: runtime.now() };
+            (answer, GroupTimes { span, spent })
         }
     }
 }
 
+/// When a coordinator was asked and has answered, and what it waited for meanwhile.
+struct GroupTimes {
+    span: Span,
+    spent: StageTimes,
+}
+
+/// What the answer of a coordinator waits for.
+enum GroupWait {
+    /// That what was decided for it is on disk.
+    Record(Log, Offset),
+    /// Other members.
+    Members,
+    /// Nothing, or what was decided before.
+    Nothing,
+}
+
+impl GroupWait {
+    fn of(key: Option<ApiKey>) -> GroupWait {
+        if matches!(key, Some(ApiKey::JoinGroup | ApiKey::SyncGroup)) {
+            GroupWait::Members
+        } else {
+            GroupWait::Nothing
+        }
+    }
+
+    fn spent(&self, decided: Instant, now: Instant) -> StageTimes {
+        let mut spent = StageTimes::default();
+        match self {
+            GroupWait::Record(log, end) => {
+                let written = log.written_at(*end).unwrap_or(now).max(decided);
+                spent.add(Stage::Write, written - decided);
+                spent.add(Stage::Sync, now - written);
+            }
+            GroupWait::Members => spent.add(Stage::Pending, now - decided),
+            GroupWait::Nothing => {}
+        }
+        spent
+    }
+}
+
 impl GroupRequest {
+    fn key(&self) -> Option<ApiKey> {
+        frame::decode_request_header(&self.frame).ok().map(|(head, _)| head.key)
+    }
+
     fn decide(
         &self,
         shard: &Rc<Shard>,

@@ -43,6 +43,8 @@ mod recompression;
 mod record_survey;
 mod retention;
 mod shard;
+mod slow;
+mod stages;
 mod start;
 mod stop;
 mod telemetry;
@@ -52,6 +54,8 @@ mod verification;
 
 pub use error::Error;
 pub use metrics::{Ping, Scope, Scrape};
+pub use slow::{AskSlow, SlowRequest};
+pub use stages::{STAGES, Stage, StageTimes};
 pub use start::{Ready, Role, run_shard};
 
 /// Sent to shard 0 from outside the mesh, it stops the node cleanly.

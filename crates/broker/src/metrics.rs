@@ -24,6 +24,7 @@ use wire::api::ApiKey;
 use crate::{
     peers::Call,
     shard::{Partition, Shard},
+    stages::{STAGES, Stage, StageTimes},
 };
 
 /// How much of its metrics a node is asked for.
@@ -168,15 +169,85 @@ pub(crate) struct Counters {
     /// Of all its partitions, also of those that are gone.
     pub(crate) traffic: Traffic,
     requests: RefCell<BTreeMap<ApiKey, Durations>>,
+    stages: RefCell<BTreeMap<RequestKind, StageDurations>>,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
 }
 
-/// A request's name and when it was there.
+/// A request's name, when it was there, and what it took so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived {
     pub(crate) key: ApiKey,
+    /// When its first byte was received.
+    pub(crate) began: Instant,
+    /// When all of it was.
     pub(crate) at: Instant,
+    pub(crate) times: StageTimes,
+}
+
+/// The kinds of requests whose stages are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum RequestKind {
+    Produce,
+    Fetch,
+    Group,
+    Transaction,
+    Other,
+}
+
+impl RequestKind {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are one kind")]
+    fn of(key: ApiKey) -> RequestKind {
+        match key {
+            ApiKey::Produce => RequestKind::Produce,
+            ApiKey::Fetch => RequestKind::Fetch,
+            ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::OffsetCommit
+            | ApiKey::OffsetFetch
+            | ApiKey::ConsumerGroupHeartbeat => RequestKind::Group,
+            ApiKey::InitProducerId
+            | ApiKey::AddPartitionsToTxn
+            | ApiKey::AddOffsetsToTxn
+            | ApiKey::EndTxn
+            | ApiKey::TxnOffsetCommit => RequestKind::Transaction,
+            _ => RequestKind::Other,
+        }
+    }
+}
+
+/// How long requests of one kind were in each stage; in stages of less than a microsecond nobody is
+/// counted.
+#[derive(Debug, Default)]
+struct StageDurations([Durations; STAGES]);
+
+/// What [`StageDurations`] had counted at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct StageCounts([DurationCounts; STAGES]);
+
+impl StageDurations {
+    fn record(&self, times: &StageTimes) {
+        for (durations, stage) in self.0.iter().zip(Stage::ALL) {
+            let time = times.of(stage);
+            if !time.is_zero() {
+                durations.record(time);
+            }
+        }
+    }
+
+    fn counts(&self) -> StageCounts {
+        StageCounts(self.0.each_ref().map(Durations::counts))
+    }
+}
+
+impl StageCounts {
+    fn add(&mut self, other: &StageCounts) {
+        for (sum, counts) in self.0.iter_mut().zip(&other.0) {
+            sum.add(counts);
+        }
+    }
 }
 
 impl Counters {
@@ -185,10 +256,23 @@ impl Counters {
     }
 
     /// A request is over: its answer was sent, if it has one.
-    pub(crate) fn answered(&self, request: Arrived, now: Instant, bytes: usize) {
+    pub(crate) fn answered(
+        &self,
+        request: Arrived,
+        now: Instant,
+        bytes: usize,
+        times: &StageTimes,
+    ) {
         add(&self.bytes_sent, bytes as u64);
         let mut requests = self.requests.borrow_mut();
         requests.entry(request.key).or_default().record(now.since(request.at));
+        let mut stages = self.stages.borrow_mut();
+        stages.entry(RequestKind::of(request.key)).or_default().record(times);
+    }
+
+    fn stages(&self) -> Vec<(RequestKind, StageCounts)> {
+        let stages = self.stages.borrow();
+        stages.iter().map(|(kind, durations)| (*kind, durations.counts())).collect()
     }
 
     fn requests(&self) -> Vec<(ApiKey, DurationCounts)> {

@@ -17,6 +17,7 @@ use runtime::{
 use crate::{
     metrics::{Ping, Scrape},
     shard::Shard,
+    slow::AskSlow,
 };
 
 /// Something to be done on the shard that owns what it is about.
@@ -36,7 +37,23 @@ pub(crate) enum Answering<A> {
     There(Oneshot<Box<dyn Any + Send>>),
 }
 
+/// Where a call is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallPlace {
+    /// On the shard that made it.
+    Here,
+    /// On another one.
+    There,
+}
+
 impl<A: 'static> Answering<A> {
+    pub(crate) fn place(&self) -> CallPlace {
+        match self {
+            Answering::Here(_) => CallPlace::Here,
+            Answering::There(_) => CallPlace::There,
+        }
+    }
+
     /// Waits for it.
     pub(crate) async fn answer(self) -> A {
         match self {
@@ -191,6 +208,14 @@ impl Shard {
             Ok(ping) => {
                 let answer = Rc::clone(self).answer_ping(*ping);
                 self.runtime.spawn("ping", TaskQueue::Foreground, answer);
+                return;
+            }
+            Err(message) => message,
+        };
+        let message = match message.downcast::<AskSlow>() {
+            Ok(asked) => {
+                let answer = Rc::clone(self).answer_slow(*asked);
+                self.runtime.spawn("slow requests", TaskQueue::Background, answer);
                 return;
             }
             Err(message) => message,

@@ -34,6 +34,7 @@ use crate::{
     peers::Peers,
     placement::Placement,
     recompression::OwnCodecs,
+    slow::SlowRequests,
     start::StartPlan,
     stop::CheckpointsAsked,
     telemetry::Telemetry,
@@ -100,6 +101,7 @@ pub(crate) struct Shard {
     pub(crate) gather_turns: Rc<GatherTurns>,
     pub(crate) telemetry: Telemetry,
     pub(crate) counters: Counters,
+    pub(crate) slow: SlowRequests,
     /// On shard 0: where clients are listened for, once they are.
     pub(crate) listening: OnceCell<SocketAddr>,
     /// On shard 0: the connections of all shards.
@@ -143,6 +145,7 @@ impl Shard {
             gather_turns: Rc::default(),
             telemetry: Telemetry::new(shard_count),
             counters: Counters::default(),
+            slow: SlowRequests::default(),
             listening: OnceCell::new(),
             connections: ConnectionCounts::new(shard_count),
             connection_ended: Notify::new(),

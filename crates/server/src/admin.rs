@@ -4,6 +4,7 @@
 //!   GET /metrics   Prometheus' text format: the broker's, then this process's
 //!   GET /healthz   200 if all shards answer
 //!   GET /readyz    200 if they do, and clients are served
+//!   GET /debug/slow   the slowest requests of the last minutes, as JSON or as text
 //!   /console/      pages for people, where `odradek.console` has them (console.rs)
 //! ```
 //! The shards are asked by messages, so a page costs them what it takes to look at
@@ -23,14 +24,17 @@ use std::{
 };
 
 use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    Json, Router,
+    extract::{Query, State},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
 use broker::{
-    Ping, Scope, Scrape,
+    AskSlow, Ping, Scope, Scrape, SlowRequest,
     config::{ADMIN_DEFAULT, AdminPort, BrokerConfig},
 };
 use hyper_util::{
@@ -38,13 +42,17 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use runtime::{Injector, Message, ShardIndex};
+use serde::Deserialize;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-use crate::settings;
+use crate::{
+    settings,
+    slow_requests::{self, now_ms},
+};
 
 /// Connections at a time; a further one waits in the listener's queue.
 const CONNECTIONS_MAX: usize = 32;
@@ -133,6 +141,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
+            .route("/debug/slow", get(slow))
             .with_state(shared)
             .merge(console);
         let work = move || runtime.block_on(accept(&listener, &routes));
@@ -192,6 +201,39 @@ async fn metrics_page(shared: &Shared, scope: Scope) -> Option<String> {
     let mut page = page?;
     page.push_str(&process.page());
     Some(page)
+}
+
+#[derive(Deserialize)]
+struct SlowQuery {
+    format: Option<SlowFormat>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SlowFormat {
+    Json,
+    Text,
+}
+
+async fn slow(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<SlowQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(requests) = slow_requests(&shared).await else { return silent() };
+    let answer = slow_requests::json(&requests);
+    let accepts = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let wants_text = accepts.is_some_and(|accepted| accepted.starts_with("text/plain"));
+    match query.format {
+        Some(SlowFormat::Text) => slow_requests::text(&answer, now_ms()).into_response(),
+        None if wants_text => slow_requests::text(&answer, now_ms()).into_response(),
+        Some(SlowFormat::Json) | None => Json(answer).into_response(),
+    }
+}
+
+/// `None` if the broker does not answer.
+async fn slow_requests(shared: &Shared) -> Option<Vec<SlowRequest>> {
+    ask(shared, |sender| Box::new(AskSlow::new(|requests| reply(sender, requests)))).await
 }
 
 fn silent() -> Response {

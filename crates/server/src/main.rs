@@ -17,6 +17,7 @@ mod offset_choice;
 mod perf;
 mod properties;
 mod settings;
+mod slow_requests;
 mod table;
 mod threads;
 mod topic;

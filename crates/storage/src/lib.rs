@@ -57,6 +57,7 @@ mod times;
 mod transactions;
 mod verification;
 mod write;
+mod write_times;
 
 #[cfg(test)]
 mod testing;

@@ -29,6 +29,7 @@ use crate::{
     segment::{Phase, Segment},
     space::SpaceUse,
     storage::StorageInner,
+    write_times::Times,
 };
 
 /// How many times a log remembers that appends were taken back for want of space. Each needs a
@@ -129,6 +130,8 @@ pub(crate) struct State {
     /// The segment whose indexes a checkpoint is writing.
     pub(crate) indexing: Option<Offset>,
     pub(crate) traffic: Traffic,
+    pub(crate) write_times: Times,
+    pub(crate) sync_times: Times,
     pub(crate) compaction: CompactionState,
     /// How often appends were taken back, and to which offset each time.
     generation: u64,
@@ -168,6 +171,8 @@ impl State {
             indexed: Indexed::default(),
             indexing: None,
             traffic: Traffic::new(now),
+            write_times: Times::default(),
+            sync_times: Times::default(),
             compaction: CompactionState::default(),
             generation: 0,
             cuts: Vec::new(),
@@ -599,9 +604,11 @@ impl Log {
 
     /// A write of the segment completed up to `position`, which is up to `offset`.
     pub(crate) fn mark_written(&self, base_offset: Offset, position: u64, offset: Offset) {
+        let now = self.runtime().now();
         let mut state = self.0.state.borrow_mut();
         let before = state.high_watermark();
         state.written_end = offset;
+        state.write_times.note(offset, now);
         if cfg!(feature = "mutant_ack_before_fdatasync") {
             state.durable_end = offset;
         }
@@ -621,9 +628,12 @@ impl Log {
 
     /// A sync covered the segment up to `position`, which is up to `offset`.
     pub(crate) fn mark_durable(&self, base_offset: Offset, position: u64, offset: Offset) {
+        let now = self.runtime().now();
         let mut state = self.0.state.borrow_mut();
         let before = state.high_watermark();
         let is_rolled = state.note_durable(base_offset, position, offset);
+        let durable_end = state.durable_end;
+        state.sync_times.note(durable_end, now);
         let after = state.high_watermark();
         state.producers.forget_replicated(after);
         let moved = after != before;

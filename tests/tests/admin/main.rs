@@ -6,6 +6,7 @@ mod groups;
 mod metrics;
 mod producers;
 mod settings;
+mod slow;
 mod telemetry;
 mod topics;
 

@@ -14,12 +14,12 @@ use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 use bytes::Bytes;
 use coordinator::transactions::ProducerIdentity;
 use model::{
-    ErrorCode, PartitionId, TopicId, TopicPartition,
+    ErrorCode, Offset, PartitionId, TopicId, TopicPartition,
     collections::BTreeMap,
     record_batch::{BatchError, Compression, RecordBatch},
 };
 use runtime::{
-    Instant, Runtime, ShardIndex,
+    Elapsed, Instant, Runtime, ShardIndex,
     local::{Oneshot, oneshot},
 };
 use smallvec::SmallVec;
@@ -37,10 +37,12 @@ use wire::{
 use super::{Refusal, is_offered};
 use crate::{
     backlog::Attempt,
+    connection::Connection,
     error_map,
-    peers::{Answering, Call},
+    peers::{Answering, Call, CallPlace},
     record_survey,
     shard::{Partition, Shard},
+    stages::{AppendTimes, Stage, StageTimes},
     topic_settings::is_internal,
     verification::{Entered, Membership, Transactional},
 };
@@ -73,11 +75,18 @@ enum Acks {
 /// A produce whose batches have their places, or are on their way to the shards that give them.
 pub(crate) struct Dispatched {
     runtime: Runtime,
-    frame: Bytes,
     acks: Option<Acks>,
     calls: Calls,
     /// For each partition of the request, in its order, where its answer comes from.
     places: Vec<Place>,
+}
+
+/// A call that was answered.
+#[derive(Clone, Copy)]
+struct Called {
+    sent: Instant,
+    place: CallPlace,
+    times: AppendTimes,
 }
 
 #[derive(Clone, Copy)]
@@ -197,11 +206,18 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let calls = send_all(shard, shares, acks.unwrap_or(Acks::None), timeout).await;
     let runtime = shard.runtime.clone();
-    Ok(Dispatched { runtime, frame: frame.clone(), acks, calls, places })
+    Ok(Dispatched { runtime, acks, calls, places })
 }
 
-/// What was sent on, with the number of its shard; to one shard there can be several.
-type Calls = SmallVec<[(usize, Answering<Vec<Produced>>); 2]>;
+/// What was sent on; to one shard there can be several.
+type Calls = SmallVec<[ProduceCall; 2]>;
+
+struct ProduceCall {
+    /// The number of its shard.
+    shard: usize,
+    sent: Instant,
+    answering: Answering<(Vec<Produced>, AppendTimes)>,
+}
 
 /// Sends every shard its shares, once they were looked into.
 async fn send_all(
@@ -210,7 +226,11 @@ async fn send_all(
     acks: Acks,
     timeout: Duration,
 ) -> Calls {
-    let send = |owner, shares| shard.call(owner, ProduceShares { shares, acks, timeout });
+    let send = async |index, owner, shares| {
+        let sent = shard.runtime.now();
+        let answering = shard.call(owner, ProduceShares { shares, acks, timeout }).await;
+        ProduceCall { shard: index, sent, answering }
+    };
     let may_recompress = shard.own_codecs.are_any();
     let mut calls = Calls::new();
     for (index, (owner, mut shares)) in shares.into_iter().enumerate() {
@@ -223,7 +243,7 @@ async fn send_all(
                 ready.push(share);
                 if recompressed_bytes > RECOMPRESSED_BYTES_MAX {
                     recompressed_bytes = 0;
-                    calls.push((index, send(owner, std::mem::take(&mut ready)).await));
+                    calls.push(send(index, owner, std::mem::take(&mut ready)).await);
                 }
             }
             shares = ready;
@@ -233,7 +253,7 @@ async fn send_all(
             }
         }
         if !shares.is_empty() {
-            calls.push((index, send(owner, shares).await));
+            calls.push(send(index, owner, shares).await);
         }
     }
     calls
@@ -365,16 +385,38 @@ fn add_share(
 }
 
 impl Dispatched {
-    /// Waits for the batches as `acks` asks and makes the answer; none for acks=0.
-    pub(crate) async fn answer(self) -> Result<Option<Encoded>, Refusal> {
+    /// Waits for the batches as `acks` asks and makes the answer; none for acks=0. At `taken` all
+    /// earlier requests of the connection were answered.
+    pub(crate) async fn answer(
+        self,
+        connection: &Connection,
+        frame: &Bytes,
+        taken: Instant,
+    ) -> Result<Option<Encoded>, Refusal> {
         let mut produced: Vec<Vec<Produced>> = Vec::new();
-        for (shard, answering) in self.calls {
-            let answer = answering.answer().await;
+        let mut slowest: Option<Called> = None;
+        for ProduceCall { shard, sent, answering } in self.calls {
+            let place = answering.place();
+            let (answer, times) = answering.answer().await;
+            if slowest.is_none_or(|other| times.finished > other.times.finished) {
+                slowest = Some(Called { sent, place, times });
+            }
             if shard == produced.len() {
                 produced.push(answer);
             } else {
                 produced[shard].extend(answer);
             }
+        }
+        if let Some(call) = slowest {
+            let mut spent = StageTimes::default();
+            spent.add_append(call.sent, &call.times);
+            // What was done before its turn came has waited for that, and not on the way back.
+            spent.add(Stage::Queue, taken - call.times.finished);
+            if call.place == CallPlace::There {
+                let now = self.runtime.now();
+                spent.add(Stage::Hop, now - taken.max(call.times.finished));
+            }
+            connection.add_spent(&spent);
         }
         if self.acks == Some(Acks::None) {
             let failed = produced.iter().flatten().any(|one| one.error != ErrorCode::None)
@@ -385,7 +427,7 @@ impl Dispatched {
             }
             return Ok(None);
         }
-        let (head, body) = frame::decode_request_header(&self.frame)?;
+        let (head, body) = frame::decode_request_header(frame)?;
         let request: ProduceRequest<'_> = frame::decode_body(body, head.version)?;
         let mut places = self.places.iter();
         for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
@@ -466,20 +508,22 @@ fn partition_response(
 }
 
 impl Call for ProduceShares {
-    type Answer = Vec<Produced>;
+    type Answer = (Vec<Produced>, AppendTimes);
 
-    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Vec<Produced>> + 'static {
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let runtime = shard.runtime.clone();
-        let deadline = runtime.now() + self.timeout;
+        let started = runtime.now();
+        let deadline = started + self.timeout;
         let acks = self.acks;
         let shares = self.shares.into_iter();
         let placed: Vec<Placed> = shares.map(|share| place(shard, share, acks, deadline)).collect();
+        let mut times = AppendTimes::begin(started, runtime.now());
         async move {
             let mut produced = Vec::with_capacity(placed.len());
             for one in placed {
-                produced.push(one.finish(&runtime, deadline).await);
+                produced.push(one.finish(&runtime, deadline, &mut times).await);
             }
-            produced
+            (produced, times)
         }
     }
 }
@@ -490,7 +534,8 @@ enum Placed {
     Waits {
         /// Taken when its time is up: then it is not appended any more.
         share: Rc<RefCell<Option<Share>>>,
-        appended: Oneshot<Appended>,
+        /// With the time of the append.
+        appended: Oneshot<(Appended, Instant)>,
     },
 }
 
@@ -502,22 +547,34 @@ struct Appended {
 }
 
 impl Placed {
-    async fn finish(self, runtime: &Runtime, deadline: Instant) -> Produced {
+    async fn finish(
+        self,
+        runtime: &Runtime,
+        deadline: Instant,
+        times: &mut AppendTimes,
+    ) -> Produced {
         let Appended { produced, wait } = match self {
             Placed::Appended(appended) => appended,
             Placed::Waits { share, appended } => {
                 match runtime.deadline(deadline, appended.receive()).await {
-                    Ok(Some(appended)) => appended,
+                    Ok(Some((appended, at))) => {
+                        times.note_appended(at);
+                        appended
+                    }
                     Ok(None) => return Produced::refused(ErrorCode::NotLeaderOrFollower),
                     Err(_) => {
                         drop(share.take());
+                        times.note_appended(runtime.now());
                         return Produced::refused(ErrorCode::RequestTimedOut);
                     }
                 }
             }
         };
         let Some(wait) = wait else { return produced };
-        match runtime.deadline(deadline, wait).await {
+        let (waited, wait_times) = wait.finish(runtime, deadline).await;
+        times.note_written(wait_times.written);
+        times.note_finished(wait_times.finished);
+        match waited {
             Ok(Ok(())) => produced,
             Ok(Err(error)) => Produced::refused(error_map::wait(&error)),
             Err(_) => Produced::refused(ErrorCode::RequestTimedOut),
@@ -549,7 +606,8 @@ fn place(shard: &Rc<Shard>, share: Share, acks: Acks, deadline: Instant) -> Plac
             (Rc::clone(shard), Rc::clone(&partition), Rc::clone(&share));
         move || {
             let mut waiting = share.borrow_mut();
-            let Some(one) = waiting.as_ref().filter(|_| shard.runtime.now() < deadline) else {
+            let now = shard.runtime.now();
+            let Some(one) = waiting.as_ref().filter(|_| now < deadline) else {
                 *waiting = None;
                 return Attempt::Over;
             };
@@ -558,7 +616,7 @@ fn place(shard: &Rc<Shard>, share: Share, acks: Acks, deadline: Instant) -> Plac
             };
             *waiting = None;
             if let Some(sender) = sender.take() {
-                sender.send(appended);
+                sender.send((appended, now));
             }
             Attempt::Over
         }
@@ -575,14 +633,58 @@ impl Placed {
     }
 }
 
-type Wait = Pin<Box<dyn Future<Output = Result<(), WaitError>>>>;
+/// What an answer waits for.
+struct Wait {
+    log: Log,
+    end: Offset,
+    until: WaitedFor,
+    outcome: Pin<Box<dyn Future<Output = Result<(), WaitError>>>>,
+}
 
-fn wait_for(log: &Log, appended: &storage::Appended, acks: Acks) -> Option<Wait> {
-    match acks {
-        Acks::None => None,
-        Acks::Leader => Some(Box::pin(log.wait_for_leader(appended))),
-        Acks::All => Some(Box::pin(log.wait_acknowledged(appended))),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WaitedFor {
+    Written,
+    Durable,
+}
+
+impl Wait {
+    fn of(log: &Log, appended: &storage::Appended, acks: Acks) -> Option<Wait> {
+        let wait = |until, outcome| Wait { log: log.clone(), end: appended.end(), until, outcome };
+        match acks {
+            Acks::None => None,
+            Acks::Leader => {
+                let until =
+                    if appended.is_flush_due { WaitedFor::Durable } else { WaitedFor::Written };
+                Some(wait(until, Box::pin(log.wait_for_leader(appended))))
+            }
+            Acks::All => Some(wait(WaitedFor::Durable, Box::pin(log.wait_acknowledged(appended)))),
+        }
     }
+
+    async fn finish(self, runtime: &Runtime, deadline: Instant) -> (Waited, WaitTimes) {
+        let waited = runtime.deadline(deadline, self.outcome).await;
+        let written = self.log.written_at(self.end);
+        let finished = match (&waited, self.until) {
+            (Ok(Ok(())), WaitedFor::Written) => written,
+            // With durability=replicated it may be written alone.
+            (Ok(Ok(())), WaitedFor::Durable) => self.log.durable_at(self.end).or(written),
+            (Ok(Err(_)) | Err(_), _) => None,
+        };
+        let now = || runtime.now();
+        let times = WaitTimes {
+            written: written.unwrap_or_else(now),
+            finished: finished.unwrap_or_else(now),
+        };
+        (waited, times)
+    }
+}
+
+type Waited = Result<Result<(), WaitError>, Elapsed>;
+
+/// When what was waited for came, or was given up.
+struct WaitTimes {
+    written: Instant,
+    finished: Instant,
 }
 
 /// Whether there is exactly one batch, as Produce wants it since version 3. What is wrong within
@@ -670,7 +772,7 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
                 log_append_time_ms: appended.log_append_time.0,
                 log_start_offset: log.log_start_offset().0,
             };
-            Appended { produced, wait: wait_for(log, &appended, acks) }
+            Appended { produced, wait: Wait::of(log, &appended, acks) }
         }
         Err(AppendError::Busy) => return None,
         Err(error) => {

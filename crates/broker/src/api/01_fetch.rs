@@ -28,9 +28,12 @@ use super::{
 };
 use crate::{
     answer_memory::Granted,
+    connection::Connection,
     error_map,
-    peers::Call,
+    peers::{Call, CallPlace},
     shard::{Partition, Shard},
+    slow::FetchedPartitions,
+    stages::{Span, Stage},
 };
 
 /// From this version on topics are named by id.
@@ -107,7 +110,7 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         Err(error) => return refused(error),
     };
     let limits = Limits::of(shard, &body, isolation, &wanted);
-    let (fetched, granted) = fetch_or_wait(shard, &wanted, by_id, &limits).await;
+    let (fetched, granted) = fetch_or_wait(request, &wanted, by_id, &limits).await;
     request.connection.held.hold(granted);
     let included: Vec<usize> = (0..wanted.len())
         .filter(|index| !is_incremental || has_news(&wanted[*index], &fetched[*index]))
@@ -195,29 +198,53 @@ impl Limits {
 
 /// Reads, and reads again after growth while there is too little to send.
 async fn fetch_or_wait(
-    shard: &Rc<Shard>,
+    request: &Request<'_>,
     wanted: &[Wanted],
     by_id: bool,
     wanted_limits: &Limits,
 ) -> (Vec<Fetched>, Granted) {
+    let (shard, connection) = (request.shard, request.connection);
+    let mut begun = shard.runtime.now();
     loop {
         // Given back while it waits: whoever has nothing to send holds nothing.
         let turn = shard.gather_turns.take(shard.answer_memory.is_scarce()).await;
         let mut granted = shard.answer_memory.grant(wanted_limits.gathered_max);
         let limits = &wanted_limits.granted(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
-        let mut fetched = gather(shard, wanted.len(), &owners, limits).await;
+        note_fetched(connection, &owners);
+        let sent = shard.runtime.now();
+        connection.spend(Stage::Queue, sent - begun);
+        let (mut fetched, slowest) = gather(shard, wanted.len(), &owners, limits).await;
+        let now = shard.runtime.now();
+        if let Some((place, span)) = slowest {
+            connection.spend(Stage::LogRead, span.finished - span.started);
+            if place == CallPlace::There {
+                connection.spend(Stage::Hop, (span.started - sent) + (now - span.finished));
+            }
+        }
         let bytes: usize = fetched.iter().map(|one| one.bytes).sum();
         let failed = fetched.iter().any(|one| one.error != ErrorCode::None);
         let diverged = fetched.iter().any(|one| one.diverging.is_some());
-        let late = shard.runtime.now() >= limits.deadline;
+        let late = now >= limits.deadline;
         if bytes >= limits.bytes_min || failed || diverged || late || wanted.is_empty() {
             granted.gathered(fetched.iter_mut().map(|one| &mut one.slices));
             return (fetched, granted);
         }
         drop((granted, turn));
         wait_for_growth(shard, &owners, &fetched, limits).await;
+        begun = shard.runtime.now();
+        connection.spend(Stage::Pending, begun - now);
     }
+}
+
+fn note_fetched(connection: &Connection, owners: &Owners) {
+    let first = owners.shares.first().and_then(|(_, shares)| shares.first());
+    let count = owners.shares.iter().map(|(_, shares)| shares.len()).sum();
+    connection.fetched.set(first.map(|(_, share)| FetchedPartitions {
+        topic: share.topic,
+        partition: share.partition,
+        count,
+    }));
 }
 
 /// The shares of one owner, each with its place in the request.
@@ -266,7 +293,13 @@ fn owners_of(shard: &Rc<Shard>, wanted: &[Wanted], by_id: bool, limits: &Limits)
     owners
 }
 
-async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limits) -> Vec<Fetched> {
+/// What the owners give, and where and when the last of them gave its part.
+async fn gather(
+    shard: &Rc<Shard>,
+    count: usize,
+    owners: &Owners,
+    limits: &Limits,
+) -> (Vec<Fetched>, Option<(CallPlace, Span)>) {
     let mut answering: SmallVec<[_; 2]> = SmallVec::new();
     // What many owners gather together is not much more than what was granted.
     let fair = limits.bytes_max / owners.shares.len().max(1);
@@ -284,8 +317,13 @@ async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limit
     for (index, error) in &owners.refused {
         fetched[*index] = Fetched::refused(*error);
     }
+    let mut slowest: Option<(CallPlace, Span)> = None;
     for ((_, shares), answering) in owners.shares.iter().zip(answering) {
-        let answers = answering.answer().await;
+        let place = answering.place();
+        let (answers, span) = answering.answer().await;
+        if slowest.is_none_or(|(_, other)| span.finished > other.finished) {
+            slowest = Some((place, span));
+        }
         for ((index, _), answer) in shares.iter().zip(answers) {
             fetched[*index] = answer;
         }
@@ -300,7 +338,7 @@ async fn gather(shard: &Rc<Shard>, count: usize, owners: &Owners, limits: &Limit
         }
         total += one.bytes;
     }
-    fetched
+    (fetched, slowest)
 }
 
 async fn wait_for_growth(shard: &Rc<Shard>, owners: &Owners, fetched: &[Fetched], limits: &Limits) {
@@ -340,14 +378,15 @@ struct FetchShares {
 }
 
 impl Call for FetchShares {
-    type Answer = Vec<Fetched>;
+    type Answer = (Vec<Fetched>, Span);
 
-    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Vec<Fetched>> + 'static {
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = Self::Answer> + 'static {
         let shard = Rc::clone(shard);
         if self.read_ahead == ReadAhead::Paused {
             shard.storage.pause_read_ahead();
         }
         async move {
+            let started = shard.runtime.now();
             let mut total = 0;
             let mut fetched = Vec::with_capacity(self.shares.len());
             for share in &self.shares {
@@ -359,7 +398,7 @@ impl Call for FetchShares {
                 total += one.bytes;
                 fetched.push(one);
             }
-            fetched
+            (fetched, Span { started, finished: shard.runtime.now() })
         }
     }
 }

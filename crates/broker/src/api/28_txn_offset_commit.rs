@@ -29,7 +29,7 @@ pub(super) async fn answer(request: &Request<'_>) -> Answer {
         return Ok(response.encode(request.head.correlation_id, version)?);
     }
     let (group, host) = (body.group_id, client_host(request));
-    let asking = request.shard.ask_group_in_transaction(group, &transactional, request.frame, host);
+    let asking = request.shard.ask_group_in_transaction(group, &transactional, request, host);
     let response = asking.await.unwrap_or_else(|error| refused(&body, error));
     Ok(response.encode(request.head.correlation_id, version)?)
 }

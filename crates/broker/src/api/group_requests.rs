@@ -21,7 +21,7 @@ pub(super) async fn ask(
         let response = refused(ErrorCode::InvalidGroupId);
         return Ok(response.encode(request.head.correlation_id, request.head.version)?);
     }
-    let answered = request.shard.ask_group(group, request.frame, client_host(request)).await;
+    let answered = request.shard.ask_group(group, request, client_host(request)).await;
     let response = answered.unwrap_or_else(refused);
     Ok(response.encode(request.head.correlation_id, request.head.version)?)
 }

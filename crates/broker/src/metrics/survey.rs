@@ -7,7 +7,7 @@ use model::{Offset, PartitionId, collections::BTreeMap};
 use runtime::{ShardIndex, durations::DurationCounts};
 use wire::api::ApiKey;
 
-use super::TrafficCounts;
+use super::{RequestKind, StageCounts, TrafficCounts};
 use crate::{controller::CONTROLLER_SHARD, peers::Call, shard::Shard};
 
 /// What a node tells of itself.
@@ -23,6 +23,7 @@ pub(super) struct NodeSurvey {
     /// By topic.
     pub(super) traffic: BTreeMap<String, TrafficCounts>,
     pub(super) requests: BTreeMap<ApiKey, DurationCounts>,
+    pub(super) stages: BTreeMap<RequestKind, StageCounts>,
     pub(super) groups: Vec<GroupPositions>,
 }
 
@@ -39,6 +40,7 @@ pub(super) struct ShardSurvey {
     pub(super) tail_bytes: usize,
     partitions: Vec<PartitionSurvey>,
     requests: Vec<(ApiKey, DurationCounts)>,
+    stages: Vec<(RequestKind, StageCounts)>,
     groups: Vec<GroupPositions>,
 }
 
@@ -98,6 +100,7 @@ fn of_shard(shard: &Rc<Shard>) -> ShardSurvey {
         tail_bytes: shard.storage.tail_bytes(),
         partitions: partitions.collect(),
         requests: counters.requests(),
+        stages: counters.stages(),
         groups: shard.groups.positions(),
     }
 }
@@ -120,6 +123,9 @@ pub(super) async fn of_node(shard: &Rc<Shard>) -> NodeSurvey {
         }
         for (key, durations) in std::mem::take(&mut one.requests) {
             node.requests.entry(key).or_default().add(&durations);
+        }
+        for (kind, counts) in std::mem::take(&mut one.stages) {
+            node.stages.entry(kind).or_default().add(&counts);
         }
         node.groups.append(&mut one.groups);
         node.shards.push(one);

@@ -12,6 +12,7 @@ use super::{
     Scope, TrafficCounts,
     survey::{NodeSurvey, PartitionSurvey, ShardSurvey},
 };
+use crate::stages::Stage;
 
 /// A page being written.
 struct Page(String);
@@ -288,6 +289,17 @@ fn requests(page: &mut Page, node: &NodeSurvey) {
     page.head(name, Kind::Histogram, help);
     for (key, durations) in &node.requests {
         page.durations(name, &[("request", &format!("{key:?}"))], durations);
+    }
+    let name = "odradek_request_stage_seconds";
+    page.head(name, Kind::Histogram, "How long requests of a kind were in a stage.");
+    for (kind, stages) in &node.stages {
+        for (stage, durations) in Stage::ALL.into_iter().zip(&stages.0) {
+            if durations.total() > 0 {
+                let labels: Labels<'_> =
+                    &[("kind", &format!("{kind:?}")), ("stage", &stage.name())];
+                page.durations(name, labels, durations);
+            }
+        }
     }
 }
 
