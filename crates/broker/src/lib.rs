@@ -54,7 +54,7 @@ mod verification;
 
 pub use error::Error;
 pub use metrics::{Ping, Scope, Scrape};
-pub use slow::{AskSlow, SlowRequest};
+pub use slow::{AskSlow, SlowRequest, Slowest};
 pub use stages::{STAGES, Stage, StageTimes};
 pub use start::{Ready, Role, run_shard};
 

@@ -68,15 +68,24 @@ pub struct SlowRequest {
     pub times: StageTimes,
 }
 
+/// What a node tells of them.
+#[derive(Clone, Debug)]
+pub struct Slowest {
+    /// When it was asked, in milliseconds since 1970 UTC.
+    pub now_ms: i64,
+    /// The slowest first.
+    pub requests: Vec<SlowRequest>,
+}
+
 /// Asks a node for its slowest requests, from outside the mesh: to shard 0.
 pub struct AskSlow {
-    reply: Box<dyn FnOnce(Vec<SlowRequest>) + Send>,
+    reply: Box<dyn FnOnce(Slowest) + Send>,
 }
 
 impl AskSlow {
-    /// `reply` gets them, the slowest first, on shard 0's thread: it hands them on and returns.
+    /// `reply` gets them on shard 0's thread: it hands them on and returns.
     #[must_use]
-    pub fn new(reply: impl FnOnce(Vec<SlowRequest>) + Send + 'static) -> AskSlow {
+    pub fn new(reply: impl FnOnce(Slowest) + Send + 'static) -> AskSlow {
         AskSlow { reply: Box::new(reply) }
     }
 }
@@ -220,7 +229,7 @@ impl Shard {
             self.call_all(TellSlow).await.into_iter().flatten().collect();
         all.sort_by_key(|request| Reverse(request.times.busy()));
         all.truncate(TOLD_MAX);
-        (asked.reply)(all);
+        (asked.reply)(Slowest { now_ms: self.runtime.wall_clock_ms(), requests: all });
     }
 }
 

@@ -34,7 +34,7 @@ use axum::{
     routing::get,
 };
 use broker::{
-    AskSlow, Ping, Scope, Scrape, SlowRequest,
+    AskSlow, Ping, Scope, Scrape, Slowest,
     config::{ADMIN_DEFAULT, AdminPort, BrokerConfig},
 };
 use hyper_util::{
@@ -49,10 +49,7 @@ use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-use crate::{
-    settings,
-    slow_requests::{self, now_ms},
-};
+use crate::{settings, slow_requests};
 
 /// Connections at a time; a further one waits in the listener's queue.
 const CONNECTIONS_MAX: usize = 32;
@@ -220,20 +217,20 @@ async fn slow(
     Query(query): Query<SlowQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(requests) = slow_requests(&shared).await else { return silent() };
-    let answer = slow_requests::json(&requests);
+    let Some(slowest) = slowest(&shared).await else { return silent() };
+    let answer = slow_requests::json(&slowest);
     let accepts = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
     let wants_text = accepts.is_some_and(|accepted| accepted.starts_with("text/plain"));
     match query.format {
-        Some(SlowFormat::Text) => slow_requests::text(&answer, now_ms()).into_response(),
-        None if wants_text => slow_requests::text(&answer, now_ms()).into_response(),
+        Some(SlowFormat::Text) => slow_requests::text(&answer).into_response(),
+        None if wants_text => slow_requests::text(&answer).into_response(),
         Some(SlowFormat::Json) | None => Json(answer).into_response(),
     }
 }
 
 /// `None` if the broker does not answer.
-async fn slow_requests(shared: &Shared) -> Option<Vec<SlowRequest>> {
-    ask(shared, |sender| Box::new(AskSlow::new(|requests| reply(sender, requests)))).await
+async fn slowest(shared: &Shared) -> Option<Slowest> {
+    ask(shared, |sender| Box::new(AskSlow::new(|slowest| reply(sender, slowest)))).await
 }
 
 fn silent() -> Response {

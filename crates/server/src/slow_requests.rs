@@ -1,17 +1,17 @@
 //! The slowest requests as they are told: as JSON by the admin port, and from that as rows for
 //! people, by the same port and by `odradek status`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use broker::{SlowRequest, Stage};
+use broker::{SlowRequest, Slowest, Stage};
 use serde_json::{Map, Value, json};
 
 use crate::table::{Format, Table};
 
 /// What the admin port answers.
-pub(crate) fn json(requests: &[SlowRequest]) -> Value {
-    let requests: Vec<Value> = requests.iter().map(json_of).collect();
-    json!({ "requests": requests })
+pub(crate) fn json(slowest: &Slowest) -> Value {
+    let requests: Vec<Value> = slowest.requests.iter().map(json_of).collect();
+    json!({ "now_ms": slowest.now_ms, "requests": requests })
 }
 
 fn json_of(request: &SlowRequest) -> Value {
@@ -43,8 +43,7 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// The same for people: from what [`json`] made, so that a command can show what a port answered.
-/// `now_ms` is the time, in milliseconds since 1970 UTC.
-pub(crate) fn text(answer: &Value, now_ms: i64) -> String {
+pub(crate) fn text(answer: &Value) -> String {
     let requests = answer["requests"].as_array().map(Vec::as_slice).unwrap_or_default();
     if requests.is_empty() {
         return "no requests in the last minutes\n".to_owned();
@@ -53,7 +52,8 @@ pub(crate) fn text(answer: &Value, now_ms: i64) -> String {
         &["slow", "api", "about", "client", "peer", "bytes_in", "bytes_out", "ago", "where"];
     let mut table = Table::new(columns);
     for request in requests {
-        let ago = now_ms.saturating_sub(request["began_ms"].as_i64().unwrap_or(now_ms)).max(0);
+        let moment = |value: &Value| value.as_i64().unwrap_or(0);
+        let ago = moment(&answer["now_ms"]).saturating_sub(moment(&request["began_ms"])).max(0);
         table.push([
             duration(request["slow_us"].as_u64().unwrap_or(0)).into(),
             format!("{} v{}", word(&request["api"]), request["version"]).into(),
@@ -97,13 +97,6 @@ fn stages(stages: &Value) -> String {
     let texts: Vec<String> =
         times.into_iter().map(|(micros, name)| format!("{name} {}", duration(micros))).collect();
     texts.join(", ")
-}
-
-/// The time, in milliseconds since 1970 UTC.
-#[expect(clippy::disallowed_methods, reason = "neither the admin thread nor a command has a shard")]
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Microseconds for people, with three figures or more.
@@ -150,7 +143,7 @@ mod tests {
             "topic": null, "partition": null, "partitions": 0, "slow_us": 5, "began_ms": 5000,
             "stages_us": { "sync": 5 },
         });
-        let text = text(&json!({ "requests": [of_fetch, of_group] }), 4000);
+        let text = text(&json!({ "now_ms": 4000, "requests": [of_fetch, of_group] }));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert!(lines[1].starts_with("4.21 ms  Fetch v17"), "{text}");
