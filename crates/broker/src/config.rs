@@ -22,7 +22,10 @@ use coordinator::ConsumerSettings;
 use model::topic_config;
 use storage::CommitStrategy;
 
-use crate::connection_limits::{self, ConnectionLimits};
+use crate::{
+    StartTopic,
+    connection_limits::{self, ConnectionLimits},
+};
 
 pub use admin::{ADMIN_DEFAULT, AdminConfig, AdminPort, Console};
 pub use telemetry::TelemetryConfig;
@@ -69,6 +72,8 @@ pub struct BrokerConfig {
     pub delete_topic_enable: bool,
     /// `num.partitions`.
     pub num_partitions: i32,
+    /// Topics that are made at the start if they are not there. No setting: flags.
+    pub start_topics: Vec<StartTopic>,
     /// `default.replication.factor`.
     pub default_replication_factor: i16,
     /// `socket.request.max.bytes`.
@@ -241,6 +246,7 @@ impl BrokerConfig {
             auto_create_topics_enable: reader.boolean("auto.create.topics.enable", true)?,
             delete_topic_enable: reader.boolean("delete.topic.enable", true)?,
             num_partitions: reader.number("num.partitions", 1, PARTITIONS_MAX, 1)?,
+            start_topics: Vec::new(),
             default_replication_factor: reader.number(
                 "default.replication.factor",
                 1,

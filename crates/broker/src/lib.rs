@@ -46,6 +46,7 @@ mod shard;
 mod slow;
 mod stages;
 mod start;
+mod start_topics;
 mod stop;
 mod telemetry;
 mod topic_settings;
@@ -57,6 +58,7 @@ pub use metrics::{Ping, Scope, Scrape};
 pub use slow::{AskSlow, SlowRequest, Slowest};
 pub use stages::{STAGES, Stage, StageTimes};
 pub use start::{Ready, Role, run_shard};
+pub use start_topics::StartTopic;
 
 /// Sent to shard 0 from outside the mesh, it stops the node cleanly.
 #[derive(Clone, Copy, Debug)]

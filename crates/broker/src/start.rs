@@ -3,7 +3,7 @@
 //! Shard 0 does it for all; the other shards wait for its calls. The order matters: the directory
 //! is locked before anything is read, the quorum's epoch is durable before a record of it is
 //! written, this node is registered and leads its partitions before a shard opens them, and the
-//! socket listens last, when everything can be served.
+//! socket listens last, when everything can be served and the topics of the start are there.
 
 use std::{
     future::Future,
@@ -46,6 +46,7 @@ use crate::{
     metadata_snapshot::{self, SnapshotNeed},
     peers::{Call, ShardMessage},
     shard::{Identity, Shard},
+    start_topics,
     topic_settings::CLUSTER_METADATA,
 };
 
@@ -209,6 +210,7 @@ async fn run_first(
         begun.map_err(Error::Partition)?;
     }
     directory.remove_deleted();
+    Box::pin(start_topics::create(shard)).await?;
     let address = shard.config.listen;
     let listener = Listener::bind(&shard.runtime, address)
         .await

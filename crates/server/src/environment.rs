@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// Variables of Kafka's scripts and of the JVM, which are no settings of a broker.
 const NOT_SETTINGS: &[&str] = &[
     "KAFKA_CLUSTER_ID",
+    crate::start_topics::VARIABLE,
     "KAFKA_DEBUG",
     "KAFKA_GC_LOG_OPTS",
     "KAFKA_HEAP_OPTS",
@@ -104,6 +105,7 @@ mod tests {
     #[test]
     fn what_is_no_setting_is_left_out() {
         check(&[("KAFKA_HEAP_OPTS", "-Xmx1g"), ("KAFKA_LOG4J_LOGGERS", "x")], &[]);
+        check(&[("KAFKA_CREATE_TOPICS", "a:1:1")], &[]);
         check(
             &[("HOME", "/"), ("KAFKA_", "x"), ("KAFKA", "x"), ("kafka_num_partitions", "3")],
             &[],

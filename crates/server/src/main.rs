@@ -18,6 +18,7 @@ mod perf;
 mod properties;
 mod settings;
 mod slow_requests;
+mod start_topics;
 mod table;
 mod threads;
 mod topic;
@@ -88,6 +89,10 @@ enum Command {
 struct Start {
     #[command(flatten)]
     place: Place,
+    /// A topic to make at the start if it is not there; without a number it has `num.partitions`;
+    /// repeatable
+    #[arg(long = "topic", value_name = "NAME[:PARTITIONS]")]
+    topics: Vec<String>,
     /// What is logged on stderr: off, error, warn, info, debug, trace, or by module
     /// (`info,broker=debug`)
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -203,7 +208,9 @@ fn start(options: &Start, started: Instant) -> Result<(), String> {
     // Before any other thread exists, so that none is interrupted.
     let signals =
         runtime::block_signals().map_err(|error| format!("cannot hold signals back: {error}"))?;
-    let (config, inert) = options.place.load()?;
+    let (mut config, inert) = options.place.load()?;
+    let variable = std::env::var(start_topics::VARIABLE).ok();
+    config.start_topics = start_topics::merge(&options.topics, variable.as_deref())?;
     if !inert.is_empty() {
         tracing::warn!(settings = inert.join(", "), "these settings do nothing here");
     }

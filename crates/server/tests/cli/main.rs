@@ -6,6 +6,7 @@
 mod commands;
 mod doctor;
 mod perf;
+mod start_topics;
 
 use std::{
     io::{BufRead, BufReader, Read},
