@@ -8,6 +8,7 @@
 
 mod admin;
 mod consumer_groups;
+mod listeners;
 mod telemetry;
 mod transactions;
 
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub use admin::{ADMIN_DEFAULT, AdminConfig, AdminPort, Console};
+pub use listeners::{ClientListener, NAME_DEFAULT, Named, client_listeners};
 pub use telemetry::TelemetryConfig;
 pub use transactions::TransactionsConfig;
 
@@ -51,10 +53,8 @@ const INT_MAX: i64 = i32::MAX as i64;
 pub struct BrokerConfig {
     /// `node.id`.
     pub node_id: i32,
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// The name and port of `advertised.listeners`; `None`: the local address of each connection.
-    pub advertised: Option<(String, u16)>,
+    /// Where it listens for clients: one at least, each with a port of its own.
+    pub listeners: Vec<ClientListener>,
     /// Where metrics are served, and what is shown to people.
     pub admin: AdminConfig,
     /// `log.dirs`.
@@ -133,8 +133,9 @@ pub struct BrokerConfig {
 /// What whoever starts the broker has decided already.
 #[derive(Clone, Debug)]
 pub struct Decided {
-    /// The resolved address; see [`listener`].
-    pub listen: SocketAddr,
+    /// The names and resolved addresses of the listeners, one at least; see
+    /// [`client_listeners`].
+    pub listen: Vec<(String, SocketAddr)>,
     /// A data directory that wins over `log.dirs`.
     pub data_dir: Option<PathBuf>,
 }
@@ -177,20 +178,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The host and port that clients are to connect to by `listeners`, if it is given. An empty host
-/// stands for every address of the machine.
-///
-/// # Errors
-/// When it is malformed, asks for more than one client listener or for an encrypted one.
-pub fn listener(
-    properties: &BTreeMap<String, String>,
-) -> Result<Option<(String, u16)>, ConfigError> {
-    let Some(listener) = Listeners::of(&Reader::new(properties)).only("listeners")? else {
-        return Ok(None);
-    };
-    Ok(Some((listener.host, listener.port)))
-}
-
 impl BrokerConfig {
     /// What was given of groups: it bounds what each group may have.
     pub(crate) fn group_settings(&self) -> BTreeMap<String, String> {
@@ -198,9 +185,16 @@ impl BrokerConfig {
         given.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
+    /// Where the first listener is.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listeners.first().expect("a broker listens").address
+    }
+
     /// The defaults of a broker at this address, in this directory.
     #[must_use]
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> BrokerConfig {
+        let listen = vec![(NAME_DEFAULT.to_owned(), listen)];
         let decided = Decided { listen, data_dir: Some(data_dir) };
         let (config, _) = BrokerConfig::from_properties(&BTreeMap::new(), decided)
             .expect("the defaults are within their bounds");
@@ -236,8 +230,7 @@ impl BrokerConfig {
     ) -> Result<BrokerConfig, ConfigError> {
         Ok(BrokerConfig {
             node_id,
-            listen: decided.listen,
-            advertised: advertised(reader)?,
+            listeners: listeners::read(reader, &decided)?,
             admin: admin::settings(reader)?,
             data_dir: data_dir(reader, decided.data_dir)?,
             commit_strategy: commit_strategy(reader)?,
@@ -247,12 +240,7 @@ impl BrokerConfig {
             delete_topic_enable: reader.boolean("delete.topic.enable", true)?,
             num_partitions: reader.number("num.partitions", 1, PARTITIONS_MAX, 1)?,
             start_topics: Vec::new(),
-            default_replication_factor: reader.number(
-                "default.replication.factor",
-                1,
-                i64::from(i16::MAX),
-                1,
-            )?,
+            default_replication_factor: replication_factor(reader)?,
             socket_request_max_bytes: reader.int("socket.request.max.bytes", 1, 104_857_600)?,
             connections_max_idle_ms: reader.time_or_never("connections.max.idle.ms", 600_000)?,
             connection_limits: limits_of_connections(reader)?,
@@ -307,6 +295,10 @@ impl BrokerConfig {
             topic_defaults: topic_defaults(reader)?,
         })
     }
+}
+
+fn replication_factor(reader: &Reader<'_>) -> Result<i16, ConfigError> {
+    reader.number("default.replication.factor", 1, i64::from(i16::MAX), 1)
 }
 
 /// Reads the map and remembers which names it was asked for.
@@ -533,87 +525,6 @@ fn in_longer_units(
     Ok(None)
 }
 
-/// One entry of `listeners` or `advertised.listeners`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Listener {
-    name: String,
-    host: String,
-    port: u16,
-}
-
-/// How listeners are named here.
-struct Listeners<'r, 'a> {
-    reader: &'r Reader<'a>,
-    controllers: Vec<&'a str>,
-    protocols: BTreeMap<&'a str, &'a str>,
-}
-
-impl<'r, 'a> Listeners<'r, 'a> {
-    fn of(reader: &'r Reader<'a>) -> Listeners<'r, 'a> {
-        let names = reader.text("controller.listener.names").unwrap_or_default();
-        let map = reader.text("listener.security.protocol.map").unwrap_or_default();
-        let protocols = map.split(',').filter_map(|pair| pair.split_once(':'));
-        Listeners {
-            reader,
-            controllers: names.split(',').map(str::trim).collect(),
-            protocols: protocols.map(|(name, to)| (name.trim(), to.trim())).collect(),
-        }
-    }
-
-    /// The one entry of this setting that is for clients. A controller's is left out: the only
-    /// controller is the node itself.
-    fn only(&self, setting: &str) -> Result<Option<Listener>, ConfigError> {
-        let Some(text) = self.reader.text(setting) else { return Ok(None) };
-        let mut found = None;
-        for entry in text.split(',') {
-            let listener = parse_listener(entry.trim())
-                .ok_or_else(|| self.reader.refuse(setting, "PLAINTEXT://HOST:PORT"))?;
-            if self.controllers.contains(&listener.name.as_str()) {
-                continue;
-            }
-            let protocol = self.protocols.get(listener.name.as_str()).copied();
-            if protocol.unwrap_or(&listener.name) != "PLAINTEXT" {
-                return Err(self.reader.unsupported(setting, "the one protocol is PLAINTEXT"));
-            }
-            if found.replace(listener).is_some() {
-                return Err(self.reader.unsupported(setting, "one listener is what there can be"));
-            }
-        }
-        Ok(found)
-    }
-}
-
-fn advertised(reader: &Reader<'_>) -> Result<Option<(String, u16)>, ConfigError> {
-    const NAME: &str = "advertised.listeners";
-    let listeners = Listeners::of(reader);
-    // Kept for the refusal of what cannot be listened on, wherever the address came from.
-    listeners.only("listeners")?;
-    let Some(listener) = listeners.only(NAME)? else { return Ok(None) };
-    if listener.host.is_empty() || listener.host == "0.0.0.0" || listener.host == "::" {
-        return Err(reader.refuse(NAME, "a host that clients can reach"));
-    }
-    if listener.port == 0 {
-        return Err(reader.refuse(NAME, "a port from 1 to 65535"));
-    }
-    Ok(Some((listener.host, listener.port)))
-}
-
-/// `NAME://HOST:PORT`, where the host may be empty or an IPv6 address in brackets.
-fn parse_listener(entry: &str) -> Option<Listener> {
-    let (name, address) = entry.split_once("://")?;
-    let (host, port) = address.rsplit_once(':')?;
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_bare_v6 = bare.is_none() && host.contains(':');
-    if name.is_empty() || is_bare_v6 || host.contains(char::is_whitespace) {
-        return None;
-    }
-    Some(Listener {
-        name: name.to_ascii_uppercase(),
-        host: bare.unwrap_or(host).to_owned(),
-        port: port.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,8 +533,15 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn listen(ports: &[(&str, u16)]) -> Vec<(String, SocketAddr)> {
+        ports
+            .iter()
+            .map(|(name, port)| ((*name).to_owned(), ([127, 0, 0, 1], *port).into()))
+            .collect()
+    }
+
     fn decided() -> Decided {
-        Decided { listen: "127.0.0.1:9092".parse().unwrap(), data_dir: None }
+        Decided { listen: listen(&[("PLAINTEXT", 9092)]), data_dir: None }
     }
 
     fn read(pairs: &[(&str, &str)]) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
@@ -641,7 +559,7 @@ mod tests {
         assert_eq!(config.group_max_size, 2_147_483_647);
         assert_eq!(config.data_dir, PathBuf::from("./odradek-data"));
         assert!(config.auto_create_topics_enable && config.topic_defaults.is_empty());
-        let same = BrokerConfig::new(config.listen, config.data_dir.clone());
+        let same = BrokerConfig::new(config.listen(), config.data_dir.clone());
         assert_eq!(same, config);
     }
 
@@ -667,10 +585,10 @@ mod tests {
             ("process.roles", "broker,controller", |c| c.node_id == 1),
             ("controller.quorum.voters", "1@localhost:9093", |c| c.node_id == 1),
             ("advertised.listeners", "PLAINTEXT://localhost:9092", |c| {
-                c.advertised == Some(("localhost".to_owned(), 9092))
+                c.listeners[0].advertised == Some(("localhost".to_owned(), 9092))
             }),
             ("advertised.listeners", "PLAINTEXT://[::1]:9", |c| {
-                c.advertised == Some(("::1".to_owned(), 9))
+                c.listeners[0].advertised == Some(("::1".to_owned(), 9))
             }),
         ];
         for (name, value, check) in cases {
@@ -738,6 +656,7 @@ mod tests {
             ("listeners", "SSL://:9092"),
             ("listeners", "localhost:9092"),
             ("listeners", "PLAINTEXT://:9092,PLAINTEXT_HOST://:9093"),
+            ("listeners", "PLAINTEXT://:9092,PLAINTEXT://:9093"),
             ("listeners", "PLAINTEXT://::1:9092"),
             ("advertised.listeners", "PLAINTEXT://0.0.0.0:9092"),
             ("advertised.listeners", "PLAINTEXT://:9092"),
@@ -749,19 +668,63 @@ mod tests {
         }
     }
 
+    fn found(properties: &[(&str, &str)]) -> Vec<(String, String, u16)> {
+        let found = client_listeners(&map(properties)).unwrap();
+        found.into_iter().map(|one| (one.name, one.host, one.port)).collect()
+    }
+
     #[test]
-    fn the_clients_listener_is_found_among_kraft_ones() {
+    fn the_clients_listeners_are_found_among_kraft_ones() {
         let kraft = [
-            ("listeners", "PLAINTEXT_HOST://:29092,CONTROLLER://:9093"),
+            ("listeners", "PLAINTEXT_HOST://:29092,CONTROLLER://:9093,INSIDE://box:9092"),
             ("controller.listener.names", "CONTROLLER"),
-            ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT_HOST:PLAINTEXT"),
+            ("inter.broker.listener.name", "INSIDE"),
+            (
+                "listener.security.protocol.map",
+                "CONTROLLER:PLAINTEXT,PLAINTEXT_HOST:PLAINTEXT,INSIDE:PLAINTEXT",
+            ),
         ];
-        assert_eq!(listener(&map(&kraft)), Ok(Some((String::new(), 29092))));
+        let outside = ("PLAINTEXT_HOST".to_owned(), String::new(), 29092);
+        let inside = ("INSIDE".to_owned(), "box".to_owned(), 9092);
+        assert_eq!(found(&kraft), [outside, inside]);
         let (_, inert) = read(&kraft).unwrap();
         assert_eq!(inert, Vec::<String>::new());
-        assert_eq!(listener(&map(&[])), Ok(None));
-        let named = map(&[("listeners", "plaintext://box:1")]);
-        assert_eq!(listener(&named), Ok(Some(("box".to_owned(), 1))));
+        assert_eq!(found(&[]), []);
+        let named = ("PLAINTEXT".to_owned(), "box".to_owned(), 1);
+        assert_eq!(found(&[("listeners", "plaintext://box:1")]), [named]);
+    }
+
+    #[test]
+    fn each_listener_tells_its_own_address() {
+        let listeners = ("listeners", "IN://:9092,OUT://:29092");
+        let map_of = ("listener.security.protocol.map", "IN:PLAINTEXT,OUT:PLAINTEXT");
+        let with = |advertised: &str, ports: &[(&str, u16)]| {
+            let given = map(&[listeners, map_of, ("advertised.listeners", advertised)]);
+            let decided = Decided { listen: listen(ports), data_dir: None };
+            let (config, _) = BrokerConfig::from_properties(&given, decided)?;
+            let told = config.listeners.into_iter().map(|one| one.advertised.map(|(host, _)| host));
+            Ok::<_, ConfigError>(told.collect::<Vec<_>>())
+        };
+        let both = [("IN", 9092), ("OUT", 29092)];
+        let (kafka, local) = (Some("kafka".to_owned()), Some("localhost".to_owned()));
+        let told = with("OUT://localhost:29092,IN://kafka:9092", &both).unwrap();
+        assert_eq!(told, [kafka, local.clone()]);
+        assert_eq!(with("OUT://localhost:29092", &both).unwrap(), [None, local.clone()]);
+        let error = with("IN://a:1,OTHER://b:2", &both).unwrap_err().to_string();
+        assert!(error.contains("advertised.listeners"), "{error}");
+        // A flag that takes the place of both of them.
+        let flag = [("PLAINTEXT", 5)];
+        assert_eq!(with("OUT://localhost:29092,IN://kafka:9092", &flag).unwrap(), [None]);
+        assert_eq!(with("OUT://localhost:29092", &flag).unwrap(), [local]);
+    }
+
+    #[test]
+    fn listeners_that_cannot_be_told_apart_are_refused() {
+        let map_of = ("listener.security.protocol.map", "A:PLAINTEXT,B:PLAINTEXT");
+        for text in ["A://:1,A://:2", "A://:1,B://:1", "A://:1,B://:0"] {
+            let error = client_listeners(&map(&[("listeners", text), map_of])).unwrap_err();
+            assert!(error.to_string().contains("of its own"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -12,7 +12,10 @@ use model::{
     topic_config::{Kind, SETTINGS},
 };
 
-use crate::{config::BrokerConfig, shard::Shard};
+use crate::{
+    config::{BrokerConfig, ClientListener},
+    shard::Shard,
+};
 
 /// Where a value comes from, by Kafka's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +132,10 @@ fn started_with(config: &BrokerConfig, name: &str) -> Option<String> {
     match name {
         "node.id" | "broker.id" => Some(config.node_id.to_string()),
         "log.dirs" => Some(config.data_dir.display().to_string()),
-        "listeners" => Some(format!("PLAINTEXT://{}", config.listen)),
+        "listeners" => {
+            let entry = |one: &ClientListener| format!("{}://{}", one.name, one.address);
+            Some(config.listeners.iter().map(entry).collect::<Vec<_>>().join(","))
+        }
         "process.roles" => Some("broker,controller".to_owned()),
         _ => config.given.get(name).cloned(),
     }

@@ -102,7 +102,7 @@ pub(crate) struct Shard {
     pub(crate) telemetry: Telemetry,
     pub(crate) counters: Counters,
     pub(crate) slow: SlowRequests,
-    /// On shard 0: where clients are listened for, once they are.
+    /// On shard 0: where the first listener is, once clients are listened for.
     pub(crate) listening: OnceCell<SocketAddr>,
     /// On shard 0: the connections of all shards.
     pub(crate) connections: ConnectionCounts,
@@ -193,22 +193,25 @@ impl Shard {
         NodeId(self.config.node_id)
     }
 
-    /// Where clients reach this node: as configured, or as this client already did.
+    /// Where clients reach this node: as configured for the listener that this client came by,
+    /// or as it already did.
     pub(crate) fn advertised(&self, connection: &Connection) -> (String, u16) {
-        match &self.config.advertised {
-            Some((host, port)) => (host.clone(), *port),
-            None => {
-                let ip = connection.local.ip().to_canonical();
-                (ip.to_string(), connection.local.port())
-            }
-        }
+        let (ip, port) = (connection.local.ip().to_canonical(), connection.local.port());
+        let came_by = match &self.config.listeners[..] {
+            // Its port may be any that was free.
+            [only] => Some(only),
+            several => several.iter().find(|listener| listener.address.port() == port),
+        };
+        let advertised = came_by.and_then(|listener| listener.advertised.clone());
+        advertised.unwrap_or_else(|| (ip.to_string(), port))
     }
 
     /// Where clients reach this node, as far as it can tell without one.
     pub(crate) fn listens_at(&self) -> (String, u16) {
-        let address = self.listening.get().copied().unwrap_or(self.config.listen);
+        let first = self.config.listeners.first().expect("a broker listens");
+        let address = self.listening.get().copied().unwrap_or(first.address);
         let own = || (address.ip().to_string(), address.port());
-        self.config.advertised.clone().unwrap_or_else(own)
+        first.advertised.clone().unwrap_or_else(own)
     }
 
     /// The shard that owns a partition; `None` where there is no such partition.

@@ -6,6 +6,7 @@
 //! socket listens last, when everything can be served and the topics of the start are there.
 
 use std::{
+    cell::Cell,
     future::Future,
     net::SocketAddr,
     path::PathBuf,
@@ -36,7 +37,7 @@ use storage::{
 use crate::{
     Error,
     claim::{self, Claim},
-    config::BrokerConfig,
+    config::{BrokerConfig, ClientListener},
     connection_limits::Pace,
     controller::{self, ControllerHost},
     follow::delta_of_everything,
@@ -64,8 +65,10 @@ pub enum Role {
 /// What is known once the node serves.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// The address that it really listens on.
+    /// The address that its first listener really has.
     pub address: SocketAddr,
+    /// Those of all others.
+    pub further_addresses: Vec<SocketAddr>,
     /// What an acknowledged record of a topic without a setting of its own is: on disk by
     /// `fdatasync`, or `replicated`.
     pub durability: String,
@@ -211,13 +214,16 @@ async fn run_first(
     }
     directory.remove_deleted();
     Box::pin(start_topics::create(shard)).await?;
-    let address = shard.config.listen;
-    let listener = Listener::bind(&shard.runtime, address)
-        .await
-        .map_err(|errno| Error::Listen { address, errno })?;
-    shard.listening.set(listener.address()).expect("it listens once");
+    let mut listeners = Vec::new();
+    for ClientListener { address, .. } in &shard.config.listeners {
+        let listener = Listener::bind(&shard.runtime, *address).await;
+        listeners.push(listener.map_err(|errno| Error::Listen { address: *address, errno })?);
+    }
+    let address = listeners.first().expect("a broker listens").address();
+    shard.listening.set(address).expect("it listens once");
     let ready = Ready {
-        address: listener.address(),
+        address,
+        further_addresses: listeners.iter().skip(1).map(Listener::address).collect(),
         durability: match shard.config.topic_defaults.get("durability") {
             Some(replicated) if replicated != "sync" => replicated.clone(),
             Some(_) | None => "fdatasync".to_owned(),
@@ -237,8 +243,11 @@ async fn run_first(
     shard.runtime.spawn("retention", TaskQueue::Background, retaining);
     let snapshots = Rc::clone(shard).write_snapshots();
     shard.runtime.spawn("metadata snapshots", TaskQueue::Background, snapshots);
-    let accepting = accept(Rc::clone(shard), listener);
-    shard.runtime.spawn("accept", TaskQueue::Foreground, accepting);
+    let pace = Rc::new(Cell::new(Pace::default()));
+    for listener in listeners {
+        let accepting = accept(Rc::clone(shard), listener, Rc::clone(&pace));
+        shard.runtime.spawn("accept", TaskQueue::Foreground, accepting);
+    }
     on_ready(ready);
     Box::pin(shard.serve_until_stopped(&directory)).await
 }
@@ -340,22 +349,23 @@ async fn write(
 }
 
 fn this_broker(shard: &Shard, identity: &Identity) -> BrokerStart {
-    let (host, port) = match &shard.config.advertised {
-        Some((host, port)) => (host.clone(), *port),
-        None => (shard.config.listen.ip().to_string(), shard.config.listen.port()),
-    };
     let end_point = |name: &str, host: String, port: u16| EndPoint {
         name: name.to_owned(),
         host,
         port,
         security_protocol: 0,
     };
+    let listeners = shard.config.listeners.iter().map(|one| {
+        let own = || (one.address.ip().to_string(), one.address.port());
+        let (host, port) = one.advertised.clone().unwrap_or_else(own);
+        end_point(&one.name, host, port)
+    });
     let (name, controller_host, controller_port) = CONTROLLER_LISTENER;
     BrokerStart {
         node: shard.node(),
         incarnation_id: metadata_log::new_id(&shard.runtime),
         log_dirs: vec![identity.directory_id],
-        listeners: vec![end_point("PLAINTEXT", host, port)],
+        listeners: listeners.collect(),
         rack: None,
         controller_listeners: vec![end_point(name, controller_host.to_owned(), controller_port)],
     }
@@ -419,13 +429,14 @@ impl Call for Begin {
     }
 }
 
-/// Takes connections and deals each to the shard that has the fewest. There it stays.
-async fn accept(shard: Rc<Shard>, listener: Listener) {
+/// Takes connections and deals each to the shard that has the fewest. There it stays. The pace is
+/// that of all listeners together; where connections are at their limit, each listener may take the
+/// one that it already waited for.
+async fn accept(shard: Rc<Shard>, listener: Listener, pace: Rc<Cell<Pace>>) {
     let handles =
         HandleShares::of(shard.config.handles_max, shard.runtime.shard_count()).connections_max;
-    let mut pace = Pace::default();
     let mut told = None;
-    while may_accept(&shard, handles, pace, &mut told).await.is_some() {
+    while may_accept(&shard, handles, &pace, &mut told).await.is_some() {
         let Some(accepted) = unless_stopping(&shard, listener.accept()).await else { return };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -437,7 +448,9 @@ async fn accept(shard: Rc<Shard>, listener: Listener) {
             }
         };
         let limits = shard.connection_limits();
-        pace.came(shard.runtime.now(), limits.creation_rate);
+        let mut came = pace.get();
+        came.came(shard.runtime.now(), limits.creation_rate);
+        pace.set(came);
         let address = stream.peer().ip();
         if shard.connections.of_address(address) >= limits.of_address(address) {
             tracing::debug!(peer = %stream.peer(), "closed: its address has too many connections");
@@ -457,13 +470,13 @@ async fn accept(shard: Rc<Shard>, listener: Listener) {
 async fn may_accept(
     shard: &Rc<Shard>,
     handles: usize,
-    pace: Pace,
+    pace: &Cell<Pace>,
     told: &mut Option<Instant>,
 ) -> Option<()> {
     loop {
         let limits = shard.connection_limits();
         let max = handles.min(limits.connections);
-        let wait = pace.wait(shard.runtime.now());
+        let wait = pace.get().wait(shard.runtime.now());
         if shard.connections.total() >= max {
             let now = shard.runtime.now();
             if told.is_none_or(|told| now.since(told) >= TELL_AGAIN) {

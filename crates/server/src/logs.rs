@@ -20,7 +20,7 @@ use tracing_subscriber::{
 const PANICKED: i32 = 101;
 
 /// The modules that log, and what they are parts of: what levels can be set for.
-const MODULES: [&str; 46] = [
+const MODULES: [&str; 47] = [
     "broker",
     "broker::api",
     "broker::api::consumer_group_heartbeat",
@@ -38,6 +38,7 @@ const MODULES: [&str; 46] = [
     "broker::retention",
     "broker::shard",
     "broker::start",
+    "broker::start_topics",
     "broker::stop",
     "broker::telemetry",
     "broker::transactions",

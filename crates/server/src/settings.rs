@@ -60,11 +60,15 @@ pub(crate) fn load(given: &Given<'_>) -> Result<(BrokerConfig, Vec<String>), Err
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = environment::settings(&variables.collect());
     let properties = merge(file, environment, given.sets)?;
-    let listener = config::listener(&properties).map_err(Error::Setting)?;
-    let listen = match (given.listen, listener) {
-        (Some(text), _) => resolve_text(text)?,
-        (None, Some((host, port))) => resolve(&host, port)?,
-        (None, None) => resolve(config::LISTEN_DEFAULT, config::PORT_DEFAULT)?,
+    let listeners = config::client_listeners(&properties).map_err(Error::Setting)?;
+    let named = |address| vec![(config::NAME_DEFAULT.to_owned(), address)];
+    let listen = match (given.listen, &listeners[..]) {
+        (Some(text), _) => named(resolve_text(text)?),
+        (None, []) => named(resolve(config::LISTEN_DEFAULT, config::PORT_DEFAULT)?),
+        (None, several) => several
+            .iter()
+            .map(|one| Ok((one.name.clone(), resolve(&one.host, one.port)?)))
+            .collect::<Result<_, Error>>()?,
     };
     let decided = Decided { listen, data_dir: given.data_dir.map(Path::to_owned) };
     BrokerConfig::from_properties(&properties, decided).map_err(Error::Setting)

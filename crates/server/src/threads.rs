@@ -160,12 +160,16 @@ struct How {
 
 /// Tells scripts and people that clients can come. A closed stdout is no reason not to serve them.
 fn print_ready(ready: &Ready, how: How, admin: Option<SocketAddr>, uptime: Duration) {
-    let (Ready { address, durability, .. }, How { driver, shards, commit }) = (ready, how);
+    let (Ready { address, further_addresses, durability, .. }, How { driver, shards, commit }) =
+        (ready, how);
     let ms = uptime.as_millis();
+    let further = further_addresses.iter().map(|address| format!(",{address}"));
+    let further: String = further.collect();
     let admin = admin.map_or_else(|| "none".to_owned(), |address| address.to_string());
     let mut stdout = io::stdout().lock();
-    let line =
-        format!("ready listen={address} driver={driver} shards={shards} durability={durability}");
+    let line = format!(
+        "ready listen={address}{further} driver={driver} shards={shards} durability={durability}"
+    );
     let written = writeln!(stdout, "{line} commit={commit} admin={admin} ms={ms}");
     if let Err(error) = written.and_then(|()| stdout.flush()) {
         tracing::warn!(%error, "cannot write the ready line");

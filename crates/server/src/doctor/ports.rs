@@ -15,7 +15,7 @@ use crate::{health, settings};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn look(config: &BrokerConfig, findings: &mut Vec<Finding>) {
-    findings.push(clients(config.listen));
+    findings.extend(config.listeners.iter().map(|listener| clients(listener.address)));
     match &config.admin.port {
         AdminPort::None => {
             let meaning = "admin.listen=none: no metrics, no health over HTTP";

@@ -5,6 +5,7 @@
 
 mod commands;
 mod doctor;
+mod listeners;
 mod perf;
 mod start_topics;
 

@@ -108,7 +108,7 @@ impl BrokerNode {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.config.listen
+        self.config.listen()
     }
 
     pub(crate) fn start(&self, simulation: &mut Simulation, shard_count: u16) {
