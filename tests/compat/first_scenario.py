@@ -3,11 +3,12 @@
 
 run.py calls `run`, which starts this file with the venv's Python once for each part; by hand, against any broker:
 
-    python first_scenario.py BOOTSTRAP subscribe|assign|again|warm-up TOPIC
+    python first_scenario.py BOOTSTRAP subscribe|assign|partitions|again|warm-up TOPIC
 
 `subscribe` produces to the topic, which must not exist yet, and reads it back as group1 and as group3; `assign` produces
 to it and reads it back by assign and seek. Each reading is exactly 25 calls of `consume(num_messages=1, timeout=1.0)`,
 which must give all 25 messages, in order, with their keys and offsets. Exits non-zero, saying why, if not.
+`partitions` does so with a topic that may have several, of which the order is not known.
 `again` only reads what a `subscribe` before it has produced, as a group of its own.
 
 `warm-up` only joins a group, and is for Apache Kafka: on a fresh directory it takes its first group two to three polls to
@@ -72,6 +73,18 @@ def read(bootstrap, topic, group, subscribe):
     check(group, got)
 
 
+def read_any_order(bootstrap, topic):
+    from confluent_kafka import Consumer
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "group1", "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    got = [message for _ in range(MESSAGES) for message in consumer.consume(num_messages=1, timeout=1.0)]
+    consumer.close()
+    told = sorted(message.value() for message in got if not message.error())
+    if told != sorted(b"Msg %d" % idx for idx in range(MESSAGES)):
+        raise SystemExit(f"{len(told)} of {MESSAGES} messages: {told}")
+
+
 def check(group, got):
     errors = [message.error() for message in got if message.error()]
     if errors:
@@ -109,6 +122,10 @@ def main():
         return
     if part == "again":
         read(bootstrap, topic, "group4", subscribe=True)
+        return
+    if part == "partitions":
+        produce(bootstrap, topic)
+        read_any_order(bootstrap, topic)
         return
     if topic in topics(bootstrap):
         raise SystemExit(f"{topic} exists already: the scenario is about a topic that does not")

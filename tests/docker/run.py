@@ -9,6 +9,10 @@ Options:
     --engine own|machine
                      `own` starts a dockerd of its own, in the cache, without touching the machine's firewall, and needs
                      root; `machine` takes the engine that `docker` talks to (default own)
+    --save FILE      write the image there, compressed, once all is well
+
+Then come the files of tests/docker/compose, which are written for other images of Kafka: nothing of them is altered but
+the image's name, and clients on the host and in the network of the containers write and read.
 
 The compose file is run as it stands, twice: with docker/seccomp.json, where the broker has to run on io_uring, and with
 the same profile less the three calls of io_uring, which is how Docker's own default profile treats them since version
@@ -19,27 +23,36 @@ Prints one line per test and at the end `N passed, N failed`.
 """
 
 import argparse
-import contextlib
+import gzip
 import json
-import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
-REPO = pathlib.Path(__file__).resolve().parent.parent.parent
+HERE = pathlib.Path(__file__).resolve().parent
+REPO = HERE.parent.parent
 sys.path.insert(0, str(REPO / "tests" / "compat"))
 
-import first_scenario  # noqa: E402  (the compat tests are no package)
+import engine  # noqa: E402  (the compat tests are no package)
+import first_scenario  # noqa: E402
 from harness import Failure, install, report  # noqa: E402
 
 COMPOSE_FILE = "docker-compose-kafka.yml"
 PROFILE = "seccomp.json"
 BOOTSTRAP = "localhost:9092"
-READY_S = 60
-STEP_S = 300
+# What the image may take, and whose it is: the user of Apache Kafka's image.
+IMAGE_BYTES_MAX = 20_000_000
+IMAGE_USER = "1000:1000"
+# Of each foreign file: the service, where clients on the host come in, where clients of the network do.
+FOREIGN = {
+    "single-node": ("broker", "localhost:9092", None),
+    "inside-and-outside": ("kafka", "localhost:29092", "kafka:9092"),
+    "bitnami": ("kafka", "localhost:9094", "kafka:9092"),
+}
 
 
 def main():
@@ -48,10 +61,13 @@ def main():
     started = time.monotonic()
     try:
         tools = install.install(arguments.compat_cache, {"python"})
-        with _engine(arguments) as docker:
-            _build(docker, arguments)
+        with engine.engine(arguments) as docker:
+            engine.build(docker, arguments.binary)
             for name, driver in (("io_uring", "uring"), ("no-io_uring", "sync")):
                 _run(docker, name, driver, arguments, tools, results)
+            for path in sorted((HERE / "compose").glob("*.yml")):
+                _run_foreign(docker, path, arguments, tools, results)
+            _check_image(docker, arguments, results)
     except (Failure, subprocess.SubprocessError, OSError) as failure:
         results.add("docker", "the engine runs and the image is built", str(failure), time.monotonic() - started)
     return results.close()
@@ -62,78 +78,12 @@ def _arguments():
     parser.add_argument("--binary", type=pathlib.Path, required=True)
     parser.add_argument("--cache", type=pathlib.Path, default=REPO / "target" / "docker")
     parser.add_argument("--compat-cache", type=pathlib.Path, default=install.DEFAULT_CACHE)
+    parser.add_argument("--save", type=pathlib.Path)
     parser.add_argument("--engine", choices=["own", "machine"], default="own")
     arguments = parser.parse_args()
     arguments.cache = arguments.cache.resolve()
     arguments.compat_cache = arguments.compat_cache.resolve()
     return arguments
-
-
-class Docker:
-    """The commands `docker` and `docker-compose` against one engine."""
-
-    def __init__(self, host):
-        # The classic builder: the newer one is a plug-in that many installations lack.
-        self.environment = os.environ | {"DOCKER_BUILDKIT": "0"} | ({"DOCKER_HOST": host} if host else {})
-
-    def run(self, *words, folder=REPO):
-        done = subprocess.run(
-            words, cwd=folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=STEP_S, check=False,
-        )
-        if done.returncode != 0:
-            raise Failure(f"{' '.join(map(str, words))}: exit {done.returncode}: {done.stdout.strip()[-2000:]}")
-        return done.stdout
-
-
-@contextlib.contextmanager
-def _engine(arguments):
-    arguments.cache.mkdir(parents=True, exist_ok=True)
-    if arguments.engine == "machine":
-        yield Docker(None)
-        return
-    # Unix sockets have short names: not in the cache.
-    with tempfile.TemporaryDirectory(prefix="odradek-docker-") as short, \
-            open(arguments.cache / "dockerd.log", "w", encoding="utf-8") as log:
-        host = f"unix://{short}/docker.sock"
-        daemon = subprocess.Popen(
-            ["dockerd", "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--bridge=none",
-             "--data-root", arguments.cache / "engine", "--exec-root", f"{short}/exec",
-             "--pidfile", f"{short}/pid", "-H", host],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )
-        try:
-            docker = Docker(host)
-            _until("the engine answers", lambda: _answers(docker, daemon))
-            yield docker
-        finally:
-            daemon.terminate()
-            daemon.wait(timeout=STEP_S)
-
-
-def _answers(docker, daemon):
-    if daemon.poll() is not None:
-        raise Failure(f"dockerd: exit {daemon.returncode}; see dockerd.log in the cache")
-    with contextlib.suppress(Failure):
-        docker.run("docker", "version")
-        return True
-    return False
-
-
-def _until(what, condition):
-    deadline = time.monotonic() + READY_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failure(f"not within {READY_S} s: {what}")
-        time.sleep(0.1)
-
-
-def _build(docker, arguments):
-    with tempfile.TemporaryDirectory(prefix="odradek-image-") as context:
-        shutil.copytree(REPO / "docker", pathlib.Path(context) / "docker")
-        shutil.copy(arguments.binary, pathlib.Path(context) / "odradek")
-        docker.run("docker", "build", "-q", "-t", "odradek", "--target", "prebuilt", "-f", "docker/Dockerfile", ".",
-                   folder=context)
 
 
 def _run(docker, name, driver, arguments, tools, results):
@@ -157,7 +107,7 @@ def _run(docker, name, driver, arguments, tools, results):
     def up():
         docker.run(*compose, "up", "-d", "--no-build", folder=folder)
         container = docker.run(*compose, "ps", "-q", "kafka", folder=folder).strip()
-        _until("the container is healthy", lambda: _healthy(docker, container))
+        engine.until("the container is healthy", lambda: engine.healthy(docker, container))
         log = docker.run("docker", "logs", container)
         (folder / "broker.log").write_text(log, encoding="utf-8")
         if f"driver={driver}" not in log:
@@ -182,6 +132,72 @@ def _run(docker, name, driver, arguments, tools, results):
         docker.run(*compose, "down", "-v", "-t", "5", folder=folder)
 
 
+def _run_foreign(docker, path, arguments, tools, results):
+    """A compose file for another image: only the image's name is altered."""
+    service, outside, inside = FOREIGN[path.stem]
+    folder = arguments.cache / path.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    text = path.read_text(encoding="utf-8")
+    altered, count = re.subn(r"^( +image:) .*$", r"\1 odradek", text, flags=re.MULTILINE)
+    if count != 1:
+        raise Failure(f"{path.name} names {count} images")
+    (folder / path.name).write_text(altered, encoding="utf-8")
+    project = f"odradek-{path.stem}"
+    compose = ["docker-compose", "-p", project, "-f", path.name]
+
+    def step(promise, act):
+        started, failure = time.monotonic(), None
+        try:
+            act()
+        except (Failure, subprocess.SubprocessError) as error:
+            failure = str(error)
+        results.add(path.stem, promise, failure, time.monotonic() - started)
+        return failure is None
+
+    def up():
+        docker.run(*compose, "up", "-d", folder=folder)
+        container = docker.run(*compose, "ps", "-q", service, folder=folder).strip()
+        engine.until("the container is healthy", lambda: engine.healthy(docker, container))
+        log = docker.run("docker", "logs", container)
+        (folder / "broker.log").write_text(log, encoding="utf-8")
+
+    def read_inside():
+        words = ["topic", "consume", "some_topic", "--from", "earliest", "--print", "%v\n", "--bootstrap-server", inside]
+        said = docker.run("docker", "run", "--rm", "--network", f"{project}_default", "odradek", *words)
+        expected = [f"Msg {number}" for number in range(first_scenario.MESSAGES)]
+        if sorted(said.splitlines()) != sorted(expected):
+            raise Failure(f"{said[-2000:]} was read")
+
+    try:
+        if step("a file for another image brings up a healthy broker", up):
+            started = time.monotonic()
+            done = subprocess.run(
+                [tools.python, first_scenario.__file__, outside, "partitions", "some_topic"], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=engine.STEP_S, check=False,
+            )
+            (folder / "outside.log").write_text(done.stdout, encoding="utf-8")
+            failure = None if done.returncode == 0 else done.stdout.strip()[-2000:]
+            results.add(path.stem, "a client on the host writes and reads", failure, time.monotonic() - started)
+            if inside:
+                step("a client in its network reads that by the broker's name", read_inside)
+    finally:
+        docker.run(*compose, "down", "-v", "-t", "5", folder=folder)
+
+
+def _check_image(docker, arguments, results):
+    started, failure = time.monotonic(), None
+    image = json.loads(docker.run("docker", "image", "inspect", "odradek"))[0]
+    if image["Size"] > IMAGE_BYTES_MAX or image["Config"]["User"] != IMAGE_USER:
+        failure = f"{image['Size']} bytes, user {image['Config']['User']!r}"
+    results.add("image", f"it has {image['Size'] / 1e6:.1f} MB and no root", failure, time.monotonic() - started)
+    if arguments.save and not results.failed:
+        with tempfile.NamedTemporaryFile(suffix=".tar") as plain:
+            docker.run("docker", "save", "-o", plain.name, "odradek")
+            with open(plain.name, "rb") as tar, gzip.GzipFile(arguments.save, "wb", mtime=0) as packed:
+                shutil.copyfileobj(tar, packed)
+
+
 def _refuse_io_uring(path):
     profile = json.loads(path.read_text(encoding="utf-8"))
     rules = [rule for rule in profile["syscalls"] if not any(call.startswith("io_uring_") for call in rule["names"])]
@@ -191,17 +207,10 @@ def _refuse_io_uring(path):
     path.write_text(json.dumps(profile), encoding="utf-8")
 
 
-def _healthy(docker, container):
-    state = json.loads(docker.run("docker", "inspect", "-f", "{{json .State}}", container))
-    if not state["Running"]:
-        raise Failure(f"exit {state['ExitCode']}: {docker.run('docker', 'logs', container)[-2000:]}")
-    return state["Health"]["Status"] == "healthy"
-
-
 def _read_again(tools, folder):
     done = subprocess.run(
         [tools.python, first_scenario.__file__, BOOTSTRAP, "again", "some_topic"], stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=STEP_S, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=engine.STEP_S, check=False,
     )
     (folder / "again.log").write_text(done.stdout, encoding="utf-8")
     if done.returncode != 0:

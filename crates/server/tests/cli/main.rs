@@ -5,6 +5,7 @@
 
 mod commands;
 mod doctor;
+mod foreign_settings;
 mod listeners;
 mod perf;
 mod start_topics;
