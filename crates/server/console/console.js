@@ -457,9 +457,76 @@ function settings(page) {
   });
 }
 
+// What requests are busy with, in order; what they were asked to wait for is not shown as a part.
+const STAGES = {
+  read: "read from the client", queue: "behind others", hop: "between shards", append: "into the log's memory", write: "into the file",
+  sync: "onto the disk", log_read: "out of the log", handle: "all else", send: "to the client",
+};
+
+// With spaces that do not break.
+function short(micros) {
+  if (micros < 1000) return `${micros}\u00a0µs`;
+  return micros < 1e6 ? `${(micros / 1000).toPrecision(3)}\u00a0ms` : `${(micros / 1e6).toFixed(2)}\u00a0s`;
+}
+
+function stagesOf(request) {
+  const known = Object.keys(STAGES).map((stage) => [stage, request.stages_us[stage]]).filter(([, micros]) => micros > 0);
+  return known.sort(([, one], [, other]) => other - one).map(([stage, micros]) => `${stage}\u00a0${short(micros)}`);
+}
+
+// As long as the request took beside the slowest of all.
+function bar(request, most) {
+  const drawn = svg("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img", "aria-label": stagesOf(request).join(", ") });
+  let at = 0;
+  for (const stage of Object.keys(STAGES)) {
+    const width = (request.stages_us[stage] / most) * 100;
+    drawn.append(svg("rect", { class: `stage-${stage}`, x: at, width, y: 0, height: 10 }));
+    at += width;
+  }
+  return drawn;
+}
+
+function about(request) {
+  if (request.group !== null) return ["group ", link(path("groups", request.group), request.group)];
+  if (request.topic === null) return "";
+  const more = request.partitions > 1 ? ` and ${number(request.partitions - 1)} more` : "";
+  return [link(path("topics", request.topic), request.topic), ` ${request.partition}${more}`];
+}
+
+function slow(page) {
+  const legend = Object.entries(STAGES).map(([stage, what]) => {
+    const sign = svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" });
+    sign.append(svg("rect", { class: `stage-${stage}`, width: 10, height: 10 }));
+    return el("li", {}, sign, `${stage}: ${what}`);
+  });
+  const shown = el("div");
+  page.append(
+    el("h1", {}, "Slow requests"),
+    el("p", {}, "The slowest of the last minutes, by their time without what the client asked to wait for (pending)."),
+    el("ul", { class: "legend" }, legend), shown);
+  return repeat(5 * SAMPLE_MS, async () => {
+    const answer = await ask("slow");
+    const most = Math.max(1, ...answer.requests.map((one) => one.slow_us));
+    shown.replaceChildren(table(`${answer.requests.length} requests`, [
+      ["Took", (one) => short(one.slow_us), "number"],
+      ["Of that", (one) => bar(one, most)],
+      ["Longest", (one) => stagesOf(one).slice(0, 2).join(", ")],
+      ["Request", (one) => `${one.api} v${one.version}`],
+      ["About", about, "text"],
+      ["Client", (one) => one.client_id, "text"],
+      ["Address", (one) => one.peer],
+      ["Received", (one) => bytes(one.request_bytes), "number"],
+      ["Sent", (one) => bytes(one.response_bytes), "number"],
+      ["Pending", (one) => short(one.stages_us.pending), "number"],
+      ["Ago", (one) => `${number(Math.max(0, (answer.now_ms - one.began_ms) / 1000))} s`, "number"],
+    ], answer.requests));
+    say("");
+  });
+}
+
 // --- from address to page
 
-const PAGES = { overview, topics, groups, shards, settings };
+const PAGES = { overview, topics, groups, shards, slow, settings };
 
 function go() {
   const parts = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);

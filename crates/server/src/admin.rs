@@ -1,7 +1,8 @@
 //! The admin port: metrics and health over HTTP, on a thread of its own.
 //!
 //! ```text
-//!   GET /metrics   Prometheus' text format: the broker's, then this process's
+//!   GET /metrics   Prometheus' text format: the broker's, then this process's; `?scope=node`: without
+//!                  topics, partitions and groups
 //!   GET /healthz   200 if all shards answer
 //!   GET /readyz    200 if they do, and clients are served
 //!   GET /debug/slow   the slowest requests of the last minutes, as JSON or as text
@@ -186,8 +187,26 @@ fn reply<T>(sender: oneshot::Sender<T>, answer: T) {
     let _nobody_waits = sender.send(answer);
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let Some(page) = metrics_page(&shared, Scope::All).await else { return silent() };
+#[derive(Deserialize)]
+struct MetricsQuery {
+    #[serde(default)]
+    scope: MetricsScope,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum MetricsScope {
+    #[default]
+    All,
+    Node,
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>, Query(query): Query<MetricsQuery>) -> Response {
+    let scope = match query.scope {
+        MetricsScope::All => Scope::All,
+        MetricsScope::Node => Scope::Node,
+    };
+    let Some(page) = metrics_page(&shared, scope).await else { return silent() };
     ([(CONTENT_TYPE, PROMETHEUS)], page).into_response()
 }
 

@@ -132,7 +132,7 @@ fn render(findings: &[Finding], format: Format) -> String {
 }
 
 /// Sizes for people.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["GiB", "MiB", "KiB", "bytes"];
     let shift = |index: usize| 30 - 10 * index;
     let unit = (0..UNITS.len()).find(|index| bytes >> shift(*index) > 0).unwrap_or(3);

@@ -19,6 +19,7 @@ mod properties;
 mod settings;
 mod slow_requests;
 mod start_topics;
+mod status;
 mod table;
 mod threads;
 mod topic;
@@ -55,6 +56,8 @@ enum Command {
     Start(Start),
     /// Ask a broker whether it answers; the exit code tells
     Health(Health),
+    /// Show how a cluster and a broker are: load, lag, disk, and what is slow
+    Status(status::Status),
     /// Look at this machine: what is in a broker's way, and what to do about it
     Doctor(doctor::Doctor),
     /// Topics: list, describe, create, alter, trim, delete, produce, consume
@@ -178,6 +181,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Start(options) => start(&options, started),
         Command::Health(options) => health(&options),
+        Command::Status(options) => status::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Topic(command) => topic::run(command),
         Command::Group(command) => group::run(command),

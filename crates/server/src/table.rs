@@ -75,9 +75,14 @@ impl Table {
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.chars().flat_map(shown_character).collect(),
+        Value::String(text) => shown_text(text),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// The same of a text.
+pub(crate) fn shown_text(text: &str) -> String {
+    text.chars().flat_map(shown_character).collect()
 }
 
 fn shown_character(character: char) -> Vec<char> {

@@ -4,7 +4,7 @@ use std::{future::Future, rc::Rc};
 
 use coordinator::coordinator::GroupPositions;
 use model::{Offset, PartitionId, collections::BTreeMap};
-use runtime::{ShardIndex, durations::DurationCounts};
+use runtime::{ShardIndex, Space, durations::DurationCounts};
 use wire::api::ApiKey;
 
 use super::{RequestKind, StageCounts, TrafficCounts};
@@ -25,6 +25,8 @@ pub(super) struct NodeSurvey {
     pub(super) requests: BTreeMap<ApiKey, DurationCounts>,
     pub(super) stages: BTreeMap<RequestKind, StageCounts>,
     pub(super) groups: Vec<GroupPositions>,
+    /// What there is on the log directory's file system, if that is known.
+    pub(super) space: Option<Space>,
 }
 
 /// What a shard tells of itself.
@@ -108,12 +110,14 @@ fn of_shard(shard: &Rc<Shard>) -> ShardSurvey {
 /// Asks every shard, with one message each.
 pub(super) async fn of_node(shard: &Rc<Shard>) -> NodeSurvey {
     assert!(shard.runtime.shard() == CONTROLLER_SHARD, "it has the connections and the controller");
+    let space = shard.runtime.space(&shard.config.data_dir).await.ok();
     let mut node = NodeSurvey {
         node_id: shard.config.node_id,
         address: shard.listens_at(),
         driver: shard.runtime.driver_kind().to_string(),
         topic_count: shard.image.borrow().topics().count(),
         connections: shard.connections.of_shards(),
+        space,
         ..NodeSurvey::default()
     };
     for mut one in shard.call_all(Tell).await {

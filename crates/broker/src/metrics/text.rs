@@ -327,6 +327,11 @@ fn shards(page: &mut Page, node: &NodeSurvey) {
     for shard in &node.shards {
         page.durations(name, &[("shard", &shard.shard.0)], &shard.sync_times);
     }
+    if let Some(space) = node.space {
+        let name = "odradek_disk_bytes";
+        page.one(name, Kind::Gauge, "Size of the log directory's file system.", space.total_bytes);
+        page.one("odradek_disk_free_bytes", Kind::Gauge, "What is free of it.", space.free_bytes);
+    }
     page.head("odradek_driver_info", Kind::Gauge, "How the operating system is asked.");
     page.sample("odradek_driver_info", &[("driver", &node.driver)], 1);
 }

@@ -98,6 +98,7 @@ pub(super) fn routes(shared: &Arc<Shared>, address: SocketAddr, config: &BrokerC
         .route("/console/api/topics", get(look::topics))
         .route("/console/api/topic", get(look::topic))
         .route("/console/api/settings", get(look::settings))
+        .route("/console/api/slow", get(look::slow))
         .route("/console/api/groups", get(look::groups))
         .route("/console/api/group", get(look::group))
         .route("/console/api/messages", get(messages::browse))

@@ -16,6 +16,7 @@ const IN_MEMORY: &str = "a string takes everything";
 /// What was seen when it was last looked at.
 pub(super) struct Watch {
     shards: u16,
+    began: Instant,
     seen: Seen,
     /// Of the shards' time since then, 0 to 1.
     idle: f64,
@@ -36,13 +37,14 @@ impl Seen {
 
 impl Watch {
     pub(super) fn new(shards: u16) -> Watch {
-        Watch { shards, seen: Seen::now(&shard_times()), idle: 1.0 }
+        let seen = Seen::now(&shard_times());
+        Watch { shards, began: seen.at, seen, idle: 1.0 }
     }
 
     /// The metrics as they are now.
     pub(super) fn page(&mut self) -> String {
         let shard_times = shard_times();
-        self.look(&shard_times);
+        let uptime = self.look(&shard_times);
         let mut page = String::new();
         let mut one = |name: &str, kind: &str, help: &str, value: f64| {
             writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}")
@@ -55,6 +57,7 @@ impl Watch {
         ] {
             one(name, "gauge", idle, self.idle);
         }
+        one("odradek_uptime_seconds", "gauge", "Since this broker began to start.", uptime);
         if let Some(time) = cpu_time::of_process() {
             one(
                 "process_cpu_seconds_total",
@@ -76,18 +79,24 @@ impl Watch {
         for (shard, time) in shard_times {
             writeln!(page, "{name}{{shard=\"{shard}\"}} {}", time.as_secs_f64()).expect(IN_MEMORY);
         }
+        let (name, version) = ("odradek_build_info", env!("CARGO_PKG_VERSION"));
+        writeln!(page, "# HELP {name} What runs.\n# TYPE {name} gauge").expect(IN_MEMORY);
+        writeln!(page, "{name}{{version=\"{version}\"}} 1").expect(IN_MEMORY);
         page
     }
 
-    fn look(&mut self, shard_times: &[(String, Duration)]) {
+    /// Tells since when it watches, in seconds.
+    fn look(&mut self, shard_times: &[(String, Duration)]) -> f64 {
         let now = Seen::now(shard_times);
+        let uptime = now.at.duration_since(self.began).as_secs_f64();
         let passed = now.at.duration_since(self.seen.at);
         if passed < WATCH_MIN {
-            return;
+            return uptime;
         }
         let busy = now.shards_cpu.saturating_sub(self.seen.shards_cpu).as_secs_f64();
         self.idle = (1.0 - busy / (passed.as_secs_f64() * f64::from(self.shards))).clamp(0.0, 1.0);
         self.seen = now;
+        uptime
     }
 }
 

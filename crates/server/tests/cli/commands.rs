@@ -13,7 +13,7 @@ use runtime::{BufferPool, DriverPreference, Executor, ShardIndex, mesh, open_dri
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Broker, odradek, start_in};
+use super::{Broker, odradek, refusal, start_in};
 
 /// Runs a command with this stdin.
 fn run(broker: &Broker, words: &[&str], input: &str) -> Output {
@@ -156,6 +156,69 @@ fn groups_are_told_with_their_lag() {
 fn json_of(broker: &Broker, words: &[&str]) -> Value {
     let printed = prints(broker, &[words, &["--format", "json"]].concat(), "");
     serde_json::from_str(&printed).unwrap()
+}
+
+#[test]
+fn the_state_of_cluster_and_broker_is_shown() {
+    for driver in ["auto", "sync"] {
+        let directory = TempDir::new().unwrap();
+        let words = ["--driver", driver, "--set", "admin.listen=127.0.0.1:0"];
+        let broker = Broker::start(start_in(directory.path(), &words));
+        prints(&broker, &["topic", "produce", "t"], "one\ntwo\nthree\n");
+        commit(&broker, "mine", BTreeMap::from([(("t".to_owned(), 0), 1)]));
+        let admin = ["--admin", broker.says("admin")];
+        let told = json_of(&broker, &[&["status", "--slow"], &admin[..]].concat());
+        assert_eq!(told["errors"], json!([]), "{told}");
+        let lag = json!([{ "group": "mine", "state": "Empty", "lag": 2 }]);
+        assert_eq!(told["cluster"]["largest_lags"], lag);
+        assert_eq!(told["cluster"]["leaderless_partitions"], 0);
+        assert_eq!(told["broker"]["driver"], broker.says("driver"));
+        assert_eq!(told["broker"]["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(told["broker"]["shards"].as_array().unwrap().len(), 2);
+        assert!(told["broker"]["disk_free_bytes"].as_f64() > Some(0.0), "{told}");
+        assert!(told["broker"]["sync_p99_us"].as_u64() > Some(0), "{told}");
+        let slow = told["slow"].as_array().unwrap();
+        let produce = slow.iter().find(|one| one["api"] == "Produce").unwrap();
+        assert_eq!((&produce["topic"], &produce["client_id"]), (&"t".into(), &"odradek".into()));
+        let page = prints(&broker, &[&["status", "--slow"], &admin[..]].concat(), "");
+        for line in
+            ["cluster  ", "fdatasync   half within", "GROUP  STATE  LAG", "SHARD  BUSY", "SLOW  "]
+        {
+            assert!(page.lines().any(|one| one.starts_with(line)), "{line} in {page}");
+        }
+        assert!(page.contains("mine   Empty  2"), "{page}");
+        // A broker alone, as any other Kafka is one.
+        let nowhere = ["--admin", "127.0.0.1:1"];
+        refuses(&broker, &[&["status"], &nowhere[..]].concat(), "", "admin port 127.0.0.1:1: ");
+        // Kafka's port is none of HTTP.
+        let wrong = ["--admin", broker.says("listen")];
+        refuses(&broker, &[&["status"], &wrong[..]].concat(), "", "admin port ");
+    }
+}
+
+#[test]
+fn a_cluster_without_an_admin_port_is_shown_as_far_as_kafka_tells() {
+    let directory = TempDir::new().unwrap();
+    let broker = Broker::start(start_in(directory.path(), &["--set", "admin.listen=none"]));
+    prints(&broker, &["topic", "create", "t", "--partitions", "3"], "");
+    let told = json_of(&broker, &["status"]);
+    assert_eq!(told["broker"], Value::Null);
+    assert_eq!(told["errors"].as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(
+        (&told["cluster"]["topics"], &told["cluster"]["partitions"]),
+        (&1.into(), &3.into())
+    );
+    let page = prints(&broker, &["status"], "");
+    assert!(page.contains("1 topic, 3 partitions, all with a leader"), "{page}");
+    assert!(page.lines().any(|line| line.starts_with("not asked   admin port ")), "{page}");
+    refuses(&broker, &["status", "--slow"], "", "admin port ");
+}
+
+#[test]
+fn nobody_who_answers_is_one_line() {
+    let words = ["status", "--bootstrap-server", "127.0.0.1:1", "--admin", "127.0.0.1:2"];
+    let said = refusal(odradek(&words));
+    assert!(said.contains("127.0.0.1:1: ") && said.contains("admin port 127.0.0.1:2: "), "{said}");
 }
 
 #[test]

@@ -154,6 +154,19 @@ async function main() {
     const found = await rows().locator("td:first-child").allTextContents();
     expect(found.includes("auto.create.topics.enable") && found.length < 10, `the settings are ${found}`);
   });
+  await step("slow requests show where their time went", async () => {
+    await open("#/slow", "Produce v");
+    const bars = page.locator("tbody svg[role=img]");
+    expect((await bars.count()) === (await rows().count()), `${await bars.count()} bars in ${await rows().count()} rows`);
+    const told = await bars.first().getAttribute("aria-label");
+    expect(/^(read|queue|hop|append|write|sync|log_read|handle|send)\s[\d.]+\s(µs|ms|s)/.test(told), `the first bar says ${told}`);
+    const widths = await bars.first().locator("rect").evaluateAll((all) => all.map((one) => Number(one.getAttribute("width"))));
+    const width = widths.reduce((sum, one) => sum + one, 0);
+    expect(Math.abs(width - 100) < 1, `the slowest is ${width} wide`);
+    const colours = await page.locator(".legend rect").evaluateAll((all) => new Set(all.map((one) => getComputedStyle(one).fill)).size);
+    expect(colours === 9, `${colours} colours`);
+    await picture("slow");
+  });
   await step("a topic is made, and deleted only by its name", async () => {
     await open("#/topics", "1 to 100");
     await page.getByLabel("Name", { exact: true }).fill("by-hand");
@@ -200,7 +213,7 @@ async function main() {
   });
   await step("a narrow window needs no scrolling sideways", async () => {
     await page.setViewportSize({ width: 400, height: 800 });
-    for (const hash of ["#/overview", "#/topics", "#/settings"]) {
+    for (const hash of ["#/overview", "#/topics", "#/slow", "#/settings"]) {
       await open(hash, "");
       await page.waitForTimeout(300);
       const [inside, outside] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);

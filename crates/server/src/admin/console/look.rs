@@ -22,9 +22,9 @@ use wire::{
 
 use super::{Answer, Console, Failure};
 use crate::{
-    admin::metrics_page,
+    admin::{metrics_page, slowest},
     config::source_name,
-    group,
+    group, slow_requests,
     topic::{ends, leaders_of},
 };
 
@@ -65,10 +65,7 @@ pub(super) struct Named {
 
 /// The metrics of the node as a whole, without buckets.
 pub(super) async fn overview(State(console): State<Arc<Console>>) -> Answer {
-    let page = metrics_page(&console.shared, Scope::Node).await.ok_or_else(|| Failure {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        reason: "the broker does not answer".to_owned(),
-    })?;
+    let page = metrics_page(&console.shared, Scope::Node).await.ok_or_else(silent)?;
     let metrics: BTreeMap<&str, f64> = page.lines().filter_map(metric_of_the_node).collect();
     let address = console.shared.served.get().map(ToString::to_string);
     Ok(Json(json!({
@@ -77,6 +74,19 @@ pub(super) async fn overview(State(console): State<Arc<Console>>) -> Answer {
         "address": address,
         "can_change": console.can_change,
     })))
+}
+
+/// The slowest requests.
+pub(super) async fn slow(State(console): State<Arc<Console>>) -> Answer {
+    let slowest = slowest(&console.shared).await.ok_or_else(silent)?;
+    Ok(Json(slow_requests::json(&slowest)))
+}
+
+fn silent() -> Failure {
+    Failure {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        reason: "the broker does not answer".to_owned(),
+    }
 }
 
 fn metric_of_the_node(line: &str) -> Option<(&str, f64)> {
