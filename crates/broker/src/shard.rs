@@ -168,6 +168,11 @@ impl Shard {
         self.identity.set(identity).expect("a shard is told who it is once");
     }
 
+    /// The cluster's id, once it is known: who watches may ask before.
+    pub(crate) fn cluster_id(&self) -> Option<&str> {
+        self.identity.get().map(|identity| identity.cluster_id.as_str())
+    }
+
     pub(crate) fn identity(&self) -> &Identity {
         self.identity.get().expect("set before anything is served")
     }

@@ -14,6 +14,7 @@ use crate::{controller::CONTROLLER_SHARD, peers::Call, shard::Shard};
 #[derive(Debug, Default)]
 pub(super) struct NodeSurvey {
     pub(super) node_id: i32,
+    pub(super) cluster_id: Option<String>,
     pub(super) address: (String, u16),
     pub(super) driver: String,
     pub(super) topic_count: usize,
@@ -113,6 +114,7 @@ pub(super) async fn of_node(shard: &Rc<Shard>) -> NodeSurvey {
     let space = shard.runtime.space(&shard.config.data_dir).await.ok();
     let mut node = NodeSurvey {
         node_id: shard.config.node_id,
+        cluster_id: shard.cluster_id().map(str::to_owned),
         address: shard.listens_at(),
         driver: shard.runtime.driver_kind().to_string(),
         topic_count: shard.image.borrow().topics().count(),

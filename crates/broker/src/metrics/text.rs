@@ -332,6 +332,10 @@ fn shards(page: &mut Page, node: &NodeSurvey) {
         page.one(name, Kind::Gauge, "Size of the log directory's file system.", space.total_bytes);
         page.one("odradek_disk_free_bytes", Kind::Gauge, "What is free of it.", space.free_bytes);
     }
+    if let Some(cluster_id) = &node.cluster_id {
+        page.head("odradek_cluster_info", Kind::Gauge, "Which cluster this is.");
+        page.sample("odradek_cluster_info", &[("cluster_id", cluster_id)], 1);
+    }
     page.head("odradek_driver_info", Kind::Gauge, "How the operating system is asked.");
     page.sample("odradek_driver_info", &[("driver", &node.driver)], 1);
 }

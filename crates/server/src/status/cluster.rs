@@ -63,9 +63,9 @@ pub(super) async fn look(runtime: &Runtime, cluster: &Cluster) -> client::Result
 }
 
 impl ClusterStatus {
-    /// Whether a broker with this id and port is one of its.
+    /// Whether a broker is one of its.
     pub(super) fn has(&self, identity: &Identity) -> bool {
-        self.brokers.iter().any(|(id, _, port)| (*id, *port) == (identity.id, identity.port))
+        self.id.as_ref() == Some(&identity.cluster_id)
     }
 
     pub(super) fn json(&self) -> Value {

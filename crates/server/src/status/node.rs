@@ -25,8 +25,8 @@ pub(super) enum Slow {
 
 /// Which broker it is.
 pub(super) struct Identity {
-    pub(super) id: i32,
-    pub(super) port: i32,
+    pub(super) cluster_id: String,
+    id: i32,
     address: String,
 }
 
@@ -126,9 +126,11 @@ impl Samples {
 
     fn identity(&self) -> Option<Identity> {
         let (labels, _) = self.of("kafka_broker_info").next()?;
-        let address = label(labels, "address")?.to_owned();
-        let port = address.rsplit_once(':')?.1.parse().ok()?;
-        Some(Identity { id: label(labels, "id")?.parse().ok()?, port, address })
+        Some(Identity {
+            cluster_id: self.info("odradek_cluster_info", "cluster_id").to_owned(),
+            id: label(labels, "id")?.parse().ok()?,
+            address: label(labels, "address")?.to_owned(),
+        })
     }
 
     /// A label of the one sample of a name.
@@ -353,6 +355,7 @@ mod tests {
     const PAGE: &str = "# TYPE odradek_uptime_seconds gauge
 odradek_uptime_seconds 10
 kafka_broker_info{address=\"[::1]:9092\",id=\"7\"} 1
+odradek_cluster_info{cluster_id=\"mine\"} 1
 odradek_driver_info{driver=\"sync\"} 1
 odradek_shard_cpu_seconds_total{shard=\"0\"} 1
 kafka_server_socket_server_metrics_connection_count{listener=\"PLAINTEXT\",networkProcessor=\"0\"} 3
@@ -375,7 +378,8 @@ odradek_file_sync_seconds_bucket{shard=\"0\",le=\"+Inf\"} 4
             .replace("total{shard=\"0\"} 1", "total{shard=\"0\"} 2")
             .replace("bytesin_total 1000", "bytesin_total 5000");
         let found = status(&now).json();
-        assert_eq!(found["id"], 7);
+        assert_eq!((&found["id"], &found["address"]), (&7.into(), &"[::1]:9092".into()));
+        assert_eq!(status(PAGE).identity.cluster_id, "mine");
         assert_eq!(found["driver"], "sync");
         assert_eq!(found["bytes_in_per_second"], 2000.0);
         assert_eq!(

@@ -181,6 +181,10 @@ fn the_state_of_cluster_and_broker_is_shown() {
         let produce = slow.iter().find(|one| one["api"] == "Produce").unwrap();
         assert_eq!((&produce["topic"], &produce["client_id"]), (&"t".into(), &"odradek".into()));
         let page = prints(&broker, &[&["status", "--slow"], &admin[..]].concat(), "");
+        assert!(page.contains(&format!(
+            "cluster     {}\n",
+            told["cluster"]["cluster_id"].as_str().unwrap()
+        )));
         for line in
             ["cluster  ", "fdatasync   half within", "GROUP  STATE  LAG", "SHARD  BUSY", "SLOW  "]
         {
