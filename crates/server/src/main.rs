@@ -161,9 +161,13 @@ enum Driver {
 
 #[derive(Debug, Args)]
 struct Health {
-    /// The broker
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    bootstrap_server: String,
+    /// The broker [default: the first listener of --config and the KAFKA_* variables, else
+    /// 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_server: Option<String>,
+    /// The settings of a broker on this machine
+    #[arg(long, value_name = "server.properties", conflicts_with = "bootstrap_server")]
+    config: Option<PathBuf>,
     /// How long to wait for its answer
     #[arg(long, value_name = "MS", default_value_t = 3000)]
     timeout_ms: u32,
@@ -226,8 +230,11 @@ fn start(options: &Start, started: Instant) -> Result<(), String> {
 
 fn health(options: &Health) -> Result<(), String> {
     let limit = Duration::from_millis(options.timeout_ms.into());
-    let address =
-        settings::resolve_text(&options.bootstrap_server).map_err(|error| error.to_string())?;
+    let address = match &options.bootstrap_server {
+        Some(text) => settings::resolve_text(text),
+        None => settings::first_listener(options.config.as_deref()),
+    };
+    let address = address.map_err(|error| error.to_string())?;
     health::check(address, limit).map_err(|error| format!("{address}: {error}"))
 }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
 };
 
@@ -126,6 +126,22 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, Error> {
     addresses.next().ok_or_else(|| refuse("the name has no address".to_owned()))
 }
 
+/// Where the broker is that is started with this file and this process's environment.
+pub(crate) fn first_listener(file: Option<&Path>) -> Result<SocketAddr, Error> {
+    let (config, _) = load(&Given { file, ..Given::default() })?;
+    Ok(reachable(config.listen()))
+}
+
+/// Where a socket that listens everywhere is reached from here.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +174,17 @@ mod tests {
         }
         for text in ["9092", "a:b", "::1:9092", "127.0.0.1:65536", ""] {
             assert!(resolve_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn everywhere_is_reached_here() {
+        for (listens, reached) in [
+            ("0.0.0.0:9092", "127.0.0.1:9092"),
+            ("[::]:9092", "[::1]:9092"),
+            ("10.1.2.3:9092", "10.1.2.3:9092"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()), reached.parse().unwrap(), "{listens}");
         }
     }
 }

@@ -61,7 +61,7 @@ fn commit(client: &mut RawClient, group: &str) {
 }
 
 /// Has one member join a group; it stays for as long as its session.
-fn join(client: &mut RawClient, group: &str) {
+pub(super) fn join(client: &mut RawClient, group: &str) {
     let protocol = JoinGroupRequestProtocol { name: "range", metadata: b"about me" };
     let request = JoinGroupRequest {
         group_id: group,

@@ -19,8 +19,10 @@ use wire::{
     },
 };
 
+use super::groups::join;
+
 /// What the Kafka dashboard of Strimzi asks for, as its rules for the JMX exporter name it.
-const STRIMZI: [&str; 20] = [
+const STRIMZI: [&str; 22] = [
     "kafka_server_brokertopicmetrics_messagesin_total",
     "kafka_server_brokertopicmetrics_bytesin_total",
     "kafka_server_brokertopicmetrics_bytesout_total",
@@ -41,6 +43,8 @@ const STRIMZI: [&str; 20] = [
     "kafka_network_socketserver_networkprocessoravgidle_percent",
     "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",
     "kafka_server_socket_server_metrics_connection_count",
+    "kafka_server_kafkaserver_linux_disk_read_bytes",
+    "kafka_server_kafkaserver_linux_disk_write_bytes",
 ];
 /// What kafka_exporter gives.
 const EXPORTER: [&str; 15] = [
@@ -104,6 +108,9 @@ fn metrics_say_what_was_done_under_the_names_that_dashboards_ask_for() {
         assert_eq!(beyond.responses[0].partitions[0].error_code, 1);
         let odd = "a \"group\"\\\nof mine";
         commit(&mut client, odd, 1);
+        // One that has a member, beside one that has none.
+        commit(&mut client, "with-a-member", 2);
+        join(&mut client, "with-a-member");
         let found = metrics(&broker);
         for name in STRIMZI.iter().chain(&EXPORTER) {
             let is_there = |sample: &String| sample.split('{').next() == Some(name);
@@ -114,6 +121,7 @@ fn metrics_say_what_was_done_under_the_names_that_dashboards_ask_for() {
             assert!(found.keys().any(is_there), "{driver}: tools/monitoring asks for {name}");
         }
         let group = "consumergroup=\"a \\\"group\\\"\\\\\\nof mine\"";
+        let joined = "consumergroup=\"with-a-member\"";
         let size = records.len() as f64;
         for (sample, expected) in [
             ("kafka_server_brokertopicmetrics_messagesin_total{topic=\"topic\"}", 3.0),
@@ -131,9 +139,15 @@ fn metrics_say_what_was_done_under_the_names_that_dashboards_ask_for() {
             (&format!("kafka_consumergroup_lag{{{group},partition=\"0\",topic=\"topic\"}}"), 2.0),
             (&format!("kafka_consumergroup_lag_sum{{{group},topic=\"topic\"}}"), 2.0),
             (&format!("kafka_consumergroup_members{{{group}}}"), 0.0),
+            (&format!("kafka_consumergroup_lag{{{joined},partition=\"0\",topic=\"topic\"}}"), 1.0),
+            (&format!("kafka_consumergroup_lag_sum{{{joined},topic=\"topic\"}}"), 1.0),
+            (&format!("kafka_consumergroup_current_offset_sum{{{joined},topic=\"topic\"}}"), 2.0),
+            (&format!("kafka_consumergroup_members{{{joined}}}"), 1.0),
         ] {
             assert_eq!(found.get(sample), Some(&expected), "{driver}: {sample}");
         }
+        let written = found["kafka_server_kafkaserver_linux_disk_write_bytes"];
+        assert!(written >= size, "{driver}: {written} bytes were written");
         let syncs: f64 = sum(&found, "odradek_file_sync_seconds_count");
         assert!(syncs >= 1.0, "{driver}: an acknowledged record was synced");
         assert!(sum(&found, "odradek_bytes_received_total") > size, "{driver}");

@@ -15,7 +15,7 @@ mod look;
 mod messages;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -41,7 +41,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::Shared;
-use crate::alone;
+use crate::{alone, settings};
 
 const PAGE: &str = include_str!("../../console/index.html");
 const SCRIPT: &str = include_str!("../../console/console.js");
@@ -177,21 +177,11 @@ impl Console {
         let turn = tokio::time::timeout(PATIENCE, self.places.acquire()).await;
         let _place = turn.map_err(|_| unavailable("too much is asked at once"))?;
         let asked = tokio::task::spawn_blocking(move || {
-            alone::on_cluster_at(reachable(address), PATIENCE, act)
+            alone::on_cluster_at(settings::reachable(address), PATIENCE, act)
         });
         let answer = asked.await.map_err(|error| unavailable(&error.to_string()))?;
         answer.map_err(|reason| unavailable(&reason))?.map_err(Failure::from)
     }
-}
-
-/// Where a socket that listens everywhere is reached from here.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// What went wrong, in one line for people.
@@ -232,19 +222,3 @@ impl IntoResponse for Failure {
 }
 
 type Answer = Result<Json<serde_json::Value>, Failure>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everywhere_is_reached_here() {
-        for (listens, reached) in [
-            ("0.0.0.0:9092", "127.0.0.1:9092"),
-            ("[::]:9092", "[::1]:9092"),
-            ("10.1.2.3:9092", "10.1.2.3:9092"),
-        ] {
-            assert_eq!(reachable(listens.parse().unwrap()), reached.parse().unwrap(), "{listens}");
-        }
-    }
-}

@@ -69,6 +69,14 @@ impl Watch {
         if let Some(bytes) = resident_bytes() {
             one("process_resident_memory_bytes", "gauge", "Memory.", bytes);
         }
+        for (field, name) in [
+            ("read_bytes:", "kafka_server_kafkaserver_linux_disk_read_bytes"),
+            ("write_bytes:", "kafka_server_kafkaserver_linux_disk_write_bytes"),
+        ] {
+            if let Some(bytes) = disk_bytes(field) {
+                one(name, "counter", "From or to disks, as the kernel counts it.", bytes);
+            }
+        }
         if let Ok(handles) = fs::read_dir("/proc/self/fd") {
             let count = u32::try_from(handles.count()).unwrap_or(u32::MAX);
             one("process_open_fds", "gauge", "Open file handles.", f64::from(count));
@@ -113,6 +121,14 @@ fn shard_times() -> Vec<(String, Duration)> {
         .collect();
     times.sort();
     times
+}
+
+/// What the kernel has counted for this process; `None` where it may not be asked.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
+fn disk_bytes(field: &str) -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/io").ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field))?;
+    value.trim().parse::<u64>().ok().map(|bytes| bytes as f64)
 }
 
 fn resident_bytes() -> Option<f64> {

@@ -317,9 +317,16 @@ fn health_tells_an_answering_broker_from_none() {
     let ask = || odradek(&["health", "--bootstrap-server", &address]);
     let output = ask().output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Nobody needs to say where the broker of this environment is.
+    let mut by_settings = odradek(&["health"]);
+    by_settings.env("KAFKA_LISTENERS", format!("PLAINTEXT://{address},CONTROLLER://:1"));
+    by_settings.env("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER");
+    let output = by_settings.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     broker.signal("TERM");
     assert!(broker.end().0.success());
     assert!(refusal(ask()).contains(&address));
+    assert!(refusal(by_settings).contains(&address));
     // One that takes connections and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
