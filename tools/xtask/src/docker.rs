@@ -34,9 +34,19 @@ pub(crate) struct Options {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Engine {
+pub(crate) enum Engine {
     Own,
     Machine,
+}
+
+impl Engine {
+    /// As the tests take it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Engine::Own => "own",
+            Engine::Machine => "machine",
+        }
+    }
 }
 
 /// Builds the binary and runs tests/docker.
@@ -44,24 +54,34 @@ enum Engine {
 /// # Errors
 /// When something is missing or does not build, or a test failed.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
-    let engine = match options.engine {
-        Engine::Own if !needs::is_root() => {
-            return Err("dockerd needs root; --engine machine takes a running one".to_owned());
-        }
-        Engine::Own => "own",
-        Engine::Machine => "machine",
-    };
-    needs::ensure(NEEDS)?;
+    ensure(options.engine)?;
     let binary = match &options.binary {
         Some(binary) => std::path::absolute(binary).map_err(|error| error.to_string())?,
         None => static_build(root)?,
     };
     let mut test = Command::new("python3");
-    test.args(["tests/docker/run.py", "--engine", engine, "--binary"]).arg(binary);
+    test.args(["tests/docker/run.py", "--engine", options.engine.word(), "--binary"]).arg(binary);
     finish(test.current_dir(root), "docker")
 }
 
-fn static_build(root: &Path) -> Result<PathBuf, String> {
+/// Makes sure that the engine can be had.
+///
+/// # Errors
+/// One line that says what is missing.
+pub(crate) fn ensure(engine: Engine) -> Result<(), String> {
+    match engine {
+        Engine::Own if !needs::is_root() => {
+            Err("dockerd needs root; --engine machine takes a running one".to_owned())
+        }
+        Engine::Own | Engine::Machine => needs::ensure(NEEDS),
+    }
+}
+
+/// Builds the binary that needs no library of the machine.
+///
+/// # Errors
+/// When a compiler is missing or it does not build.
+pub(crate) fn static_build(root: &Path) -> Result<PathBuf, String> {
     needs::ensure(MUSL_NEEDS)?;
     let mut add = Command::new("rustup");
     finish(add.args(["--quiet", "target", "add", MUSL]).current_dir(root), "rustup")?;
