@@ -15,6 +15,7 @@
 //! from outside into a log calls all of them.
 
 mod builder;
+mod plain;
 mod records;
 mod rewrite;
 mod scan;
@@ -344,11 +345,19 @@ impl<'a> RecordBatch<'a> {
     /// [`BatchError::InvalidRecord`].
     pub fn summarize(&self, counts: Counts) -> Result<RecordSummary, BatchError> {
         let mut summary = RecordSummary { bytes: self.payload().len(), ..RecordSummary::EMPTY };
-        let mut previous = -1;
-        for (index, record) in (0..).zip(self.records()) {
-            let record = record?;
-            let delta = record.offset_delta;
-            summary.add(self.timestamp_of(&record), record.key.is_some());
+        let (mut records, mut previous) = (self.records(), -1);
+        for index in 0.. {
+            let (timestamp_delta, delta, has_key) = match records.next_plain() {
+                Some(plain) => (plain.timestamp_delta, plain.offset_delta, plain.has_key),
+                None => match records.next() {
+                    Some(record) => {
+                        let record = record?;
+                        (record.timestamp_delta, record.offset_delta, record.key.is_some())
+                    }
+                    None => break,
+                },
+            };
+            summary.add(self.timestamp_behind(timestamp_delta), has_key);
             let in_order = match counts {
                 Counts::Dense => delta == index,
                 Counts::Sparse => delta > previous && delta <= self.last_offset_delta(),
@@ -379,10 +388,12 @@ impl<'a> RecordBatch<'a> {
     /// The timestamp of one of its records.
     #[must_use]
     pub fn timestamp_of(&self, record: &Record<'_>) -> TimestampMs {
+        self.timestamp_behind(record.timestamp_delta)
+    }
+
+    fn timestamp_behind(&self, delta: i64) -> TimestampMs {
         match self.timestamp_type() {
-            TimestampType::CreateTime => {
-                TimestampMs(self.base_timestamp().0.wrapping_add(record.timestamp_delta))
-            }
+            TimestampType::CreateTime => TimestampMs(self.base_timestamp().0.wrapping_add(delta)),
             TimestampType::LogAppendTime => self.max_timestamp(),
         }
     }

@@ -11,6 +11,7 @@
 use super::{
     BatchError,
     builder::{put_length, put_varlong},
+    plain::PlainRecord,
 };
 
 /// The longest varlong.
@@ -161,6 +162,18 @@ impl<'a> Records<'a> {
     #[must_use]
     pub fn of_decompressed(bytes: &'a [u8], count: i32) -> Records<'a> {
         Records::new(bytes, count)
+    }
+
+    /// Goes on by a record that is plain. `None` where the next is not, or there is none.
+    #[inline]
+    pub(super) fn next_plain(&mut self) -> Option<PlainRecord> {
+        if self.failed || self.index >= self.count {
+            return None;
+        }
+        let plain = PlainRecord::first_of(self.cursor.rest)?;
+        self.cursor.rest = &self.cursor.rest[plain.size..];
+        self.index += 1;
+        Some(plain)
     }
 
     fn fail(&mut self, what: &'static str) -> Option<Result<Record<'a>, BatchError>> {
