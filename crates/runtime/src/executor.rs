@@ -171,6 +171,7 @@ impl Executor {
         let wait = self.limit(wait);
         let mut events = std::mem::take(&mut self.events);
         self.runtime.0.driver.borrow_mut().turn(wait, &mut events);
+        let is_quiet = events.is_empty();
         for event in events.drain(..) {
             match event {
                 Event::Completed { token, result } => {
@@ -183,12 +184,13 @@ impl Executor {
         self.events = events;
         let now = self.runtime.now();
         self.runtime.0.timers.borrow_mut().fire(now);
+        self.end_lull(is_quiet, now);
         self.run_ready(now);
         self.trim_pool(now);
         if self.runtime.0.stopping.get() {
             return Turn::Stopped;
         }
-        if self.has_ready() {
+        if self.has_ready() || !self.runtime.0.lull.borrow().is_empty() {
             return Turn::Ready;
         }
         let next_timer = self.runtime.0.timers.borrow().next();
@@ -334,6 +336,24 @@ impl Executor {
         !self.queues.is_empty()
             || !self.woken.tasks.lock().expect("no holder panics").is_empty()
             || !self.runtime.0.new_tasks.borrow().is_empty()
+    }
+
+    /// Wakes who waits for a lull if this is one, else those whose time is up. What is done in the
+    /// background does not count.
+    fn end_lull(&mut self, is_quiet: bool, now: Instant) {
+        if self.runtime.0.lull.borrow().is_empty() {
+            return;
+        }
+        self.collect_new();
+        self.collect_woken();
+        let is_lull = is_quiet && !self.queues.has_foreground();
+        self.runtime.0.lull.borrow_mut().retain(|(deadline, waker)| {
+            let goes_on = is_lull || now >= *deadline;
+            if goes_on {
+                waker.wake_by_ref();
+            }
+            !goes_on
+        });
     }
 
     /// True if there was somebody to wake.

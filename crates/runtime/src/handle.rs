@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) timers: RefCell<Timers>,
     pub(crate) new_tasks: RefCell<Vec<NewTask>>,
     pub(crate) end_of_turn: RefCell<Vec<Waker>>,
+    /// Who waits for a lull, and until when at the latest.
+    pub(crate) lull: RefCell<Vec<(Instant, Waker)>>,
     pub(crate) inbox: Channel<(Option<ShardIndex>, Message)>,
     pub(crate) stopping: Cell<bool>,
     outboxes: RefCell<Vec<Outbox>>,
@@ -71,6 +73,7 @@ impl Runtime {
             timers: RefCell::default(),
             new_tasks: RefCell::default(),
             end_of_turn: RefCell::default(),
+            lull: RefCell::default(),
             inbox: Channel::new(),
             stopping: Cell::new(false),
             outboxes: RefCell::new((0..shard_count).map(|_| Outbox::default()).collect()),
@@ -205,6 +208,24 @@ impl Runtime {
             }
             waited = true;
             self.0.end_of_turn.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until the shard has nothing else to do: no task of the foreground is ready, and a look
+    /// at the driver has found nothing. A shard that always finds something goes on at the end of the first turn
+    /// after `within`. Work that is cheaper the more of it is gathered waits here: under full load
+    /// it comes in larger pieces, and where the load is light it does not wait.
+    pub async fn lull(&self, within: Duration) {
+        let deadline = self.now() + within;
+        let mut waited = false;
+        poll_fn(|context| {
+            if waited {
+                return Poll::Ready(());
+            }
+            waited = true;
+            self.0.lull.borrow_mut().push((deadline, context.waker().clone()));
             Poll::Pending
         })
         .await;

@@ -50,6 +50,11 @@ impl Queues {
         self.foreground.ready.is_empty() && self.background.ready.is_empty()
     }
 
+    /// True if a task is ready that somebody waits for.
+    pub(crate) fn has_foreground(&self) -> bool {
+        !self.foreground.ready.is_empty()
+    }
+
     /// Takes the task to run next.
     pub(crate) fn pop(&mut self) -> Option<(TaskQueue, usize)> {
         let (foreground, background) = (&self.foreground, &self.background);

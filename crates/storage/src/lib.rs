@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   Log::append     decides and copies once into the open chunk (tail)      appended
-//!   write task      at the end of the turn, one write a log, in O_DIRECT    written
+//!   write task      when the shard has time, one write a log, in O_DIRECT    written
 //!   sync task       one group fdatasync a shard, or one of the file's own   durable
 //! ```
 //! `log_start <= last_stable <= high_watermark <= durable_end <= written_end <= log_end`, each an

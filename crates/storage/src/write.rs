@@ -1,8 +1,8 @@
 //! Brings what was appended to the disk: one task for each log that has something to write, which
 //! ends when nothing is left. At most one write of a log is in flight, so no two touch a block.
 //!
-//! All logs of a shard start their writes at the end of the same turn; what is appended while a
-//! write is in flight goes out as the next one. Cost: one task and one vectored write for all that
+//! All logs of a shard start their writes when it has nothing else to do, or soon where it always
+//! has; what is appended while a write is in flight goes out as the next one. Cost: one task and one vectored write for all that
 //! was queued, one copied block where the end is not on a boundary.
 
 use std::{path::PathBuf, rc::Rc, time::Duration};
@@ -24,6 +24,8 @@ const ALLOCATION_BYTES_MIN: u64 = 64 << 10;
 /// What one allocation secures at most: a start after a crash reads what is secured. A busy log has
 /// it done beside its writes, where it is zeroed ahead.
 const ALLOCATION_BYTES_MAX: u64 = 4 << 20;
+/// How long a busy shard gathers batches for a write.
+const GATHERED_FOR: Duration = Duration::from_micros(500);
 /// How long after a failed allocation the next is tried, at the earliest.
 const SPACE_RETRY: Duration = Duration::from_millis(500);
 
@@ -58,7 +60,7 @@ impl Log {
 
     async fn write_until_idle(&self) {
         loop {
-            self.runtime().end_of_turn().await;
+            self.runtime().lull(GATHERED_FOR).await;
             match self.write_next().await {
                 Ok(true) => {}
                 Ok(false) => return,

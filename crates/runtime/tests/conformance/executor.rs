@@ -40,6 +40,47 @@ fn the_end_of_a_turn_comes_after_all_that_is_ready() {
     });
 }
 
+#[test]
+fn a_lull_comes_when_nothing_is_ready_and_nothing_has_happened() {
+    on_each_driver(|runtime| async move {
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let (late, gatherer) = (Rc::clone(&order), runtime.clone());
+        runtime.spawn("gatherer", TaskQueue::Foreground, async move {
+            gatherer.lull(Duration::from_secs(60)).await;
+            late.borrow_mut().push("lull");
+        });
+        let (first, worker) = (Rc::clone(&order), runtime.clone());
+        runtime.spawn("worker", TaskQueue::Foreground, async move {
+            // Each message is an event of the next turn.
+            for _ in 0..20 {
+                worker.send(worker.shard(), Box::new(())).await;
+                worker.receive().await;
+                worker.yield_now().await;
+            }
+            first.borrow_mut().push("work");
+        });
+        // Ready all the time, but nobody waits for it.
+        spawn_busy(&runtime, TaskQueue::Background);
+        let is_there = || order.borrow().len() == 2;
+        while !is_there() {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*order.borrow(), ["work", "lull"]);
+    });
+}
+
+#[test]
+fn who_waits_for_a_lull_waits_no_longer_than_he_says() {
+    on_each_driver(|runtime| async move {
+        let busy = spawn_busy(&runtime, TaskQueue::Foreground);
+        let (before, start) = (busy.get(), runtime.now());
+        runtime.lull(Duration::from_millis(5)).await;
+        assert!(runtime.now().since(start) >= Duration::from_millis(5));
+        // Of 20 us each: the rest is the turn in which the time was up.
+        assert!(busy.get() - before < 1000, "{} slices", busy.get() - before);
+    });
+}
+
 /// Computes for `duration` without a pause.
 fn compute(runtime: &Runtime, duration: Duration) {
     let end = runtime.now() + duration;
