@@ -5,7 +5,7 @@
 //!   |..written..|......|0000000000000000|------------|
 //!               ^ end  ^ vouched        ^            ^ allocated
 //! ```
-//! What is zeroed ahead is what the log takes in about a second: a busy log pays a zeroed stretch
+//! What is zeroed ahead is what the log takes in about two seconds: a busy log pays a zeroed stretch
 //! now and then instead of a sync of its own with each write, an idle one pays nothing.
 //! `write` calls this with each write; the zeroing runs beside the appends.
 
@@ -21,16 +21,20 @@ use crate::{
     tail::{block_ceil, length_of},
 };
 
-/// The longest stretch: about a tenth of a second at a disk's full rate. Measured: no append of
-/// the shard ever waited for it.
-const STRETCH_BYTES_MAX: u64 = 4 << 20;
+/// The longest stretch: what a disk takes in some hundredths of a second at its full rate.
+const STRETCH_BYTES_MAX: u64 = 8 << 20;
 /// The shortest stretch, and what others are multiples of.
 const STRETCH_BYTES_MIN: u64 = 64 << 10;
+/// How many windows' traffic a stretch is for. Each costs an allocation, its writes and a sync of
+/// the file's metadata, whatever its length; a start after a crash reads what was zeroed.
+const STRETCH_WINDOWS: u64 = 2;
 /// The space that is left to appends while the first stretch is being zeroed, as a part of what a
 /// window takes: zeroing takes a few milliseconds.
 const MARGIN_DIVISOR: u64 = 64;
-/// One write of zeros.
-const ZERO_WRITE_BYTES: u64 = 1 << 20;
+/// One write of zeros: an append's write may have to wait for it.
+const ZERO_WRITE_BYTES: u64 = 2 << 20;
+/// The zeros in memory, written several times over in one write.
+const ZEROS_BYTES: u64 = 1 << 20;
 /// What the rate of a log is taken over.
 const WINDOW: Duration = Duration::from_secs(1);
 /// A log with as many writes in a window is worth a stretch: it costs two syncs' time and saves
@@ -76,7 +80,8 @@ impl Traffic {
     }
 
     fn stretch_bytes(&self) -> u64 {
-        let expected = self.expected_bytes().next_multiple_of(STRETCH_BYTES_MIN);
+        let expected = self.expected_bytes() * STRETCH_WINDOWS;
+        let expected = expected.next_multiple_of(STRETCH_BYTES_MIN);
         expected.clamp(STRETCH_BYTES_MIN, STRETCH_BYTES_MAX)
     }
 
@@ -202,7 +207,13 @@ impl Log {
         let mut position = stretch.start;
         while position < stretch.end {
             let bytes = (stretch.end - position).min(ZERO_WRITE_BYTES);
-            file.write_all(position, self.0.storage.zeros(length_of(bytes))).await?;
+            let zeros = self.0.storage.zeros(length_of(bytes.min(ZEROS_BYTES)));
+            let mut slices = vec![zeros.clone(); length_of(bytes / ZEROS_BYTES)];
+            slices.push(zeros.slice(..length_of(bytes % ZEROS_BYTES)));
+            slices.retain(|slice| !slice.is_empty());
+            if file.write(position, slices).await? < length_of(bytes) {
+                return Err(Errno::NO_SPACE);
+            }
             position += bytes;
         }
         file.sync().await
@@ -230,20 +241,20 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_is_what_a_second_takes_and_follows_the_one_before() {
+    fn a_stretch_is_what_two_seconds_take_and_follows_the_one_before() {
         const MIB: u64 = 1 << 20;
         let cases = [
             // Too few writes, whatever their size.
             (segment(8192, 0..0), traffic(3, 64 * MIB), None),
             (segment(8192, 0..0), traffic(4, 400), Some(12_288..77_824)),
-            (segment(8192, 0..0), traffic(25, 400 << 10), Some(16_384..475_136)),
-            (segment(8192, 0..0), traffic(900, 64 * MIB), Some(MIB + 8192..5 * MIB + 8192)),
+            (segment(8192, 0..0), traffic(25, 400 << 10), Some(16_384..868_352)),
+            (segment(8192, 0..0), traffic(900, 64 * MIB), Some(MIB + 8192..9 * MIB + 8192)),
             // The end has not come to the stretch yet: another further on would never be reached.
-            (segment(8192, MIB..5 * MIB), traffic(900, 64 * MIB), None),
-            (segment(2 * MIB, MIB..5 * MIB), traffic(900, 64 * MIB), None),
-            (segment(3 * MIB, MIB..5 * MIB), traffic(900, 64 * MIB), Some(5 * MIB..9 * MIB)),
+            (segment(8192, MIB..9 * MIB), traffic(900, 64 * MIB), None),
+            (segment(4 * MIB, MIB..9 * MIB), traffic(900, 64 * MIB), None),
+            (segment(5 * MIB, MIB..9 * MIB), traffic(900, 64 * MIB), Some(9 * MIB..17 * MIB)),
             // Outrun.
-            (segment(5 * MIB, MIB..5 * MIB), traffic(900, 64 * MIB), Some(6 * MIB..10 * MIB)),
+            (segment(5 * MIB, MIB..5 * MIB), traffic(900, 64 * MIB), Some(6 * MIB..14 * MIB)),
             // Up to the segment's end, and no further.
             (
                 segment(SEGMENT_BYTES - MIB, 0..0),

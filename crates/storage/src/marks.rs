@@ -24,8 +24,10 @@ use crate::{
 };
 
 /// A log with so many bytes above its mark is due at once: what a restart reads in a tenth of a
-/// second or two.
-pub(crate) const WINDOW_BYTES: u64 = 64 << 20;
+/// second or two. Under full load that is a round five times a second, with half a dozen new files
+/// each. At 64 MiB they took 5 % of the CPU of a produce on an ext4 without a journal, which passes
+/// over inodes that were used a moment ago.
+pub(crate) const WINDOW_BYTES: u64 = 128 << 20;
 /// A log with so many bytes above its mark is due in any round.
 const WORTH_BYTES: u64 = 1 << 20;
 /// How many logs are checkpointed at the same time: behind the appends, not before them.

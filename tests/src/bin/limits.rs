@@ -8,7 +8,7 @@
 //!                                                   wants, from 256 MiB of memory
 //!
 //! The writing loop is one thread: a receive of up to 1 MiB straight into the buffer that is
-//! written, the CRC, one write, one fdatasync. What it writes was zeroed and synced before, 4 MiB at
+//! written, the CRC, one write, one fdatasync. What it writes was zeroed and synced before, 8 MiB at
 //! a time, as the broker does. `--file` has its space already and is as large as the load.
 //! Spoken is what librdkafka needs to load one partition: ApiVersions, Metadata, Produce,
 //! `ListOffsets` and Fetch, each in one old version, with one batch in a Produce. Prints `ready`.
@@ -31,7 +31,7 @@ use tests::raw_client::batch;
 const BLOCK_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Zeroed and synced at a time, as the broker's longest stretch.
-const STRETCH_BYTES: u64 = 4 << 20;
+const STRETCH_BYTES: u64 = 8 << 20;
 /// The part of a request that is looked at: it holds everything in front of the records.
 const PREFIX_BYTES: usize = 512;
 /// More is no request of a load generator.

@@ -32,7 +32,7 @@ fn a_log_that_passes_its_window_asks_for_a_checkpoint_at_once_and_an_idle_one_ne
         assert_eq!(wanted().await, Some(CheckpointNeed::Later));
         assert_eq!(wanted().await, None, "asked once for a round");
         let mut appended = 0;
-        while appended < 64 {
+        while appended << 20 < crate::marks::WINDOW_BYTES {
             append_durably(&opened.log, 3 << 20).await;
             appended += 3;
         }
