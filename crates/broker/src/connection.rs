@@ -14,7 +14,7 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -23,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use cluster::client_metrics::Client;
 use model::Uuid;
-use runtime::{ShardIndex, SocketHandle, Stream, TaskQueue, local::Notify};
+use runtime::{Errno, Instant, ShardIndex, SocketHandle, Stream, TaskQueue, local::Notify};
 use wire::{Encoded, Part, api::ApiKey, frame};
 
 use crate::{
@@ -256,7 +256,8 @@ async fn wait(
 }
 
 async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>, queue: Rc<Queue>) {
-    loop {
+    let mut outgoing = Outgoing::default();
+    let end = loop {
         queue.changed.wait_until(|| queue.closed.get() || !queue.items.borrow().is_empty()).await;
         if queue.closed.get() {
             // Nobody reads answers any more; what was dispatched goes on by itself.
@@ -270,41 +271,110 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
         if is_ordered {
             arrived.times.add(Stage::Queue, taken - arrived.at);
         }
-        let answer = async {
+        let mut answer = pin!(async {
             match work {
                 Work::Produce(dispatched) => {
                     Box::pin(dispatched.answer(&connection, &frame, taken)).await
                 }
                 Work::Request => Box::pin(api::answer(&shard, &connection, &frame)).await,
             }
-        };
-        let Some(answer) = unless_closed(&queue, answer).await else { continue };
-        arrived.times.add_all(&connection.spent.take());
-        let mut response_bytes = 0;
-        let ready = shard.runtime.now();
-        let sent = match answer {
-            Ok(Some(encoded)) => {
-                response_bytes = encoded.len_bytes;
-                let slices = parts_of(encoded);
-                match unless_closed(&queue, stream.send_all(slices)).await {
-                    Some(sent) => sent.map_err(|error| error.to_string()),
-                    None => continue,
-                }
+        });
+        // What is ready does not wait for what is not.
+        let mut at_once = None;
+        if !outgoing.is_empty() {
+            at_once = if is_ordered { None } else { poll_once(answer.as_mut()).await };
+            if at_once.is_none()
+                && let Err(error) = outgoing.send(&shard, &connection, &stream, &queue).await
+            {
+                break error.to_string();
             }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error.to_string()),
+        }
+        let answer = match at_once {
+            Some(answer) => answer,
+            None => match unless_closed(&queue, answer).await {
+                Some(answer) => answer,
+                None => continue,
+            },
         };
-        if let Err(reason) = sent {
-            tracing::debug!(peer = %connection.peer, reason, "connection given up");
-            queue.close();
-            stream.shutdown();
-            return;
+        arrived.times.add_all(&connection.spent.take());
+        let ready = shard.runtime.now();
+        let refused = match answer {
+            Ok(encoded) => {
+                let frame = frame.clone();
+                outgoing.add(Answered { frame, arrived, ready, response_bytes: 0 }, encoded);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let is_last = queue.items.borrow().is_empty();
+        if (is_last || is_ordered || refused.is_some())
+            && let Err(error) = outgoing.send(&shard, &connection, &stream, &queue).await
+        {
+            break error.to_string();
+        }
+        connection.held.release();
+        if let Some(reason) = refused {
+            break reason;
+        }
+    };
+    tracing::debug!(peer = %connection.peer, reason = end, "connection given up");
+    queue.close();
+    stream.shutdown();
+}
+
+/// Answers on their way out. Of produces all that are ready at the same moment, as after a group
+/// commit, are sent in one piece: a send costs as much as a small produce does otherwise, and wakes
+/// the client. Any other answer is sent by itself.
+#[derive(Default)]
+struct Outgoing {
+    slices: Vec<Bytes>,
+    answered: Vec<Answered>,
+}
+
+struct Answered {
+    frame: Bytes,
+    arrived: Arrived,
+    /// When the answer was.
+    ready: Instant,
+    response_bytes: usize,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.answered.is_empty()
+    }
+
+    fn add(&mut self, mut answered: Answered, encoded: Option<Encoded>) {
+        if let Some(encoded) = encoded {
+            answered.response_bytes = encoded.len_bytes;
+            self.slices.extend(parts_of(encoded));
+        }
+        self.answered.push(answered);
+    }
+
+    /// Sends all that is there, or nothing where the connection closes.
+    async fn send(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &Connection,
+        stream: &Stream,
+        queue: &Queue,
+    ) -> Result<(), Errno> {
+        if !self.slices.is_empty() {
+            let sending = stream.send_all(std::mem::take(&mut self.slices));
+            match unless_closed(queue, sending).await {
+                Some(sent) => sent?,
+                None => return Ok(()),
+            }
         }
         let now = shard.runtime.now();
-        arrived.times.add(Stage::Send, now - ready);
-        shard.request_ended(&connection, arrived, Ended { frame: &frame, now, response_bytes });
-        connection.held.release();
-        queue.finished(frame.len(), is_ordered);
+        for Answered { frame, mut arrived, ready, response_bytes } in self.answered.drain(..) {
+            arrived.times.add(Stage::Send, now - ready);
+            let is_ordered = arrived.key != ApiKey::Produce;
+            shard.request_ended(connection, arrived, Ended { frame: &frame, now, response_bytes });
+            queue.finished(frame.len(), is_ordered);
+        }
+        Ok(())
     }
 }
 
@@ -336,6 +406,15 @@ impl Queue {
         self.closed.set(true);
         self.changed.notify_all();
     }
+}
+
+/// What `future` gives without waiting.
+async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Runs `future` to its end, or drops it when the connection closes: then `None`.
