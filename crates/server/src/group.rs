@@ -16,6 +16,11 @@ use crate::{
 };
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  odradek group list
+  odradek group describe billing --format json
+  odradek group seek billing --to earliest --execute
+  odradek group delete billing")]
 pub(crate) enum Command {
     /// Name the groups
     List(List),

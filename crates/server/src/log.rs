@@ -20,6 +20,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
 use runtime::Runtime;
 
 use crate::alone;
@@ -29,6 +30,10 @@ use report::{Format, Report, Show};
 const POOL_CACHED_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  odradek log verify odradek-data
+  odradek log dump odradek-data/orders-0 --records
+  odradek log dump odradek-data/orders-0/00000000000000000000.log --format json")]
 pub(crate) enum Command {
     /// Show what is in a data directory, a partition's directory or a file; exit 1 if it has problems
     Dump(Dump),
@@ -79,7 +84,13 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
         Lines::Table => Format::Table,
         Lines::Json => Format::Json,
     };
-    let report = Report::new(BufWriter::new(io::stdout().lock()), format, show);
+    let bar = match show {
+        Show::Problems => ProgressBar::new(0),
+        Show::Batches | Show::Records => ProgressBar::hidden(),
+    };
+    let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} {msg}");
+    bar.set_style(style.expect("a template of its fields"));
+    let report = Report::new(BufWriter::new(io::stdout().lock()), format, show, bar);
     let problems =
         alone::on_runtime(POOL_CACHED_BYTES_MAX, |runtime| inspect(runtime, path.clone(), report))?;
     match problems? {

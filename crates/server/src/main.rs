@@ -81,8 +81,12 @@ enum Command {
   odradek completions zsh > ~/.zfunc/_odradek
   odradek completions fish > ~/.config/fish/completions/odradek.fish")]
     Completions(Completions),
-    /// Print the manual page: odradek man > odradek.1
-    Man,
+    /// Print the manual page, or write those of all commands
+    #[command(after_help = "Examples:
+  odradek man | man -l -
+  odradek man > /usr/local/share/man/man1/odradek.1
+  odradek man --dir /usr/local/share/man/man1")]
+    Man(Man),
     /// Put a load on a broker, any Kafka broker, and measure it
     #[command(subcommand)]
     Perf(perf::Command),
@@ -160,6 +164,9 @@ enum Driver {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek health
+  odradek health --bootstrap-server kafka-1:9092 --timeout-ms 500")]
 struct Health {
     /// The broker [default: the first listener of --config and the KAFKA_* variables, else
     /// 127.0.0.1:9092]
@@ -171,6 +178,13 @@ struct Health {
     /// How long to wait for its answer
     #[arg(long, value_name = "MS", default_value_t = 3000)]
     timeout_ms: u32,
+}
+
+#[derive(Debug, Args)]
+struct Man {
+    /// Write a page for each command there: odradek.1, odradek-topic.1, odradek-topic-create.1
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -193,7 +207,7 @@ fn main() -> ExitCode {
         Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(&command),
         Command::Completions(Completions { shell }) => completions(shell),
-        Command::Man => manual(),
+        Command::Man(options) => manual(&options),
         Command::Perf(command) => perf::run(&command),
     };
     match result {
@@ -244,7 +258,11 @@ fn completions(shell: Shell) -> Result<(), String> {
     alone::print(&String::from_utf8_lossy(&script))
 }
 
-fn manual() -> Result<(), String> {
+fn manual(options: &Man) -> Result<(), String> {
+    if let Some(dir) = &options.dir {
+        let written = clap_mangen::generate_to(Arguments::command(), dir);
+        return written.map_err(|error| format!("{}: {error}", dir.display()));
+    }
     let mut page = Vec::new();
     let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
     rendered.map_err(|error| error.to_string())?;

@@ -43,7 +43,9 @@ pub(super) async fn report<W: Write>(
 ) -> Result<(), Error> {
     let is_clean = entries.iter().any(|entry| entry.name == CLEAN_SHUTDOWN);
     let mut logs = Logs::new();
+    report.expect(entries.len());
     for entry in entries {
+        report.next(&entry.name);
         let place = path.join(&entry.name);
         if entry.kind != FileKind::Directory {
             if !CHECKPOINTS.contains(&entry.name.as_str()) {

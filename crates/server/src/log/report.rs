@@ -7,6 +7,7 @@ use std::{
 };
 
 use cluster::json::Quoted;
+use indicatif::ProgressBar;
 use runtime::{Errno, Runtime};
 use storage::Error;
 
@@ -85,10 +86,13 @@ pub(super) struct Report<W: Write> {
     problems: u64,
     /// The first failure to write; nothing is written after it.
     failure: Option<io::Error>,
+    /// For who waits, where only problems are shown.
+    bar: ProgressBar,
 }
 
 impl<W: Write> Report<W> {
-    pub(super) fn new(out: W, format: Format, show: Show) -> Report<W> {
+    /// `bar` shows how far it is; a hidden one costs nothing.
+    pub(super) fn new(out: W, format: Format, show: Show, bar: ProgressBar) -> Report<W> {
         Report {
             out,
             format,
@@ -99,6 +103,20 @@ impl<W: Write> Report<W> {
             batches: 0,
             problems: 0,
             failure: None,
+            bar,
+        }
+    }
+
+    /// So many directories and files will be looked at.
+    pub(super) fn expect(&self, count: usize) {
+        self.bar.set_length(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// The next of them.
+    pub(super) fn next(&self, name: &str) {
+        self.bar.inc(1);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(one_line(name));
         }
     }
 
@@ -140,6 +158,7 @@ impl<W: Write> Report<W> {
             .size("problems", self.problems);
         self.file.clear();
         self.is_new_file = false;
+        self.bar.finish_and_clear();
         self.print(&summary);
         match self.failure.take() {
             // Whoever read has seen enough.
@@ -157,7 +176,14 @@ impl<W: Write> Report<W> {
             Format::Table => self.line(item),
             Format::Json => self.object(item),
         };
-        if let Err(error) = self.out.write_all(text.as_bytes()) {
+        let out = &mut self.out;
+        let written = if self.bar.is_hidden() || self.bar.is_finished() {
+            out.write_all(text.as_bytes())
+        } else {
+            // Above the bar, and not into it.
+            self.bar.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+        };
+        if let Err(error) = written {
             self.failure = Some(error);
         }
     }
@@ -235,7 +261,7 @@ mod tests {
 
     fn printed(format: Format, show: Show) -> String {
         let mut out = Vec::new();
-        let mut report = Report::new(&mut out, format, show);
+        let mut report = Report::new(&mut out, format, show, ProgressBar::hidden());
         report.begin(Path::new("/a/\"b"));
         report.item(Item::new("batch").number("offset", 7).text("codec", "a\nb"));
         report.problem("it is bad");

@@ -11,6 +11,7 @@ mod perf;
 mod start_topics;
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
@@ -347,6 +348,18 @@ fn shells_and_readers_are_told_of_the_commands() {
         assert!(output.status.success() && printed.contains(said), "{words:?}: {printed}");
         assert!(printed.contains("doctor"), "{words:?}: {printed}");
     }
+    let pages = TempDir::new().unwrap();
+    let words = ["man", "--dir", pages.path().to_str().unwrap()];
+    assert!(odradek(&words).status().unwrap().success());
+    for (page, said) in [
+        ("odradek.1", "doctor"),
+        ("odradek-topic-create.1", "partitions"),
+        ("odradek-status.1", "slow"),
+    ] {
+        let printed = fs::read_to_string(pages.path().join(page)).unwrap();
+        assert!(printed.contains(said), "{page}: {printed}");
+    }
+    assert!(refusal(odradek(&["man", "--dir", "/not/there"])).contains("/not/there: "));
     // What bash cannot read completes nothing.
     let script = odradek(&["completions", "bash"]).output().unwrap().stdout;
     let directory = TempDir::new().unwrap();
