@@ -256,7 +256,10 @@ fn spawn(program: &str, arguments: &[OsString], folder: &Path) -> Spawned {
 }
 
 /// The binary: `ODRADEK_BIN`, or what `cargo build` makes.
-fn binary() -> &'static Path {
+///
+/// # Panics
+/// When it cannot be built.
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(given) = env::var_os("ODRADEK_BIN") {

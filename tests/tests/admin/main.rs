@@ -3,6 +3,7 @@
 
 mod cluster;
 mod groups;
+mod hanging;
 mod metrics;
 mod producers;
 mod settings;
