@@ -54,9 +54,9 @@ fn txn(broker: &BrokerProcess, words: &[&str]) -> String {
     let address = broker.address().to_string();
     let mut command = Command::new(binary());
     let output = command.arg("txn").args(words).args(["--bootstrap-server", &address]).output();
-    let output = output.unwrap();
+    let output = output.expect("the binary runs");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
