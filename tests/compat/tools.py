@@ -12,7 +12,8 @@ Options:
 
 tools_table.py has the calls and the differences that have a reason. Every call goes to both brokers at the same time, all of
 them in one JVM (tools/Driver.java). Ids, times, addresses and directories are taken out of what is printed; the rest is
-compared line by line. What both printed is kept in the cache, in tool-runs.
+compared line by line. What both printed is kept in the cache, in tool-runs. Apache Kafka's broker follows its controller, so that
+it may show what was changed a moment late: where they differ, what only looks is asked of it again for a while.
 
 Prints one line per section and at the end `N passed, N failed`; the exit code is 0 only if sections ran and none failed.
 """
@@ -32,6 +33,10 @@ from harness import Failure, broker, program, report
 CALL_TIMEOUT_S = 60
 # Lines of a difference that are shown of each section.
 SHOWN_LINES = 40
+# How long Apache Kafka's broker may take to show what its controller has decided.
+BEHIND_S = 5
+# Calls that change nothing.
+LOOKS = re.compile(r" --(describe|list)\b")
 
 # Settings that are each node's own.
 OF_NODE = re.compile(r"^(process\.roles|node\.id|controller\.|listener|advertised\.|log\.dirs)")
@@ -102,15 +107,29 @@ def _compare(arguments, tools, folder, servers, results):
             calls = [line.strip() for line in text.strip().splitlines()]
             shown = [[], []]
             for call in calls:
-                answers = driver.call_both(call, servers, folder)
-                for lines, server, answer in zip(shown, servers, answers):
-                    printed.write(f">>> {server.name}: {call}\n{json.dumps(answer, indent=1)}\n")
-                    lines.append(f">>> {call} -> {answer['exit']}")
-                    lines += _lines(call, answer, server, folder, needed)
+                for lines, printed_now in zip(shown, _both(driver, call, servers, folder, printed, needed)):
+                    lines += printed_now
             _report(section, shown, results, time.monotonic() - started)
     if not arguments.sections:
         unused = [reason for number, (_, _, _, reason) in enumerate(tools_table.EXPLAINED) if number not in needed]
         results.add("table", "every difference that has a reason is there", "; ".join(unused) or None, 0)
+
+
+def _both(driver, call, servers, folder, printed, needed):
+    """What Apache Kafka and Odradek print, in this order."""
+    def asked(*of):
+        shown = []
+        for server, answer in zip(of, driver.call(call, of, folder)):
+            printed.write(f">>> {server.name}: {call}\n{json.dumps(answer, indent=1)}\n")
+            shown.append([f">>> {call} -> {answer['exit']}", *_lines(call, answer, server, folder, needed)])
+        return shown
+
+    kafka, odradek = asked(*servers)
+    until = time.monotonic() + BEHIND_S
+    while kafka != odradek and LOOKS.search(call) and time.monotonic() < until:
+        time.sleep(0.2)
+        [kafka] = asked(servers[0])
+    return kafka, odradek
 
 
 class Driver:
@@ -135,7 +154,8 @@ class Driver:
         watchdog.cancel()
         self._log.close()
 
-    def call_both(self, call, servers, folder):
+    def call(self, call, servers, folder):
+        """The answers, in the order of the servers; all are asked at the same time."""
         numbers = []
         for server in servers:
             line, _, stdin = call.partition(" << ")

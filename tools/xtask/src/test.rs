@@ -48,7 +48,7 @@ pub(crate) struct Counted {
 }
 
 /// Lines about failures that are kept of one run, and characters of each.
-const TOLD_FAILURES: usize = 12;
+const TOLD_FAILURES: usize = 30;
 const TOLD_CHARACTERS: usize = 600;
 
 /// Runs the stages that this tree has.
@@ -117,11 +117,13 @@ pub(crate) fn run_counted(
         .spawn()
         .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     let (mut counted, mut failures) = (Vec::new(), Vec::new());
+    let mut told = false;
     for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
         let line = line.map_err(|error| error.to_string())?;
         counted.extend(counts(&line));
         println!("{line}");
-        if tells_failure(&line) && failures.len() < TOLD_FAILURES {
+        told = tells_failure(&line) || told && goes_on(&line);
+        if told && failures.len() < TOLD_FAILURES {
             failures.push(line.chars().take(TOLD_CHARACTERS).collect());
         }
     }
@@ -173,6 +175,11 @@ fn counts(line: &str) -> Option<Tally> {
 /// Whether a line names a failure, as this project's programs, cargo and pytest print them.
 fn tells_failure(line: &str) -> bool {
     line.starts_with("FAIL") || line.contains("FAILED") || line.contains("panicked at")
+}
+
+/// Whether a line goes on with what the one before told, as a difference of many lines does.
+fn goes_on(line: &str) -> bool {
+    line.trim_start().starts_with("| ")
 }
 
 /// A stage that fails counts at least one failure, whatever it printed.
@@ -270,6 +277,17 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(tells_failure(line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_told_with_the_lines_that_belong_to_it() {
+        let script = "echo 'ok    one'; echo 'FAIL  two:'; echo '      | -a'; echo '      | +b'; \
+             echo 'ok    three'; echo '      | c'; echo '1 passed, 1 failed'; exit 1";
+        let mut command = Command::new("sh");
+        let counted =
+            run_counted(Path::new("/"), command.args(["-c", script]), Count::Last).unwrap();
+        assert_eq!(counted.failures, ["FAIL  two:", "      | -a", "      | +b"]);
+        assert_eq!(counted.tally, of(1, 1));
     }
 
     #[test]
