@@ -17,7 +17,8 @@ acknowledged, commits, and begins the next at once; a consumer of read_committed
 transactions, and takes 11 ms for each of them by itself; TransactionLoad.java has one producer of Java's client, which speaks the second. Both brokers run all the time, only one is
 under load. Odradek's commits are on disk when they are answered, Apache Kafka's are in the page cache. "Whole" is a transaction from its
 begin to its answered commit; "visible" is from the call of the commit until the consumer has the transaction's last record: what a
-consumer of read_uncommitted would not have waited for. Broker CPU is user and system time of the broker's process.
+consumer of read_uncommitted would not have waited for. Broker CPU is user and system time of the broker's process, load CPU that of the
+load's, its consumer's too: they share the cores, so the cores divided by the sum of both is more than can be committed in a second.
 
 Ends with a table of medians (least to most) in Markdown.
 """
@@ -26,6 +27,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import resource
 import subprocess
 import sys
 import time
@@ -66,7 +68,7 @@ CASES = (
 FIGURES = (
     ("commits_per_s", "commits/s", 1), ("commit_p50_ms", "commit p50 ms", 2), ("commit_p99_ms", "commit p99 ms", 1),
     ("whole_p50_ms", "whole p50 ms", 2), ("visible_p50_ms", "visible p50 ms", 2), ("visible_p99_ms", "visible p99 ms", 1),
-    ("cpu_us_per_commit", "broker CPU us a commit", 0),
+    ("cpu_us_per_commit", "broker CPU us a commit", 0), ("load_cpu_us_per_commit", "load CPU us a commit", 0),
 )
 
 
@@ -89,15 +91,25 @@ def measure(tools, load, server, case, seconds, topic):
         if not process.stdout.readline():
             raise Failure(f"{server.name}: no producer came to its first transaction")
         before = common.cpu_seconds(server.process.pid)
+        load_before = common.cpu_seconds(process.pid) + _cpu_of_ended()
         told, _ = process.communicate("go\n", timeout=LOAD_TIMEOUT_S)
         used = common.cpu_seconds(server.process.pid) - before
+        load_used = _cpu_of_ended() - load_before
     finally:
         process.kill()
         process.wait()
     if process.returncode != 0:
         raise Failure(f"{server.name}: {case.name}: exit {process.returncode}: {told.strip()}")
     measured = json.loads(told)
-    return measured | {"case": case.name, "broker": server.name, "cpu_us_per_commit": used * 1e6 / max(measured["committed"], 1)}
+    a_commit = 1e6 / max(measured["committed"], 1)
+    cost = {"cpu_us_per_commit": used * a_commit, "load_cpu_us_per_commit": load_used * a_commit}
+    return measured | {"case": case.name, "broker": server.name} | cost
+
+
+def _cpu_of_ended():
+    """User and system time of all processes that were started here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def build_java(tools, folder):
