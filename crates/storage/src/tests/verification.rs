@@ -162,6 +162,35 @@ fn a_late_marker_does_not_end_the_next_transaction() {
     });
 }
 
+/// Why records of a transaction wait until its begin is durable, and the completion before it in
+/// the same log: a coordinator that lost both sends the markers before them again.
+#[test]
+fn a_marker_that_is_sent_again_cannot_tell_the_next_transaction_apart() {
+    run(async |log| {
+        let begin = |epoch, sequence| produce(log, (epoch, sequence), ask(log, epoch, sequence));
+        assert_eq!(begin(5, 0), Ok(Offset(0)));
+        assert_eq!(mark(log, 5, 0), Ok(Offset(1)));
+        assert_eq!(begin(5, 1), Ok(Offset(2)));
+        // By the first version it ends what it was not meant for.
+        assert_eq!(mark(log, 5, 0), Ok(Offset(3)));
+        log.wait_durable(Offset(4)).await.unwrap();
+        assert_eq!(log.last_stable_offset(), Offset(4));
+        // By the second it is refused, as one that comes late is.
+        assert_eq!(begin(5, 2), Ok(Offset(4)));
+        assert_eq!(mark(log, 6, 2), Ok(Offset(5)));
+        assert_eq!(begin(6, 0), Ok(Offset(6)));
+        let six = ProducerEpoch(6);
+        let refused = AppendError::InvalidProducerEpoch { current: six, found: six };
+        assert_eq!(mark(log, 6, 2), Err(refused));
+        // What is ended with its own epoch, as `kafka-transactions` does it, is acknowledged to the
+        // producer who sends it again.
+        assert_eq!(mark(log, 6, 0), Ok(Offset(7)));
+        assert_eq!(begin(6, 0), Ok(Offset(6)));
+        log.wait_durable(Offset(8)).await.unwrap();
+        assert_eq!(log.last_stable_offset(), Offset(8));
+    });
+}
+
 #[test]
 fn a_marker_that_is_taken_back_may_come_again() {
     let disk = SharedDisk::new(1);
