@@ -271,7 +271,7 @@ impl Executor {
             tracing::warn!(
                 task = name,
                 shard = self.runtime.shard().0,
-                ms = took.as_secs_f64() * 1e3,
+                ms = took.as_millis(),
                 "a task held its shard"
             );
         }
