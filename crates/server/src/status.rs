@@ -59,22 +59,24 @@ pub(crate) fn run(options: &Status) -> Result<(), String> {
 }
 
 fn look_at_node(options: &Status, cluster: Option<&ClusterStatus>) -> Result<NodeStatus, String> {
-    let (name, address) = match &options.admin {
-        Some(name) => {
-            (name.clone(), settings::resolve_text(name).map_err(|error| error.to_string())?)
-        }
-        None => {
-            let address = SocketAddr::new(options.broker.address()?.ip(), ADMIN_PORT);
-            (address.to_string(), address)
-        }
-    };
     let slow = if options.slow { node::Slow::Asked } else { node::Slow::Left };
-    let node = node::look(address, slow).map_err(|error| format!("admin port {name}: {error}"))?;
-    // A port that nobody named may be that of another broker of this machine.
-    if options.admin.is_none() && cluster.is_some_and(|cluster| !cluster.has(&node.identity)) {
-        return Err(format!("admin port {name} is another cluster's: give --admin"));
+    if let Some(name) = &options.admin {
+        let address = settings::resolve_text(name).map_err(|error| error.to_string())?;
+        return node::look(address, slow).map_err(|error| format!("admin port {name}: {error}"));
     }
-    Ok(node)
+    let bootstrap = options.broker.address()?;
+    let address = SocketAddr::new(bootstrap.ip(), ADMIN_PORT);
+    // A port that nobody named may be that of another broker of this machine.
+    let is_meant = |node: &NodeStatus| match cluster {
+        Some(cluster) => cluster.has(&node.identity),
+        None => node.identity.listens_on(bootstrap.port()),
+    };
+    let reason = match node::look(address, slow) {
+        Ok(node) if is_meant(&node) => return Ok(node),
+        Ok(_) => "it is another cluster's".to_owned(),
+        Err(error) => error,
+    };
+    Err(format!("admin port {address}, which only Odradek has: {reason}; --admin names another"))
 }
 
 fn json_of(cluster: &Result<ClusterStatus, String>, node: &Result<NodeStatus, String>) -> Value {

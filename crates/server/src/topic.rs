@@ -202,6 +202,8 @@ fn for_each(
         for topic in &topics {
             match act(&cluster, topic).await {
                 Ok(()) => alone::print(&format!("{done} {topic}\n")).unwrap_or_default(),
+                // Nobody was asked, about no topic.
+                Err(error) if failed.is_empty() && error.is_of_connection() => return Err(error),
                 Err(error) => failed.push(format!("{topic}: {error}")),
             }
         }

@@ -30,6 +30,13 @@ pub(super) struct Identity {
     address: String,
 }
 
+impl Identity {
+    /// Whether clients come to it by this port.
+    pub(super) fn listens_on(&self, port: u16) -> bool {
+        self.address.rsplit_once(':').is_some_and(|(_, its)| its.parse() == Ok(port))
+    }
+}
+
 /// How a broker is.
 pub(super) struct NodeStatus {
     pub(super) identity: Identity,
@@ -199,21 +206,22 @@ impl NodeStatus {
                 "connections": shard.connections, "tail_bytes": shard.tail_bytes,
             })
         });
+        let count = |name: &str| whole(self.now.one(name));
         json!({
             "id": self.identity.id,
             "address": self.identity.address,
             "version": self.version(),
             "driver": self.driver(),
             "uptime_seconds": rounded(self.now.one("odradek_uptime_seconds")),
-            "partitions": self.now.one("kafka_server_replicamanager_partitioncount"),
-            "given_up_partitions": self.now.one("kafka_server_replicamanager_offlinereplicacount"),
+            "partitions": count("kafka_server_replicamanager_partitioncount"),
+            "given_up_partitions": count("kafka_server_replicamanager_offlinereplicacount"),
             "bytes_in_per_second": rounded(self.traffic("bytesin")),
             "bytes_out_per_second": rounded(self.traffic("bytesout")),
             "records_in_per_second": rounded(self.traffic("messagesin")),
             "requests_per_second": rounded(self.requests()),
-            "memory_bytes": self.now.one("process_resident_memory_bytes"),
-            "disk_free_bytes": self.now.one("odradek_disk_free_bytes"),
-            "disk_bytes": self.now.one("odradek_disk_bytes"),
+            "memory_bytes": count("process_resident_memory_bytes"),
+            "disk_free_bytes": count("odradek_disk_free_bytes"),
+            "disk_bytes": count("odradek_disk_bytes"),
             "sync_p50_us": self.sync_us(50.0),
             "sync_p99_us": self.sync_us(99.0),
             "shards": shards.collect::<Vec<_>>(),
@@ -357,6 +365,7 @@ odradek_uptime_seconds 10
 kafka_broker_info{address=\"[::1]:9092\",id=\"7\"} 1
 odradek_cluster_info{cluster_id=\"mine\"} 1
 odradek_driver_info{driver=\"sync\"} 1
+kafka_server_replicamanager_partitioncount 12
 odradek_shard_cpu_seconds_total{shard=\"0\"} 1
 kafka_server_socket_server_metrics_connection_count{listener=\"PLAINTEXT\",networkProcessor=\"0\"} 3
 kafka_server_brokertopicmetrics_bytesin_total 1000
@@ -382,6 +391,7 @@ odradek_file_sync_seconds_bucket{shard=\"0\",le=\"+Inf\"} 4
         assert_eq!(status(PAGE).identity.cluster_id, "mine");
         assert_eq!(found["driver"], "sync");
         assert_eq!(found["bytes_in_per_second"], 2000.0);
+        assert_eq!(found["partitions"].as_u64(), Some(12), "a count is no fraction");
         assert_eq!(
             found["shards"][0],
             json!({
@@ -389,6 +399,12 @@ odradek_file_sync_seconds_bucket{shard=\"0\",le=\"+Inf\"} 4
             })
         );
         assert_eq!((&found["sync_p50_us"], &found["sync_p99_us"]), (&5000.into(), &5000.into()));
+    }
+
+    #[test]
+    fn a_broker_is_known_by_the_port_of_its_clients() {
+        let identity = Samples::parse(PAGE).identity().unwrap();
+        assert!(identity.listens_on(9092) && !identity.listens_on(909) && !identity.listens_on(2));
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub(super) fn run(options: Produce) -> Result<(), String> {
             }
         }
     })??;
-    alone::print(&format!("{count} records to {name}\n"))
+    let records = if count == 1 { "record" } else { "records" };
+    alone::print(&format!("{count} {records} to {name}\n"))
 }
 
 /// Lines, as they come.

@@ -103,7 +103,7 @@ fn lines_are_produced_and_consumed() {
         let records = described.iter().map(|one| one["records"].as_i64().unwrap());
         assert_eq!(records.sum::<i64>(), 5, "{described:?}");
         // What is not there is made, as by any producer.
-        assert_eq!(prints(broker, &["topic", "produce", "new"], "x\n"), "1 records to new\n");
+        assert_eq!(prints(broker, &["topic", "produce", "new"], "x\n"), "1 record to new\n");
     });
 }
 
@@ -223,6 +223,8 @@ fn nobody_who_answers_is_one_line() {
     let words = ["status", "--bootstrap-server", "127.0.0.1:1", "--admin", "127.0.0.1:2"];
     let said = refusal(odradek(&words));
     assert!(said.contains("127.0.0.1:1: ") && said.contains("admin port 127.0.0.1:2: "), "{said}");
+    let said = refusal(odradek(&["topic", "create", "t", "--bootstrap-server", "127.0.0.1:1"]));
+    assert!(said.starts_with("odradek: 127.0.0.1:1: "), "{said}");
 }
 
 #[test]
