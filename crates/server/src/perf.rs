@@ -74,7 +74,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Draw the results as SVG
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE.svg", value_parser = chart::file)]
     chart: Option<PathBuf>,
     /// Delete the topics afterwards
     #[arg(long)]

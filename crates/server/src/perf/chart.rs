@@ -1,9 +1,13 @@
 //! The drawn results: throughput and latency over time, and latency by percentile, as an SVG.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use plotters::{
-    coord::ranged1d::{AsRangedCoord, ValueFormatter},
+    coord::{
+        combinators::BindKeyPoints,
+        ranged1d::{AsRangedCoord, DefaultFormatting, KeyPointHint, Ranged, ValueFormatter},
+    },
     prelude::*,
 };
 
@@ -47,8 +51,23 @@ const NINES_MIN: f64 = 0.301;
 /// The maximum, which has no percentile, stands where p99.999 would.
 const NINES_MAX: f64 = 5.0;
 
+/// So many labels an axis over time has at most.
+const SECONDS_LABELS_MAX: f64 = 12.0;
+/// Above the highest throughput there is room for the names of the lines.
+const HEADROOM: f64 = 1.3;
+
 type Drawn = Result<(), String>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// The name of a file to draw into.
+///
+/// # Errors
+/// Where it promises something else than is drawn.
+pub(super) fn file(name: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    let is_svg = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg"));
+    if is_svg { Ok(path) } else { Err("charts are SVG: its name has to end in .svg".to_owned()) }
+}
 
 /// Draws the results into a file.
 ///
@@ -72,10 +91,9 @@ pub(super) fn draw(summary: &Summary, path: &Path) -> Drawn {
         panel.draw(&areas[0], &over_time, 0.0..until, 0.0..top(&over_time))?;
         if let [_, second, third] = &areas[..] {
             let panel = Panel { y: "latency, ms", x: Axis::Seconds };
-            panel.draw(second, &latencies, 0.0..until, log_range(&latencies).log_scale())?;
+            panel.draw(second, &latencies, 0.0..until, log_scale(&latencies))?;
             let panel = Panel { y: "latency, ms", x: Axis::Percentiles };
-            let range = log_range(&by_percentile).log_scale();
-            panel.draw(third, &by_percentile, NINES_MIN..NINES_MAX, range)?;
+            panel.draw(third, &by_percentile, NINES_MIN..NINES_MAX, log_scale(&by_percentile))?;
         }
         whole.present().map_err(said)?;
     }
@@ -138,38 +156,83 @@ fn percentiles(summary: &Summary) -> Vec<Series> {
     all.into_iter().flatten().collect()
 }
 
+/// The middle of a second.
 #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
 fn x(second: &Second) -> f64 {
-    second.second as f64
+    second.second as f64 + 0.5
 }
 
+/// The end of the last second.
 fn last_x(series: &[Series]) -> f64 {
     let points = series.iter().flat_map(|series| &series.points);
-    points.map(|(x, _)| *x).fold(1.0, f64::max)
+    points.map(|(x, _)| *x).fold(0.5, f64::max) + 0.5
 }
 
 fn top(series: &[Series]) -> f64 {
     let points = series.iter().flat_map(|series| &series.points);
-    points.map(|(_, y)| *y).fold(0.001, f64::max) * 1.1
+    points.map(|(_, y)| *y).fold(0.001, f64::max) * HEADROOM
 }
 
-fn log_range(series: &[Series]) -> std::ops::Range<f64> {
+/// From below the least to above the most, with labels at 1, 2 and 5 of each power of ten.
+fn log_scale(
+    series: &[Series],
+) -> impl AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>> {
     let points = || series.iter().flat_map(|series| &series.points).map(|(_, y)| *y);
     let least = points().fold(f64::INFINITY, f64::min).clamp(0.001, 1e6);
-    least / 1.5..points().fold(least, f64::max) * 1.5
+    let (from, to) = (least / 1.5, points().fold(least, f64::max) * 1.5);
+    let labels = steps().filter(|step| (from..=to).contains(step)).collect();
+    (from..to).log_scale().with_key_points(labels)
+}
+
+/// 1, 2 and 5 of each power of ten that a latency in milliseconds or a run in seconds has.
+fn steps() -> impl Iterator<Item = f64> {
+    (-4..8).flat_map(|power| [1.0, 2.0, 5.0].map(|first| first * 10_f64.powi(power)))
+}
+
+/// Where an axis that ends at `until` has labels: at whole seconds.
+fn seconds(until: f64) -> Vec<f64> {
+    let step = steps().find(|step| *step >= 1.0 && until / step <= SECONDS_LABELS_MAX);
+    let step = step.unwrap_or(until);
+    std::iter::successors(Some(0.0), |x| Some(x + step)).take_while(|x| *x <= until).collect()
+}
+
+/// An even axis with labels where it is told.
+struct Labelled {
+    xs: Range<f64>,
+    labels: Vec<f64>,
+}
+
+impl Ranged for Labelled {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    #[expect(clippy::cast_possible_truncation, reason = "a pixel of those between the limits")]
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        let share = (value - self.xs.start) / (self.xs.end - self.xs.start);
+        from + (f64::from(to - from) * share).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _hint: Hint) -> Vec<f64> {
+        self.labels.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.xs.clone()
+    }
 }
 
 impl Panel {
-    fn draw<Y>(&self, area: &Area<'_>, series: &[Series], xs: std::ops::Range<f64>, ys: Y) -> Drawn
+    fn draw<Y>(&self, area: &Area<'_>, series: &[Series], xs: Range<f64>, ys: Y) -> Drawn
     where
         Y: AsRangedCoord<Value = f64>,
         Y::CoordDescType: ValueFormatter<f64>,
     {
+        let labels = self.x.labels(xs.end);
         let mut chart = ChartBuilder::on(area)
             .margin(MARGIN)
             .x_label_area_size(40)
             .y_label_area_size(64)
-            .build_cartesian_2d(xs, ys)
+            .build_cartesian_2d(Labelled { xs, labels }, ys)
             .map_err(said)?;
         chart
             .configure_mesh()
@@ -179,6 +242,7 @@ impl Panel {
             .y_desc(self.y)
             .x_desc(self.x.description())
             .x_label_formatter(&|x| self.x.label(*x))
+            .y_label_formatter(&|y| ((y * 1e4).round() / 1e4).to_string())
             .label_style((FONT, 12))
             .axis_desc_style((FONT, 13))
             .draw()
@@ -210,15 +274,23 @@ impl Axis {
         }
     }
 
+    /// Where labels stand, on an axis that ends at `until`.
+    fn labels(self, until: f64) -> Vec<f64> {
+        match self {
+            Axis::Seconds => seconds(until),
+            Axis::Percentiles => vec![NINES_MIN, 1.0, 2.0, 3.0, 4.0, NINES_MAX],
+        }
+    }
+
     fn label(self, x: f64) -> String {
         match self {
             Axis::Seconds => format!("{x:.0}"),
             Axis::Percentiles if x > NINES_MAX - 0.1 => "max".to_owned(),
-            Axis::Percentiles if (x - x.round()).abs() < 0.01 => {
+            Axis::Percentiles => {
                 let percent = 100.0 - 100.0 * 10_f64.powf(-x);
-                format!("p{}", (percent * 1000.0).round() / 1000.0)
+                let digits = if x < 1.0 { 1.0 } else { 1000.0 };
+                format!("p{}", (percent * digits).round() / digits)
             }
-            Axis::Percentiles => String::new(),
         }
     }
 
@@ -237,10 +309,31 @@ mod tests {
 
     #[test]
     fn percentiles_are_named_at_their_nines() {
-        for (x, expected) in
-            [(1.0, "p90"), (2.0, "p99"), (3.0, "p99.9"), (4.0, "p99.99"), (5.0, "max"), (1.5, "")]
-        {
-            assert_eq!(Axis::Percentiles.label(x), expected);
+        let named: Vec<String> = Axis::Percentiles
+            .labels(NINES_MAX)
+            .iter()
+            .map(|x| Axis::Percentiles.label(*x))
+            .collect();
+        assert_eq!(named, ["p50", "p90", "p99", "p99.9", "p99.99", "max"]);
+    }
+
+    #[test]
+    fn a_name_says_what_is_drawn() {
+        assert_eq!(file("a/b.SVG"), Ok(PathBuf::from("a/b.SVG")));
+        for name in ["chart.png", "svg", ""] {
+            assert!(file(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn no_second_is_named_twice() {
+        for (until, expected) in [
+            (1.0, vec![0.0, 1.0]),
+            (5.0, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+            (25.0, vec![0.0, 5.0, 10.0, 15.0, 20.0, 25.0]),
+        ] {
+            assert_eq!(seconds(until), expected);
+        }
+        assert_eq!(seconds(3600.0).len(), 8, "0 to 3500 by 500");
     }
 }
