@@ -9,6 +9,7 @@ const SAMPLES_MAX = 120;
 const ROWS = 100;
 
 let stopPage = () => {};
+let pageNumber = 0;
 let canChange = false;
 
 // --- building blocks
@@ -37,6 +38,7 @@ function say(text, isBad = false) {
 const link = (to, text) => el("a", { href: `#/${to}` }, text);
 const path = (...parts) => parts.map(encodeURIComponent).join("/");
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const counted = (count, one) => `${whole.format(count)} ${one}${count === 1 ? "" : "s"}`;
 const number = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 
 function bytes(value) {
@@ -80,14 +82,16 @@ async function answered(response) {
   return answer;
 }
 
-// Runs what a form or a button asks for, and says how it went.
-async function attempt(act, done) {
+// Runs what a page, a form or a button asks for, and says how it went, unless another page is shown by then.
+async function attempt(act, done = () => "") {
+  const page = pageNumber;
+  const tell = (text, isBad) => { if (page === pageNumber) say(text, isBad); };
   try {
     const result = await act();
-    if (done) say(done(result));
+    tell(done(result));
     return result;
   } catch (error) {
-    say(error.message, true);
+    tell(error.message, true);
     return null;
   }
 }
@@ -155,7 +159,9 @@ const FIGURES = {
 // Lines over the last two minutes; `lines`: [name, values].
 function plot(title, lines, shown) {
   const all = lines.flatMap(([, values]) => values).filter(Number.isFinite);
-  const most = Math.max(...all, 0) || 1;
+  const found = Math.max(...all, 0);
+  const most = found || 1;
+  const over = found ? `${title}, two minutes, most ${shown(found)}` : `${title}, two minutes`;
   const drawn = svg("svg", { viewBox: "0 0 120 60", preserveAspectRatio: "none", role: "img" });
   drawn.append(svg("line", { class: "axis", x1: 0, x2: 120, y1: 59.5, y2: 59.5 }));
   const told = [];
@@ -166,8 +172,8 @@ function plot(title, lines, shown) {
     drawn.append(svg("polyline", { class: kind, points: points.join(" ") }));
     told.push(el("span", { class: kind }, `${name} ${shown(values.at(-1) ?? 0)} `));
   });
-  drawn.setAttribute("aria-label", `${title}: ${told.map((one) => one.textContent.trim()).join(", ")}; most ${shown(most)}`);
-  return el("figure", {}, el("figcaption", {}, `${title}, two minutes, most ${shown(most)}: `, told), drawn);
+  drawn.setAttribute("aria-label", `${over}: ${told.map((one) => one.textContent.trim()).join(", ")}`);
+  return el("figure", {}, el("figcaption", {}, `${over}: `, told), drawn);
 }
 
 // --- pages
@@ -181,8 +187,8 @@ function overview(page) {
     shown.replaceChildren(
       tiles([
         ["Records in a second", number(last(FIGURES.recordsIn))],
-        ["In a second", bytes(last(FIGURES.bytesIn))],
-        ["Out a second", bytes(last(FIGURES.bytesOut))],
+        ["Bytes in a second", bytes(last(FIGURES.bytesIn))],
+        ["Bytes out a second", bytes(last(FIGURES.bytesOut))],
         ["Requests a second", number(last(FIGURES.requests))],
         ["Topics", number(sum(metrics, "kafka_controller_kafkacontroller_globaltopiccount"))],
         ["Partitions", number(sum(metrics, "kafka_controller_kafkacontroller_globalpartitioncount"))],
@@ -195,7 +201,6 @@ function overview(page) {
         plot("Throughput a second", [["in", samples.series(FIGURES.bytesIn)], ["out", samples.series(FIGURES.bytesOut)]], bytes),
         plot("Mean time", [["produce", samples.series(FIGURES.produce)], ["fdatasync", samples.series(FIGURES.sync)]], milliseconds)),
     );
-    say("");
   });
 }
 
@@ -212,6 +217,11 @@ function shards(page) {
     const rate = (shard, name) => (seconds ? grown(shard, name) / seconds : 0);
     const driver = Object.keys(metrics).map((key) => /^odradek_driver_info\{driver="(\w+)"\}/.exec(key)).find(Boolean);
     shown.replaceChildren(
+      tiles([
+        ["Disk free", bytes(sum(metrics, "odradek_disk_free_bytes"))],
+        ["Disk in all", bytes(sum(metrics, "odradek_disk_bytes"))],
+        ["Partitions given up", number(sum(metrics, "kafka_server_replicamanager_offlinereplicacount"))],
+      ]),
       el("p", {}, `Driver: ${driver ? driver[1] : "unknown"}. One shard is one thread on one core.`),
       table("Shards, a second", [
         ["Shard", (shard) => shard],
@@ -222,7 +232,6 @@ function shards(page) {
         ["Mean fdatasync", (shard) => milliseconds(grown(shard, "odradek_file_sync_seconds_sum") / grown(shard, "odradek_file_sync_seconds_count")), "number"],
         ["Held for consumers", (shard) => bytes(of(shard, "odradek_tail_bytes")), "number"],
       ], names));
-    say("");
   });
 }
 
@@ -238,8 +247,7 @@ function list(page, what, caption, columns, more = null) {
     const turn = (text, by, can) => el("button", { type: "button", disabled: !can, click: () => { from += by; show(); } }, text);
     shown.replaceChildren(
       table(`${caption(answer)}; ${rows.length ? from + 1 : 0} to ${from + rows.length}`, columns, rows),
-      el("form", {}, turn("Back", -ROWS, from > 0), turn("On", ROWS, from + rows.length < answer.count)));
-    say("");
+      el("form", {}, turn("Back", -ROWS, from > 0), turn("Next", ROWS, from + rows.length < answer.count)));
   });
   const searching = el("form", { submit: (event) => { event.preventDefault(); from = 0; show(); } },
     field("Name contains", search), what === "topics" ? field("Kafka's own, too", internal, true) : null, el("button", {}, "Search"));
@@ -250,7 +258,7 @@ function list(page, what, caption, columns, more = null) {
 
 function topics(page) {
   page.append(el("h1", {}, "Topics"));
-  list(page, "topics", (answer) => `${number(answer.count)} topics, ${number(answer.partitions)} partitions`, [
+  list(page, "topics", (answer) => `${counted(answer.count, "topic")}, ${counted(answer.partitions, "partition")}`, [
     ["Topic", (topic) => link(path("topics", topic.name), topic.name), "text"],
     ["Partitions", (topic) => number(topic.partitions), "number"],
     ["Records", (topic) => link(path("topics", topic.name, "messages"), "look")],
@@ -294,15 +302,14 @@ function topic(page, name) {
   attempt(async () => {
     const answer = await ask("topic", { name, count: ROWS });
     shown.replaceChildren(
-      table(`${number(answer.count)} partitions${answer.count > answer.partitions.length ? `, the first ${answer.partitions.length}` : ""}`, [
+      table(`${counted(answer.count, "partition")}${answer.count > answer.partitions.length ? `, the first ${answer.partitions.length}` : ""}`, [
         ["Partition", (one) => one.partition, "number"],
         ["Leader", (one) => (one.leader < 0 ? "none" : one.leader), "number"],
         ["First offset", (one) => number(one.start), "number"],
         ["End offset", (one) => number(one.end), "number"],
         ["Records", (one) => number(one.end === null ? null : one.end - one.start), "number"],
       ], answer.partitions),
-      el("h2", {}, "Settings"), table(`${answer.settings.length} settings`, SETTINGS, answer.settings));
-    say("");
+      el("h2", {}, "Settings"), table(counted(answer.settings.length, "setting"), SETTINGS, answer.settings));
   });
   const typed = el("input", { name: "name", placeholder: name, required: true });
   const form = el("form", {
@@ -348,7 +355,7 @@ function readable(part, as) {
 function messages(page, name) {
   const partition = el("input", { name: "partition", type: "number", min: 0, placeholder: "all" });
   const where = el("select", { name: "where" }, [["latest", "the newest"], ["earliest", "the oldest"], ["offset", "from an offset"], ["time", "from a time"]].map(([value, text]) => el("option", { value }, text)));
-  const at = el("input", { name: "at", placeholder: "offset, or 2026-11-27 12:00" });
+  const at = el("input", { name: "at", size: 24, placeholder: "12345, or 2026-11-27 12:00" });
   const search = el("input", { type: "search", name: "search" });
   const count = el("input", { name: "count", type: "number", min: 1, max: 500, value: 50 });
   const as = el("select", { name: "as" }, ["JSON", "text", "hex"].map((kind) => el("option", { value: kind }, kind)));
@@ -366,7 +373,7 @@ function messages(page, name) {
   const draw = () => {
     if (!last) return;
     shown.replaceChildren(
-      table(`${number(last.records.length)} records; ${number(last.scanned)} were looked at`, [
+      table(`${counted(last.records.length, "record")} of ${number(last.scanned)} looked at`, [
         ["Partition", (one) => one.partition, "number"],
         ["Offset", (one) => number(one.offset), "number"],
         ["Time", (one) => (one.timestamp < 0 ? "–" : new Date(one.timestamp).toISOString().replace("T", " ").replace("Z", ""))],
@@ -383,7 +390,6 @@ function messages(page, name) {
       search: search.value, committed: committed.checked,
     });
     draw();
-    say("");
   });
   as.addEventListener("change", draw);
   page.append(
@@ -411,7 +417,7 @@ function messages(page, name) {
 
 function groups(page) {
   page.append(el("h1", {}, "Groups"));
-  list(page, "groups", (answer) => `${number(answer.count)} groups`, [
+  list(page, "groups", (answer) => counted(answer.count, "group"), [
     ["Group", (group) => link(path("groups", group.name), group.name), "text"],
     ["State", (group) => group.state],
     ["Protocol", (group) => group.type],
@@ -427,16 +433,15 @@ function group(page, name) {
     shown.replaceChildren(
       tiles([["State", answer.state], ["Members", number(answer.members.length)], ["Lag", number(answer.lag)]]),
       el("h2", {}, "Members"),
-      table(`${answer.members.length} members`, [
+      table(counted(answer.members.length, "member"), [
         ["Member", (one) => one.member, "text"], ["Instance", (one) => one.instance ?? ""], ["Client", (one) => one.client, "text"],
         ["Host", (one) => one.host], ["Reads", assigned, "text"],
       ], answer.members),
       el("h2", {}, "Offsets"),
-      table(`${answer.partitions.length} partitions`, [
+      table(counted(answer.partitions.length, "partition"), [
         ["Topic", (one) => link(path("topics", one.topic), one.topic), "text"], ["Partition", (one) => one.partition, "number"],
         ["Committed", (one) => number(one.committed), "number"], ["End", (one) => number(one.end), "number"], ["Lag", (one) => number(one.lag), "number"],
       ], answer.partitions));
-    say("");
   });
 }
 
@@ -453,7 +458,6 @@ function settings(page) {
   attempt(async () => {
     all = (await ask("settings")).settings;
     draw();
-    say("");
   });
 }
 
@@ -507,7 +511,7 @@ function slow(page) {
   return repeat(5 * SAMPLE_MS, async () => {
     const answer = await ask("slow");
     const most = Math.max(1, ...answer.requests.map((one) => one.slow_us));
-    shown.replaceChildren(table(`${answer.requests.length} requests`, [
+    shown.replaceChildren(table(counted(answer.requests.length, "request"), [
       ["Took", (one) => short(one.slow_us), "number"],
       ["Of that", (one) => bar(one, most)],
       ["Longest", (one) => stagesOf(one).slice(0, 2).join(", ")],
@@ -520,7 +524,6 @@ function slow(page) {
       ["Pending", (one) => short(one.stages_us.pending), "number"],
       ["Ago", (one) => `${number(Math.max(0, (answer.now_ms - one.began_ms) / 1000))} s`, "number"],
     ], answer.requests));
-    say("");
   });
 }
 
@@ -533,6 +536,7 @@ function go() {
   const [kind, name, part] = parts;
   stopPage();
   stopPage = () => {};
+  pageNumber += 1;
   main.replaceChildren();
   say("");
   for (const one of document.querySelectorAll("nav a")) {

@@ -11,9 +11,13 @@ const [, , playwrightFolder, browserPath, base, pictures] = process.argv;
 const { chromium } = require(playwrightFolder);
 
 const STEP_TIMEOUT_MS = 90_000;
+// What a page may take until it shows what it is for; a machine that is busy for a moment gets further tries.
+const PAGE_MS_MAX = 200;
+const TRIES_MAX = 5;
 let page;
 const problems = [];
 const times = {};
+const texts = {};
 
 function expect(condition, what) {
   if (!condition) throw new Error(what);
@@ -30,7 +34,7 @@ async function step(name, act) {
   console.log(JSON.stringify({ name, failure, ms: Date.now() - started }));
 }
 
-// Goes to a page by its address and waits until it shows `text`; how long the page took is noted.
+// Goes to a page by its address and waits until it shows `text`; how long the page took is noted, at best.
 async function open(hash, text) {
   await page.evaluate(() => { location.hash = "#/nowhere"; });
   await page.getByRole("heading", { name: "There is no such page" }).waitFor();
@@ -44,7 +48,9 @@ async function open(hash, text) {
     location.hash = target;
     look();
   }), [hash, text]);
-  if (text) times[hash] = Math.max(times[hash] ?? 0, Math.round(took));
+  if (!text) return;
+  times[hash] = Math.min(times[hash] ?? Infinity, Math.round(took));
+  texts[hash] = text;
 }
 
 const rows = () => page.locator("tbody tr");
@@ -75,13 +81,13 @@ async function main() {
   await step("topics are listed, turned by pages and searched", async () => {
     await open("#/topics", "1 to 100");
     expect((await rows().count()) === 100, `${await rows().count()} rows`);
-    await page.getByRole("button", { name: "On" }).click();
+    await page.getByRole("button", { name: "Next" }).click();
     await page.getByText("101 to 200").waitFor();
     await page.getByRole("button", { name: "Back" }).click();
     await page.getByText("1 to 100").waitFor();
     await page.getByLabel("Name contains").fill("orders");
     await page.keyboard.press("Enter");
-    await page.getByText("1 topics, 3 partitions").waitFor();
+    await page.getByText("1 topic, 3 partitions").waitFor();
     await picture("topics");
     await page.getByRole("link", { name: "orders", exact: true }).click();
     await page.getByRole("heading", { name: "orders" }).waitFor();
@@ -89,6 +95,7 @@ async function main() {
   await step("a topic shows its partitions and settings", async () => {
     await open("#/topics/orders", "retention.ms");
     const cells = await rows().first().locator("td").allTextContents();
+    await picture("topic");
     expect(cells.length === 5 && cells[1] === "1" && Number(cells[4]) > 0, `the first partition is ${cells}`);
   });
   await step("records are shown as JSON, with headers, newest first", async () => {
@@ -102,11 +109,11 @@ async function main() {
     await page.getByLabel("Key or value contains").fill("customer 7\"");
     await page.getByLabel("Where").selectOption("earliest");
     await page.getByRole("button", { name: "Look" }).click();
-    await page.getByText("1 records; 60 were looked at").waitFor();
+    await page.getByText("1 record of 60 looked at").waitFor();
     await page.getByLabel("Key or value contains").fill("");
     await page.getByLabel("How many").fill("7");
     await page.getByRole("button", { name: "Look" }).click();
-    await page.getByText("7 records;").waitFor();
+    await page.getByText("7 records of").waitFor();
     const first = await rows().first().textContent();
     await page.getByRole("button", { name: "More" }).click();
     await page.waitForFunction((before) => document.querySelector("tbody tr").textContent !== before, first);
@@ -149,6 +156,7 @@ async function main() {
   await step("shards, the disk and settings are shown", async () => {
     await open("#/shards", "Driver:");
     await page.waitForFunction(() => document.querySelectorAll("tbody tr").length >= 1);
+    await picture("shards");
     await open("#/settings", "log.segment.bytes");
     await page.getByLabel("Name contains").fill("auto.create.topics");
     const found = await rows().locator("td:first-child").allTextContents();
@@ -174,6 +182,7 @@ async function main() {
     await page.getByRole("button", { name: "Make the topic" }).click();
     await said("by-hand is made");
     await open("#/topics/by-hand", "2 partitions");
+    delete times["#/topics/by-hand"]; // it is about to go
     const typed = page.getByLabel("The topic's name, to be sure");
     await typed.fill("other");
     await page.getByRole("button", { name: "Delete the topic" }).click();
@@ -203,6 +212,13 @@ async function main() {
     const unnamed = await page.evaluate(() => [...document.querySelectorAll("input, select, textarea")].filter((one) => !one.labels.length).length);
     expect(unnamed === 0, `${unnamed} fields have no name`);
   });
+  await step(`every page is there within ${PAGE_MS_MAX} ms`, async () => {
+    for (const hash of Object.keys(times)) {
+      for (let tries = 1; times[hash] > PAGE_MS_MAX && tries < TRIES_MAX; tries += 1) await open(hash, texts[hash]);
+    }
+    const slow = Object.entries(times).filter(([, ms]) => ms > PAGE_MS_MAX);
+    expect(slow.length === 0 && Object.keys(times).length > 8, `${slow.map(([hash, ms]) => `${hash} took ${ms} ms`).join(", ")}`);
+  });
   await step("it is dark where the browser is", async () => {
     await page.emulateMedia({ colorScheme: "dark" });
     await open("#/overview", "Records in a second");
@@ -210,6 +226,10 @@ async function main() {
     expect(ground === "rgb(22, 24, 28)", `the ground is ${ground}`);
     await page.waitForTimeout(3000);
     await picture("overview-dark");
+    for (const [name, hash] of [["topics", "#/topics"], ["messages", "#/topics/orders/messages"], ["slow", "#/slow"]]) {
+      await open(hash, texts[hash]);
+      await picture(`${name}-dark`);
+    }
   });
   await step("a narrow window needs no scrolling sideways", async () => {
     await page.setViewportSize({ width: 400, height: 800 });
