@@ -17,6 +17,7 @@ within the unit's SystemCallFilter. Prints one line per test and at the end `N p
 
 import argparse
 import contextlib
+import gzip
 import os
 import pathlib
 import re
@@ -44,8 +45,9 @@ FILES = (
     "etc/odradek/server.properties", UNIT, "usr/bin/odradek", "usr/share/bash-completion/completions/odradek",
     "usr/share/doc/odradek/changelog.gz", "usr/share/doc/odradek/copyright",
     "usr/share/fish/vendor_completions.d/odradek.fish", "usr/share/lintian/overrides/odradek",
-    "usr/share/man/man1/odradek.1.gz", "usr/share/zsh/vendor-completions/_odradek",
+    "usr/share/zsh/vendor-completions/_odradek",
 )
+MANUAL = "usr/share/man/man1"
 
 
 def main():
@@ -123,9 +125,10 @@ def _tar(path):
         binary = tree / "odradek"
         if "statically linked" not in _run("file", "-b", binary) and "static-pie" not in _run("file", "-b", binary):
             raise Failure("the binary is not static")
-        for name in ("LICENSE", "odradek.1", "odradek.service", "server.properties", "completions/odradek.bash"):
+        for name in ("LICENSE", "odradek.service", "server.properties", "completions/odradek.bash"):
             if not (tree / name).stat().st_size:
                 raise Failure(f"{name} is empty")
+        _manual(sorted((tree / "man").iterdir()))
         with _broker([binary, "start", "--data-dir", f"{scratch}/data"], "auto", pathlib.Path(scratch) / "log"):
             _scenario([binary])
 
@@ -157,8 +160,28 @@ def _contents(deb):
             raise Failure(f"{name} is of {owner}")
         if not mode.startswith("d"):
             files.append(name.removeprefix("./"))
-    if sorted(files) != sorted(FILES):
+    pages = {name for name in files if name.startswith(MANUAL)}
+    if set(files) - pages != set(FILES):
         raise Failure(f"it holds {sorted(files)}")
+    with tempfile.TemporaryDirectory(prefix="odradek-deb-") as scratch:
+        _run("dpkg-deb", "--extract", deb, scratch)
+        _manual([pathlib.Path(scratch) / page for page in sorted(pages)])
+
+
+def _manual(pages):
+    """A page for each command: those that the pages themselves name, and no others."""
+    texts = {}
+    for page in pages:
+        text = gzip.decompress(page.read_bytes()) if page.suffix == ".gz" else page.read_bytes()
+        texts[page.name.removesuffix(".gz").removesuffix(".1")] = text.decode()
+    named, left = {"odradek"}, ["odradek"]
+    while left:
+        text = texts.get(left.pop(), "").replace("\\-", "-")
+        found = set(re.findall(r"^(odradek[a-z-]+)\(1\)$", text, re.MULTILINE)) - named
+        named |= found
+        left += found
+    if not {"odradek-start", "odradek-topic-consume", "odradek-perf-end-to-end"} <= named or named != set(texts):
+        raise Failure(f"pages and commands differ in {sorted(named ^ set(texts))}; pages name {len(named)} commands")
 
 
 def _install(root, deb):

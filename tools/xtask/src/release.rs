@@ -107,7 +107,7 @@ impl Builder<'_> {
         self.put("packaging/odradek.service", &tree.join("odradek.service"))?;
         self.put("packaging/debian/server.properties", &tree.join("server.properties"))?;
         self.executable(&tree.join("odradek"))?;
-        self.says(&["man"], &tree.join("odradek.1"))?;
+        self.manual(&tree.join("man"))?;
         for shell in ["bash", "zsh", "fish"] {
             self.says(&["completions", shell], &tree.join(format!("completions/odradek.{shell}")))?;
         }
@@ -135,8 +135,8 @@ impl Builder<'_> {
         self.put("packaging/debian/copyright", &documents.join("copyright"))?;
         let overrides = tree.join("usr/share/lintian/overrides/odradek");
         self.put("packaging/debian/lintian-overrides", &overrides)?;
-        let page = tree.join("usr/share/man/man1/odradek.1");
-        self.says(&["man"], &page)?;
+        let manual = tree.join("usr/share/man/man1");
+        let pages = self.manual(&manual)?;
         let completions = tree.join("usr/share");
         self.says(
             &["completions", "bash"],
@@ -147,9 +147,7 @@ impl Builder<'_> {
         self.says(&["completions", "fish"], &fish)?;
         let changelog = documents.join("changelog");
         self.write_changelog(&changelog)?;
-        for file in [&page, &changelog] {
-            finish(Command::new("gzip").arg("-9n").arg(file), "gzip")?;
-        }
+        finish(Command::new("gzip").arg("-9n").args(&pages).arg(&changelog), "gzip")?;
         self.write_control(&tree)?;
         let mut build = Command::new("dpkg-deb");
         build.args(["--build", "--root-owner-group", "-Zxz"]).arg(&tree);
@@ -223,6 +221,17 @@ impl Builder<'_> {
         make_folder(to.parent().expect("a file is in a folder"))?;
         fs::copy(&self.binary, to).map_err(said(to))?;
         set_mode(to, 0o755)
+    }
+
+    /// The manual: a page for each command.
+    fn manual(&self, folder: &Path) -> Result<Vec<PathBuf>, String> {
+        make_folder(folder)?;
+        output(Command::new(&self.binary).args(["man", "--dir"]).arg(folder), self.root)?;
+        let entries = fs::read_dir(folder).map_err(said(folder))?;
+        let pages: Result<Vec<_>, _> = entries.map(|entry| entry.map(|one| one.path())).collect();
+        let pages = pages.map_err(said(folder))?;
+        pages.iter().try_for_each(|page| set_mode(page, 0o644))?;
+        Ok(pages)
     }
 
     /// What the binary says of itself, into a file.

@@ -4,10 +4,12 @@
 //! this file only finds the files and hands them over. It reads, and never writes.
 //! - `graph`: who may depend on whom;
 //! - `bans`: what code above the runtime may not call, and where `unsafe` may stand;
-//! - `text`: sizes, white space, leftovers, paths of one machine.
+//! - `text`: sizes, white space, leftovers, paths of one machine;
+//! - `packaging`: what packages are made of.
 
 mod bans;
 mod graph;
+mod packaging;
 mod paths;
 mod text;
 
@@ -55,6 +57,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         let Ok(bytes) = fs::read(root.join(file)) else { continue };
         let Ok(content) = String::from_utf8(bytes) else { continue };
         findings.extend(text::check(file, &content));
+        findings.extend(packaging::check(file, &content));
         if file.ends_with(".rs") {
             let source = bans::check(file, &content, &unsafe_files);
             findings.extend(source.findings);
@@ -69,6 +72,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     for listed in unsafe_files.difference(&holding_unsafe) {
         findings.push(Finding::new(UNSAFE_LIST, 0, format!("{listed} holds no unsafe: unlist it")));
     }
+    findings.extend(packaging::verify(root));
     findings.sort();
     for finding in &findings {
         println!("{finding}");
