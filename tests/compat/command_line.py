@@ -15,6 +15,7 @@ table expects has to be in it.
 Prints one line per call and at the end `N passed, N failed`; the exit code is 0 only if calls were made and none failed.
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -91,12 +92,32 @@ def _compare(arguments, servers, results):
         elif expected not in odradek[1] + odradek[2]:
             problem = f"{expected!r} is not in {odradek}"
         results.add("command", words, problem, time.monotonic() - started)
+    started = time.monotonic()
+    results.add("command", "status", _status(arguments.broker, *servers), time.monotonic() - started)
+
+
+def _status(binary, kafka, odradek):
+    """What is wrong with it: the same is told of both clusters, and that Apache Kafka has no admin port."""
+    told = []
+    for server in (kafka, odradek):
+        cluster = json.loads(_run(binary, "status --format json", "", server).stdout)["cluster"]
+        told.append({name: cluster[name] for name in ("topics", "partitions", "leaderless_partitions", "groups", "largest_lags")})
+    if told[0] != told[1] or told[0]["partitions"] == 0:
+        return f"Apache Kafka: {told[0]}; Odradek: {told[1]}"
+    slow = _run(binary, "status --slow", "", kafka)
+    if slow.returncode != 1 or "which only Odradek has" not in slow.stderr:
+        return f"the slow requests of Apache Kafka: exit {slow.returncode}: {slow.stdout}{slow.stderr}"
+    return None
+
+
+def _run(binary, words, given, server):
+    command = [binary, *words.split(), "--bootstrap-server", server.address]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
 def _said(binary, words, given, server):
     """The exit code, stdout, and the error that the broker answered, without its words."""
-    command = [binary, *words.split(), "--bootstrap-server", server.address]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = _run(binary, words, given, server)
     refusal = done.stderr.partition("answered ")[2].split(":")[0].split(";")[0].strip()
     return done.returncode, done.stdout, refusal
 
