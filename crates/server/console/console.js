@@ -6,6 +6,7 @@ const main = document.getElementById("main");
 const statusLine = document.getElementById("status");
 const SAMPLE_MS = 1000;
 const SAMPLES_MAX = 120;
+const SAMPLES_SHOWN_MIN = 30;
 const ROWS = 100;
 
 let stopPage = () => {};
@@ -156,19 +157,20 @@ const FIGURES = {
   sync: (grown) => grown("odradek_file_sync_seconds_sum") / grown("odradek_file_sync_seconds_count"),
 };
 
-// Lines over the last two minutes; `lines`: [name, values].
+// Lines over the last half a minute, and up to two where so much is known; `lines`: [name, values].
 function plot(title, lines, shown) {
   const all = lines.flatMap(([, values]) => values).filter(Number.isFinite);
   const found = Math.max(...all, 0);
   const most = found || 1;
-  const over = found ? `${title}, two minutes, most ${shown(found)}` : `${title}, two minutes`;
+  const span = Math.max(SAMPLES_SHOWN_MIN, ...lines.map(([, values]) => values.length));
+  const over = `${title}, last ${Math.round((span * SAMPLE_MS) / 1000)} s${found ? `, most ${shown(found)}` : ""}`;
   const drawn = svg("svg", { viewBox: "0 0 120 60", preserveAspectRatio: "none", role: "img" });
   drawn.append(svg("line", { class: "axis", x1: 0, x2: 120, y1: 59.5, y2: 59.5 }));
   const told = [];
   lines.forEach(([name, values], index) => {
     const kind = index === 0 ? "first" : "second";
-    const first = SAMPLES_MAX - values.length;
-    const points = values.map((value, at) => `${first + at},${58 - ((Number.isFinite(value) ? value : 0) / most) * 54}`);
+    const first = span - values.length;
+    const points = values.map((value, at) => `${((first + at + 1) / span) * 120},${58 - ((Number.isFinite(value) ? value : 0) / most) * 54}`);
     drawn.append(svg("polyline", { class: kind, points: points.join(" ") }));
     told.push(el("span", { class: kind }, `${name} ${shown(values.at(-1) ?? 0)} `));
   });
