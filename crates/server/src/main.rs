@@ -45,6 +45,11 @@ const SHARDS_MAX: i64 = 256;
 
 #[derive(Debug, Parser)]
 #[command(name = "odradek", version, about = "A Kafka broker: one thread a core, io_uring")]
+#[command(after_help = "Examples:
+  odradek start --topic orders:3
+  echo hello | odradek topic produce orders
+  odradek topic consume orders --follow
+  odradek status --slow")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -93,6 +98,11 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek start
+  odradek start --listen :9092 --data-dir /srv/kafka --topic orders:3
+  odradek start --config server.properties --set log.retention.hours=24
+  odradek start --log info,broker=debug")]
 struct Start {
     #[command(flatten)]
     place: Place,
@@ -273,4 +283,50 @@ fn manual(options: &Man) -> Result<(), String> {
 #[expect(clippy::print_stderr, reason = "it has to be seen whatever the log's level is")]
 fn report(reason: &str) {
     eprintln!("odradek: {reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of the calls of `odradek` in a line for a shell.
+    fn calls(line: &str) -> Vec<Vec<String>> {
+        let calls = line.split(" | ").filter(|call| call.starts_with("odradek "));
+        let words = |call: &str| {
+            let end = call.find(['<', '>']).unwrap_or(call.len());
+            let mut words = vec![String::new()];
+            for (index, part) in call[..end].trim().split('\'').enumerate() {
+                let is_quoted = index % 2 == 1;
+                for character in part.chars() {
+                    match character {
+                        ' ' if !is_quoted => words.push(String::new()),
+                        _ => words.last_mut().unwrap().push(character),
+                    }
+                }
+            }
+            words
+        };
+        calls.map(words).collect()
+    }
+
+    fn check_examples(command: &clap::Command, checked: &mut usize) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for call in help.lines().flat_map(|line| calls(line.trim())) {
+            let parsed = Arguments::try_parse_from(&call);
+            assert!(parsed.is_ok(), "{call:?}: {}", parsed.unwrap_err());
+            *checked += 1;
+        }
+        command.get_subcommands().for_each(|one| check_examples(one, checked));
+    }
+
+    #[test]
+    fn every_command_has_examples_and_all_of_them_are_taken() {
+        let command = Arguments::command();
+        let mut checked = 0;
+        check_examples(&command, &mut checked);
+        assert!(checked > 40, "{checked} examples");
+        for one in command.get_subcommands() {
+            assert!(one.get_after_help().is_some(), "{} has no example", one.get_name());
+        }
+    }
 }

@@ -50,6 +50,11 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(30);
 const SECONDS_DEFAULT: u64 = 30;
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  odradek perf produce --topic load --partitions 6 --batch-bytes 131072
+  odradek perf end-to-end --topic load --rate 10000 --seconds 60 --chart load.svg
+  odradek perf consume --topic load --bootstrap-server kafka-1:9092 --json load.json
+  odradek perf workload 1-topic-16-partitions-1kb.yaml --seconds 30")]
 pub(crate) enum Command {
     /// Write records, and time their acknowledgements
     Produce(Produce),
@@ -167,6 +172,10 @@ pub(crate) struct Readers {
 
 /// Write records, and time their acknowledgements.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek perf produce --topic load --partitions 6 --seconds 10 --delete-topics
+  odradek perf produce --topic load --batch-bytes 131072 --producers 4 --compression lz4
+  odradek perf produce --topic load --rate 1000 --record-bytes 100 --linger-ms 0")]
 pub(crate) struct Produce {
     #[command(flatten)]
     common: Common,
@@ -189,6 +198,9 @@ pub(crate) struct Consume {
 
 /// Write and read at the same time.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek perf end-to-end --topic load --rate 1000 --warm-up 5 --chart load.svg
+  odradek perf end-to-end --topic load --partitions 6 --json load.json --delete-topics")]
 pub(crate) struct EndToEnd {
     #[command(flatten)]
     produce: Produce,

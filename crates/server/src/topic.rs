@@ -68,6 +68,10 @@ pub(crate) struct Describe {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek topic create orders --partitions 3
+  odradek topic create users --config cleanup.policy=compact
+  odradek topic create one two three --bootstrap-server kafka-1:9092")]
 pub(crate) struct Create {
     #[command(flatten)]
     broker: Broker,

@@ -15,6 +15,9 @@ use storage::{Damage, LossReport, LossToAccept};
 const INTERNAL_PREFIX: &str = "__";
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek log accept-loss odradek-data --partition orders-0
+  odradek log accept-loss odradek-data --partition orders-0 --from 1200 --to 1300")]
 pub(crate) struct AcceptLoss {
     /// The data directory; no broker may run on it
     #[arg(value_name = "DIR")]

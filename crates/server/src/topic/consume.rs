@@ -14,6 +14,11 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  odradek topic consume orders
+  odradek topic consume orders --from latest --follow
+  odradek topic consume orders --partition 0 --from 42 --count 10
+  odradek topic consume orders --print '%p %o %k %v\\n'")]
 pub(crate) struct Consume {
     #[command(flatten)]
     broker: Broker,

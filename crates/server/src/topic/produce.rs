@@ -22,6 +22,10 @@ const BATCH_BYTES: usize = 512 << 10;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  echo hello | odradek topic produce orders
+  printf 'alice=one\\nbob=two\\n' | odradek topic produce orders --key-delimiter =
+  odradek topic produce orders --partition 0 < lines.txt")]
 pub(crate) struct Produce {
     #[command(flatten)]
     broker: Broker,
