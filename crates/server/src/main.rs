@@ -13,6 +13,7 @@ mod group;
 mod health;
 mod log;
 mod logs;
+mod manual;
 mod offset_choice;
 mod perf;
 mod properties;
@@ -217,7 +218,7 @@ fn main() -> ExitCode {
         Command::Txn(command) => txn::run(command),
         Command::Log(command) => log::run(&command),
         Command::Completions(Completions { shell }) => completions(shell),
-        Command::Man(options) => manual(&options),
+        Command::Man(options) => print_manual(&options),
         Command::Perf(command) => perf::run(&command),
     };
     match result {
@@ -268,15 +269,14 @@ fn completions(shell: Shell) -> Result<(), String> {
     alone::print(&String::from_utf8_lossy(&script))
 }
 
-fn manual(options: &Man) -> Result<(), String> {
+fn print_manual(options: &Man) -> Result<(), String> {
     if let Some(dir) = &options.dir {
-        let written = clap_mangen::generate_to(Arguments::command(), dir);
+        let written = manual::write_all(Arguments::command(), dir);
         return written.map_err(|error| format!("{}: {error}", dir.display()));
     }
-    let mut page = Vec::new();
-    let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
-    rendered.map_err(|error| error.to_string())?;
-    alone::print(&String::from_utf8_lossy(&page))
+    // There is no page of the help.
+    let page = manual::page(Arguments::command().disable_help_subcommand(true));
+    alone::print(&page.map_err(|error| error.to_string())?)
 }
 
 /// The one line for whoever started the process.
