@@ -32,6 +32,8 @@ START_BYTES = 4 * GIGABYTE
 MEMORY_BYTES = 10 * GIGABYTE
 MEMORY_PARTITIONS = 100
 FDATASYNCS = 400
+# Of which each of 1,000 partitions has 4 MiB, written over and over.
+MANY_FILE_BYTES = 4 << 30
 BLOCK_BYTES = 4096
 TOOL_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 60
@@ -365,10 +367,16 @@ class Limit(brokers.Broker):
     def start(self, file_bytes=0):
         command = [self.binary, "--listen", self.address, "--mode", self.mode]
         if self.mode == "write":
-            path = self.folder / "log"
-            with open(path, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, file_bytes)
-            command += ["--file", path]
+            command += ["--file", self.reserved(file_bytes)]
+        self.launch(command)
+
+    def reserved(self, file_bytes):
+        path = self.folder / "log"
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, file_bytes)
+        return path
+
+    def launch(self, command):
         self._spawn(command, stdout=subprocess.PIPE, text=True)
         if not self.process.stdout.readline().startswith("ready"):
             raise Failure(f"{self.name}: it did not start{self.log_tail()}")
@@ -376,6 +384,34 @@ class Limit(brokers.Broker):
     def kill(self):
         super().kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ManyLimit(Limit):
+    """manylimit.c: the same under many producers, over many partitions."""
+
+    def start_with(self, partitions):
+        command = [self.binary, "-l", self.port, "-p", partitions]
+        if self.mode == "write":
+            command += ["-f", self.reserved(MANY_FILE_BYTES)]
+        self.launch(command)
+
+
+def many_limits(bench):
+    seconds = bench.scale.partition_seconds
+    binary = common.build(bench.kload_binary.parent, "manylimit")
+    for name, mode in ((table.CLIENT_LIMIT, "null"), (table.WRITE_LIMIT, "write")):
+        for case, partitions in ((table.ONE, 1), (table.MANY, 1000)):
+            limit = ManyLimit(bench.folder / "limit", binary, name, mode)
+            try:
+                limit.start_with(partitions)
+                partition_load(bench, limit, "limit", partitions, seconds // 2)
+                with Used(limit) as used:
+                    measured = partition_load(bench, limit, "limit", partitions, seconds)
+                yield name, case, used.of(measured)
+            except (Failure, OSError, ValueError, subprocess.SubprocessError) as error:
+                yield name, case, {"error": f"{error}"}
+            finally:
+                limit.kill()
 
 
 def limits(bench):
@@ -403,6 +439,7 @@ def limits(bench):
             yield name, case, {"error": f"{error}"}
         finally:
             limit.kill()
+    yield from many_limits(bench)
     yield table.DISK, table.SYNC, fdatasync(bench.folder)
 
 

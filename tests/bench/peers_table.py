@@ -58,6 +58,16 @@ class Goal:
             return "met"
         return f"missed by {abs(measured / bound - 1) * 100 if bound else 100:.0f} %"
 
+    def forbidden(self, of):
+        """Which limit of the same run is itself beyond the bound, with its figure: then nobody can meet the goal here."""
+        bound = self.bound_of(of)
+        limits = {"cpu_s_per_gb": (WRITE_LIMIT, SEND_LIMIT), "mb_per_s": (CLIENT_LIMIT,)}
+        for limit in limits.get(self.figure, ()):
+            measured = of(self.case, limit, self.figure)
+            if bound is not None and measured is not None and (measured > bound if self.sense == "most" else measured < bound):
+                return limit, measured
+        return None
+
     def bound_of(self, of):
         try:
             return self.bound(of)
@@ -132,7 +142,10 @@ def goals_table(runs):
         bound = goal.bound_of(of)
         words = goal.words if bound is None else f"{goal.words}: {bound:.{digits}f}"
         ratio = _ratio(of, goal.case, goal.figure)
-        lines.append(f"| {goal.case} | {unit} | {cells[0]} | {cells[1]} | {ratio} | {words} | {goal.verdict(of) or 'not measured'} |")
+        verdict = goal.verdict(of) or "not measured"
+        if verdict.startswith("missed") and (beyond := goal.forbidden(of)):
+            verdict += f"; the limit \"{beyond[0]}\" is beyond the goal itself: {beyond[1]:.{digits}f}"
+        lines.append(f"| {goal.case} | {unit} | {cells[0]} | {cells[1]} | {ratio} | {words} | {verdict} |")
     return lines
 
 

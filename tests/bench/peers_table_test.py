@@ -39,6 +39,13 @@ class Goals(unittest.TestCase):
             runs = [disk, run(table.KAFKA, case, ack_p50_ms=rate), run(table.ODRADEK, case, ack_p50_ms=rate + 1.0)]
             self.assertEqual(verdict(runs, case, "at most Kafka's plus an fdatasync"), "met")
 
+    def test_a_limit_beyond_the_goal_is_told(self):
+        runs = [run(table.ODRADEK, table.DEFAULT, cpu_s_per_gb=0.5), run(table.KAFKA, table.DEFAULT, cpu_s_per_gb=1.5)]
+        within = run(table.WRITE_LIMIT, table.DEFAULT, cpu_s_per_gb=0.2)
+        beyond = run(table.WRITE_LIMIT, table.DEFAULT, cpu_s_per_gb=0.4)
+        self.assertIn("| missed by 67 % |", table.section([*runs, within], "head"))
+        self.assertIn('| missed by 67 %; the limit "receive, check, write" is beyond the goal itself: 0.400 |', table.section([*runs, beyond], "head"))
+
     def test_what_was_not_measured_is_not_judged(self):
         for runs in ([], [run(table.ODRADEK, cpu_s_per_gb=0.1)], [run(table.ODRADEK, error="gone"), run(table.KAFKA, cpu_s_per_gb=1)]):
             self.assertIsNone(verdict(runs, table.TUNED, "at most 1/4 of Kafka's"))
