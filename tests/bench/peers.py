@@ -100,7 +100,7 @@ class Run:
                 server.kill()
                 server.start()
             for case, figures in step(bench, server, number):
-                self.note(number, server.name, case, figures)
+                self.note(number, figures.get("broker", server.name), case, figures)
         # Whatever it is: the other steps' figures are not to be lost.
         except Exception as failure:
             told = " ".join(f"{type(failure).__name__}: {failure}".split())[:300]

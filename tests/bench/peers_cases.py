@@ -1,6 +1,6 @@
 """The cases of peers.py: each step takes one broker through something and yields `(case, figures)` for what was measured.
 
-A step's topics are its own and gone when it ends. Sizes are those of a `Scale`.
+Figures of something else than that broker say of what, as `broker`. A step's topics are its own and gone when it ends. Sizes are those of a `Scale`.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import socket
 import statistics
 import struct
 import subprocess
+import threading
 import time
 
 import common
@@ -32,6 +33,7 @@ START_BYTES = 4 * GIGABYTE
 MEMORY_BYTES = 10 * GIGABYTE
 MEMORY_PARTITIONS = 100
 FDATASYNCS = 400
+PROBE_BYTES, PROBE_PLACES, PROBE_PERIOD_S = 48 << 10, 100, 0.005
 # Of which each of 1,000 partitions has 4 MiB, written over and over.
 MANY_FILE_BYTES = 4 << 30
 BLOCK_BYTES = 4096
@@ -214,6 +216,28 @@ def consume_cold(bench, server, number):
         yield table.COLD, {
             **used.figures, **measured, **latencies, "undisturbed_p99_ms": undisturbed["ack_p99_ms"], "reads": len(reads),
         }
+        if server.name == table.ODRADEK:
+            yield from probes(bench, server, cold, filled[:2])
+
+
+def probes(bench, server, cold, volume_read):
+    """What a write and its sync take that no broker is behind: alone, and while a consumer reads what is cold."""
+    seconds = bench.scale.cold_seconds // 2
+    yield table.PROBE, {"broker": table.DISK, **written_and_synced(bench.folder, seconds)}
+    over = threading.Event()
+
+    def read():
+        while not over.is_set():
+            drop_cache(server)
+            bench.kload("consume", server, cold, *volume_read)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield table.PROBE_BESIDE, {"broker": table.DISK, **written_and_synced(bench.folder, seconds)}
+    finally:
+        over.set()
+        reader.join()
 
 
 def latency(bench, server, number):
@@ -441,6 +465,34 @@ def limits(bench):
             limit.kill()
     yield from many_limits(bench)
     yield table.DISK, table.SYNC, fdatasync(bench.folder)
+
+
+def written_and_synced(folder, seconds):
+    """A write of 48 KiB, O_DIRECT into space that was written before, and its fdatasync, 200 times a second: both together."""
+    path = folder / "written"
+    times = []
+    with mmap.mmap(-1, PROBE_BYTES) as data:
+        with open(path, "wb") as file:
+            for _ in range(PROBE_PLACES):
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        handle = os.open(path, os.O_WRONLY | os.O_DIRECT)
+        try:
+            due = time.perf_counter()
+            until = due + seconds
+            while due < until:
+                time.sleep(max(0, due - time.perf_counter()))
+                os.pwrite(handle, data, len(times) % PROBE_PLACES * PROBE_BYTES)
+                os.fdatasync(handle)
+                # From when it was due, as the load's latencies.
+                times.append((time.perf_counter() - due) * 1000)
+                due += PROBE_PERIOD_S
+        finally:
+            os.close(handle)
+            path.unlink()
+    times.sort()
+    return {"fdatasync_p50_ms": statistics.median(times), "fdatasync_p99_ms": times[len(times) * 99 // 100]}
 
 
 def fdatasync(folder):

@@ -27,6 +27,7 @@ SMALL, HOT, COLD = "produce 100 B", "consume, hot", "consume, cold, while produc
 MANY, ONE = "1,000 partitions, 64 producers", "1 partition, 64 producers"
 START, RESTART, KILLED = "start, empty", "start, 4 GB", "start after kill -9, 4 GB"
 MEMORY, SYNC = "memory after 10 GB, 100 partitions", "fdatasync after 4 KiB"
+PROBE, PROBE_BESIDE = "write and sync 48 KiB, 200 times a second", "write and sync 48 KiB, 200 times a second, beside the cold reads"
 RATES = (1000, 10_000, 50_000)
 
 HEAD_LINES = 2
@@ -48,6 +49,8 @@ class Goal:
     words: str
     sense: str
     bound: typing.Callable
+    # What the machine itself leaves, where that is no limit's figure of the same name.
+    floor: typing.Callable = lambda _of: None
 
     def verdict(self, of):
         """ "met", "missed by 12 %", or nothing if something was not measured."""
@@ -62,8 +65,8 @@ class Goal:
         """Which limit of the same run is itself beyond the bound, with its figure: then nobody can meet the goal here."""
         bound = self.bound_of(of)
         limits = {"cpu_s_per_gb": (WRITE_LIMIT, SEND_LIMIT), "mb_per_s": (CLIENT_LIMIT,)}
-        for limit in limits.get(self.figure, ()):
-            measured = of(self.case, limit, self.figure)
+        figures = [(limit, of(self.case, limit, self.figure)) for limit in limits.get(self.figure, ())]
+        for limit, measured in [*figures, (DISK, self.floor(of))]:
             if bound is not None and measured is not None and (measured > bound if self.sense == "most" else measured < bound):
                 return limit, measured
         return None
@@ -84,6 +87,12 @@ def _constant(case, figure, limit, words):
     return Goal(case, figure, words, "most", lambda _of: limit)
 
 
+def _disturbed_disk(of):
+    """The undisturbed p99 as many times as the cold reads alone slow down a write and its sync that no broker is behind."""
+    values = of(COLD, ODRADEK, "undisturbed_p99_ms"), of(PROBE, DISK, "fdatasync_p99_ms"), of(PROBE_BESIDE, DISK, "fdatasync_p99_ms")
+    return None if None in values else values[0] * values[2] / values[1]
+
+
 GOALS = (
     _of_kafka(DEFAULT, "cpu_s_per_gb", 1 / 5, "most", "at most 1/5 of Kafka's"),
     _of_kafka(DEFAULT, "mb_per_s", 2, "least", "at least 2 times Kafka's"),
@@ -99,7 +108,9 @@ GOALS = (
     _of_kafka(HOT, "cpu_s_per_gb", 1, "most", "at most Kafka's"),
     Goal(HOT, "cpu_s_per_gb", "at most 1.3 times the send limit", "most", lambda of: of(HOT, SEND_LIMIT, "cpu_s_per_gb") * 1.3),
     _of_kafka(COLD, "mb_per_s", 1, "least", "at least Kafka's"),
-    Goal(COLD, "ack_p99_ms", "within 1.5 times undisturbed", "most", lambda of: of(COLD, ODRADEK, "undisturbed_p99_ms") * 1.5),
+    Goal(
+        COLD, "ack_p99_ms", "within 1.5 times undisturbed", "most", lambda of: of(COLD, ODRADEK, "undisturbed_p99_ms") * 1.5, _disturbed_disk,
+    ),
     *(_of_kafka(rate_case(rate), "ack_p99_ms", 1, "most", "at most Kafka's, which does not sync") for rate in RATES),
     *(
         Goal(
