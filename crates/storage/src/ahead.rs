@@ -6,7 +6,8 @@
 //!               ^ end  ^ vouched        ^            ^ allocated
 //! ```
 //! What is zeroed ahead is what the log takes in about two seconds: a busy log pays a zeroed stretch
-//! now and then instead of a sync of its own with each write, an idle one pays nothing.
+//! now and then instead of a sync of its own with each write, an idle one pays nothing. Where there
+//! is time the zeros are written piece by piece, with pauses: an append's write waits for one piece.
 //! `write` calls this with each write; the zeroing runs beside the appends.
 
 use std::{ops::Range, rc::Rc, time::Duration};
@@ -33,6 +34,12 @@ const STRETCH_WINDOWS: u64 = 2;
 const MARGIN_DIVISOR: u64 = 64;
 /// One write of zeros: an append's write may have to wait for it.
 const ZERO_WRITE_BYTES: u64 = 2 << 20;
+/// One write of zeros where there is time: what an append's write waits for then, some tenths of a
+/// millisecond.
+const PACED_WRITE_BYTES: u64 = 512 << 10;
+/// The longest and the shortest pause behind such a write.
+const PAUSE_MAX: Duration = Duration::from_millis(5);
+const PAUSE_MIN: Duration = Duration::from_micros(500);
 /// The zeros in memory, written several times over in one write.
 const ZEROS_BYTES: u64 = 1 << 20;
 /// What the rate of a log is taken over.
@@ -105,6 +112,17 @@ fn next_stretch(segment: &Segment, traffic: &Traffic, segment_bytes: u64) -> Opt
     };
     let stop = (start + length).min(block_ceil(segment_bytes));
     (start < stop).then_some(start..stop)
+}
+
+/// How long to let appends through behind each write of zeros, so many bytes of which are left:
+/// until the appends come to them half of the time may pass. `None` where that leaves no pause.
+fn pause_between(segment: &Segment, traffic: &Traffic, bytes_left: u64) -> Option<Duration> {
+    let ahead = segment.vouched.end.saturating_sub(segment.size());
+    let writes = bytes_left.div_ceil(PACED_WRITE_BYTES).max(1);
+    let parts = traffic.expected_bytes().max(1).saturating_mul(writes * 2);
+    let window_ns = u64::try_from(WINDOW.as_nanos()).expect("a small constant");
+    let pause = Duration::from_nanos(window_ns.saturating_mul(ahead) / parts);
+    (pause >= PAUSE_MIN).then(|| pause.min(PAUSE_MAX))
 }
 
 /// Counts among the stretches that are being zeroed while it lives.
@@ -206,7 +224,9 @@ impl Log {
         }
         let mut position = stretch.start;
         while position < stretch.end {
-            let bytes = (stretch.end - position).min(ZERO_WRITE_BYTES);
+            let pause = self.pause_in_zeroing(base_offset, stretch.end - position);
+            let most = if pause.is_some() { PACED_WRITE_BYTES } else { ZERO_WRITE_BYTES };
+            let bytes = (stretch.end - position).min(most);
             let zeros = self.0.storage.zeros(length_of(bytes.min(ZEROS_BYTES)));
             let mut slices = vec![zeros.clone(); length_of(bytes / ZEROS_BYTES)];
             slices.push(zeros.slice(..length_of(bytes % ZEROS_BYTES)));
@@ -215,8 +235,20 @@ impl Log {
                 return Err(Errno::NO_SPACE);
             }
             position += bytes;
+            if let Some(pause) = pause {
+                self.runtime().sleep(pause).await;
+            }
         }
         file.sync().await
+    }
+
+    /// Where others wait for their turn there is no time.
+    fn pause_in_zeroing(&self, base_offset: Offset, bytes_left: u64) -> Option<Duration> {
+        let state = self.0.state.borrow();
+        let is_alone = self.0.storage.zeroing_count.get() <= 1;
+        let segment =
+            state.segment(base_offset).filter(|segment| segment.phase == Phase::Active)?;
+        is_alone.then(|| pause_between(segment, &state.traffic, bytes_left)).flatten()
     }
 }
 
@@ -238,6 +270,25 @@ mod tests {
 
     fn traffic(writes: u32, bytes: u64) -> Traffic {
         Traffic { writes, bytes, ..Traffic::new(Instant::default()) }
+    }
+
+    #[test]
+    fn zeros_are_written_slowly_where_appends_are_far_from_them() {
+        const MIB: u64 = 1 << 20;
+        let cases = [
+            // 4 MiB at 50 MiB a second: 80 ms, half of them over 16 writes.
+            (segment(5 * MIB, MIB..9 * MIB), 50 * MIB, 8 * MIB, Some(2_500)),
+            (segment(5 * MIB, MIB..9 * MIB), 50 * MIB, MIB, Some(5_000)),
+            (segment(5 * MIB, MIB..9 * MIB), 1, 8 * MIB, Some(5_000)),
+            // At the full rate, at the first stretch, where it was outrun.
+            (segment(5 * MIB, MIB..9 * MIB), 800 * MIB, 8 * MIB, None),
+            (segment(8192, 0..0), 50 * MIB, 8 * MIB, None),
+            (segment(9 * MIB, MIB..9 * MIB), 50 * MIB, 8 * MIB, None),
+        ];
+        for (index, (segment, bytes, left, expected)) in cases.into_iter().enumerate() {
+            let pause = pause_between(&segment, &traffic(100, bytes), left);
+            assert_eq!(pause, expected.map(Duration::from_micros), "case {index}");
+        }
     }
 
     #[test]
