@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{cell::RefCell, net::SocketAddr, path::Path, rc::Rc, sync::Arc, time::Duration};
+mod one_broker;
 
-use broker::{Role, config::BrokerConfig, loggers::RootAlone};
+use std::{
+    cell::RefCell, net::SocketAddr, path::Path, rc::Rc, sync::atomic::Ordering, time::Duration,
+};
+
 use client::{Acks, AutoCreate, Connection, Options};
 use model::record_batch::NewRecord;
 use runtime::{Instant, Runtime, TaskQueue};
@@ -56,22 +59,8 @@ fn produces_wait_for_a_slow_disk_in_their_order() {
         let (server, clients) =
             (simulation.add_node(Path::new("/data")), simulation.add_node(Path::new("/b")));
         let address = SocketAddr::from((Simulation::address(server), 9092));
-        let config = Arc::new(BrokerConfig::new(address, "/data/odradek".into()));
-        let ready = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        simulation.start(server, shards, |runtime| {
-            let ready = Arc::clone(&ready);
-            let set_ready = move |_| ready.store(true, std::sync::atomic::Ordering::Relaxed);
-            let role = match runtime.shard().0 {
-                0 => Role::First { on_ready: Box::new(set_ready) },
-                _ => Role::Other,
-            };
-            let broker =
-                broker::run_shard(runtime.clone(), Arc::clone(&config), Arc::new(RootAlone), role);
-            runtime.spawn("broker", TaskQueue::Foreground, async move {
-                broker.await.unwrap();
-            });
-        });
-        let is_ready = || ready.load(std::sync::atomic::Ordering::Relaxed);
+        let ready = one_broker::start(&mut simulation, server, shards, address);
+        let is_ready = || ready.load(Ordering::Relaxed);
         assert_eq!(simulation.run_until(Instant(200 * SECOND_NS), is_ready), Stop::Condition);
         let slow =
             DiskFaults { stall_permille: 1000, stall_ns: 4 * SECOND_NS, ..Default::default() };

@@ -2,21 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod one_broker;
+
 use std::{
     net::SocketAddr,
     path::Path,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{atomic::Ordering, mpsc},
     time::Duration,
 };
 
-use broker::{
-    AskSlow, Role, SlowRequest, Stage, Stop as StopBroker, config::BrokerConfig, loggers::RootAlone,
-};
+use broker::{AskSlow, SlowRequest, Stage, Stop as StopBroker};
 use client::{
     Acks, AutoCreate, Connection, FetchOptions, Isolation, Options, Position, ProducerState,
 };
@@ -63,23 +59,7 @@ impl Node {
     }
 
     fn start(&mut self) {
-        let config = Arc::new(BrokerConfig::new(self.address, "/data/odradek".into()));
-        let ready = Arc::new(AtomicBool::new(false));
-        self.simulation.start(self.broker, 2, |runtime| {
-            let ready = Arc::clone(&ready);
-            let role = match runtime.shard().0 {
-                0 => Role::First {
-                    on_ready: Box::new(move |_| ready.store(true, Ordering::Relaxed)),
-                },
-                _ => Role::Other,
-            };
-            let (config, of_task) = (Arc::clone(&config), runtime.clone());
-            let broker = broker::run_shard(runtime.clone(), config, Arc::new(RootAlone), role);
-            runtime.spawn("broker", TaskQueue::Foreground, async move {
-                broker.await.unwrap();
-                of_task.stop();
-            });
-        });
+        let ready = one_broker::start(&mut self.simulation, self.broker, 2, self.address);
         self.wait_until(|| ready.load(Ordering::Relaxed));
     }
 

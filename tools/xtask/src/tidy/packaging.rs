@@ -143,6 +143,15 @@ mod tests {
     const GOOD_UNIT: &str = include_str!("../../../../packaging/odradek.service");
     const GOOD_CONTROL: &str = include_str!("../../../../packaging/debian/control");
 
+    /// How many findings there are where each alteration is made to what is good.
+    fn assert_found(file: &str, good: &str, cases: &[(&str, &str, usize)]) {
+        for (from, to, expected) in cases {
+            assert!(good.contains(from), "{from} was altered: alter the case");
+            let findings = check(file, &good.replace(from, to));
+            assert_eq!(findings.len(), *expected, "{from} to {to}: {findings:?}");
+        }
+    }
+
     #[test]
     fn what_makes_a_unit_useless_is_found() {
         let calls = "SystemCallFilter=io_uring_setup io_uring_enter io_uring_register";
@@ -157,11 +166,7 @@ mod tests {
             ("[Install]", "[Install", 1),
             ("ProtectClock=yes", "ProtectClock", 1),
         ];
-        for (from, to, expected) in cases {
-            assert!(GOOD_UNIT.contains(from), "{from} was altered: alter the case");
-            let findings = check(UNIT, &GOOD_UNIT.replace(from, to));
-            assert_eq!(findings.len(), *expected, "{from} to {to}: {findings:?}");
-        }
+        assert_found(UNIT, GOOD_UNIT, cases);
     }
 
     #[test]
@@ -174,11 +179,7 @@ mod tests {
             ("\n thread", "\nthread", 1),
             ("Kafka broker,", "A Kafka broker of which there is so much more to say than this,", 1),
         ];
-        for (from, to, expected) in cases {
-            assert!(GOOD_CONTROL.contains(from), "{from} was altered: alter the case");
-            let findings = check(CONTROL, &GOOD_CONTROL.replace(from, to));
-            assert_eq!(findings.len(), *expected, "{from} to {to}: {findings:?}");
-        }
+        assert_found(CONTROL, GOOD_CONTROL, cases);
     }
 
     #[test]
