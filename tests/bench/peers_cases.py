@@ -3,6 +3,7 @@
 Figures of something else than that broker say of what, as `broker`. A step's topics are its own and gone when it ends. Sizes are those of a `Scale`.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -231,13 +232,15 @@ def probes(bench, server, cold, volume_read):
             drop_cache(server)
             bench.kload("consume", server, cold, *volume_read)
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield table.PROBE_BESIDE, {"broker": table.DISK, **written_and_synced(bench.folder, seconds)}
-    finally:
-        over.set()
-        reader.join()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        try:
+            beside = written_and_synced(bench.folder, seconds)
+        finally:
+            over.set()
+        # Without its reads the figure would say nothing.
+        reading.result()
+    yield table.PROBE_BESIDE, {"broker": table.DISK, **beside}
 
 
 def latency(bench, server, number):
@@ -382,28 +385,24 @@ def memory_after(bench, server, _number):
 
 
 class Limit(brokers.Broker):
-    """tests/src/bin/limits.rs, as if it was a broker."""
+    """tests/src/bin/limits.rs, as if it was a broker. A file makes it one that writes."""
 
     def __init__(self, folder, binary, name, mode):
         super().__init__(folder)
         self.binary, self.name, self.mode = binary, name, mode
 
     def start(self, file_bytes=0):
-        command = [self.binary, "--listen", self.address, "--mode", self.mode]
+        path = None
         if self.mode == "write":
-            command += ["--file", self.reserved(file_bytes)]
-        self.launch(command)
-
-    def reserved(self, file_bytes):
-        path = self.folder / "log"
-        with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, file_bytes)
-        return path
-
-    def launch(self, command):
-        self._spawn(command, stdout=subprocess.PIPE, text=True)
+            path = self.folder / "log"
+            with open(path, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, file_bytes)
+        self._spawn(self.command(path), stdout=subprocess.PIPE, text=True)
         if not self.process.stdout.readline().startswith("ready"):
             raise Failure(f"{self.name}: it did not start{self.log_tail()}")
+
+    def command(self, path):
+        return [self.binary, "--listen", self.address, "--mode", self.mode, *(["--file", path] if path else [])]
 
     def kill(self):
         super().kill()
@@ -413,108 +412,105 @@ class Limit(brokers.Broker):
 class ManyLimit(Limit):
     """manylimit.c: the same under many producers, over many partitions."""
 
-    def start_with(self, partitions):
-        command = [self.binary, "-l", self.port, "-p", partitions]
-        if self.mode == "write":
-            command += ["-f", self.reserved(MANY_FILE_BYTES)]
-        self.launch(command)
+    def __init__(self, folder, binary, name, mode, partitions):
+        super().__init__(folder, binary, name, mode)
+        self.partitions = partitions
 
-
-def many_limits(bench):
-    seconds = bench.scale.partition_seconds
-    binary = common.build(bench.kload_binary.parent, "manylimit")
-    for name, mode in ((table.CLIENT_LIMIT, "null"), (table.WRITE_LIMIT, "write")):
-        for case, partitions in ((table.ONE, 1), (table.MANY, 1000)):
-            limit = ManyLimit(bench.folder / "limit", binary, name, mode)
-            try:
-                limit.start_with(partitions)
-                partition_load(bench, limit, "limit", partitions, seconds // 2)
-                with Used(limit) as used:
-                    measured = partition_load(bench, limit, "limit", partitions, seconds)
-                yield name, case, used.of(measured)
-            except (Failure, OSError, ValueError, subprocess.SubprocessError) as error:
-                yield name, case, {"error": f"{error}"}
-            finally:
-                limit.kill()
+    def command(self, path):
+        return [self.binary, "-l", self.port, "-p", self.partitions, *(["-f", path] if path else [])]
 
 
 def limits(bench):
     """Yields `(limit, case, figures)`: what the same load costs where nothing else is done."""
     options = volume(bench.scale.produce_bytes, VALUE_BYTES)
+    folder, binary = bench.folder / "limit", bench.beside("limits")
+
+    def produce(settings):
+        return lambda limit: bench.kload("produce", limit, "limit", *options, producer=settings)
+
+    def spread(seconds):
+        return lambda limit: partition_load(bench, limit, "limit", limit.partitions, seconds)
+
     loads = (
-        (table.CLIENT_LIMIT, "null", table.DEFAULT, "produce", options, ALL),
-        (table.CLIENT_LIMIT, "null", table.TUNED, "produce", options, ALL + TUNED),
-        (table.WRITE_LIMIT, "write", table.DEFAULT, "produce", options, ALL),
-        (table.WRITE_LIMIT, "write", table.TUNED, "produce", options, ALL + TUNED),
-        (table.SEND_LIMIT, "send", table.HOT, "consume", options[:2], []),
+        (table.CLIENT_LIMIT, "null", table.DEFAULT, produce(ALL)),
+        (table.CLIENT_LIMIT, "null", table.TUNED, produce(ALL + TUNED)),
+        (table.WRITE_LIMIT, "write", table.DEFAULT, produce(ALL)),
+        (table.WRITE_LIMIT, "write", table.TUNED, produce(ALL + TUNED)),
+        (table.SEND_LIMIT, "send", table.HOT, lambda limit: consumed(bench, limit, "limit", options[:2])),
     )
-    for name, mode, case, load, words, settings in loads:
-        limit = Limit(bench.folder / "limit", bench.beside("limits"), name, mode)
-        try:
-            # Twice: the heads of the requests are written too, and the file ends at whole stretches.
-            limit.start(bench.scale.produce_bytes * 2)
-            with Used(limit) as used:
-                if load == "consume":
-                    measured = consumed(bench, limit, "limit", words)
-                else:
-                    measured = bench.kload(load, limit, "limit", *words, producer=settings)
-            yield name, case, used.of(measured)
-        except (Failure, OSError, ValueError, subprocess.SubprocessError) as error:
-            yield name, case, {"error": f"{error}"}
-        finally:
-            limit.kill()
-    yield from many_limits(bench)
+    for name, mode, case, load in loads:
+        limit = Limit(folder, binary, name, mode)
+        # Twice: the heads of the requests are written too, and the file ends at whole stretches.
+        yield name, case, under_load(limit, bench.scale.produce_bytes * 2, load)
+    binary, seconds = common.build(bench.kload_binary.parent, "manylimit"), bench.scale.partition_seconds
+    for name, mode in ((table.CLIENT_LIMIT, "null"), (table.WRITE_LIMIT, "write")):
+        for case, partitions in ((table.ONE, 1), (table.MANY, 1000)):
+            limit = ManyLimit(folder, binary, name, mode, partitions)
+            yield name, case, under_load(limit, MANY_FILE_BYTES, spread(seconds), warm=spread(seconds // 2))
     yield table.DISK, table.SYNC, fdatasync(bench.folder)
+
+
+def under_load(limit, file_bytes, load, warm=lambda _limit: None):
+    """What a limit does and costs under a load, or why it did not."""
+    try:
+        limit.start(file_bytes)
+        warm(limit)
+        with Used(limit) as used:
+            measured = load(limit)
+        return used.of(measured)
+    except (Failure, OSError, ValueError, subprocess.SubprocessError) as error:
+        return {"error": f"{error}"}
+    finally:
+        limit.kill()
 
 
 def written_and_synced(folder, seconds):
     """A write of 48 KiB, O_DIRECT into space that was written before, and its fdatasync, 200 times a second: both together."""
-    path = folder / "written"
     times = []
-    with mmap.mmap(-1, PROBE_BYTES) as data:
-        with open(path, "wb") as file:
-            for _ in range(PROBE_PLACES):
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        handle = os.open(path, os.O_WRONLY | os.O_DIRECT)
-        try:
-            due = time.perf_counter()
-            until = due + seconds
-            while due < until:
-                time.sleep(max(0, due - time.perf_counter()))
-                os.pwrite(handle, data, len(times) % PROBE_PLACES * PROBE_BYTES)
-                os.fdatasync(handle)
-                # From when it was due, as the load's latencies.
-                times.append((time.perf_counter() - due) * 1000)
-                due += PROBE_PERIOD_S
-        finally:
-            os.close(handle)
-            path.unlink()
-    times.sort()
-    return {"fdatasync_p50_ms": statistics.median(times), "fdatasync_p99_ms": times[len(times) * 99 // 100]}
+    with written_before(folder, PROBE_BYTES, PROBE_PLACES) as (handle, data):
+        due = time.perf_counter()
+        until = due + seconds
+        while due < until:
+            time.sleep(max(0, due - time.perf_counter()))
+            os.pwrite(handle, data, len(times) % PROBE_PLACES * PROBE_BYTES)
+            os.fdatasync(handle)
+            # From when it was due, as the load's latencies.
+            times.append(time.perf_counter() - due)
+            due += PROBE_PERIOD_S
+    return percentiles(times)
 
 
 def fdatasync(folder):
     """What an fdatasync takes behind 4 KiB of O_DIRECT into space that was written before."""
-    path = folder / "fdatasync"
     times = []
-    with mmap.mmap(-1, BLOCK_BYTES) as block:
+    with written_before(folder, BLOCK_BYTES, FDATASYNCS) as (handle, block):
+        for index in range(FDATASYNCS):
+            os.pwrite(handle, block, index * BLOCK_BYTES)
+            began = time.perf_counter()
+            os.fdatasync(handle)
+            times.append(time.perf_counter() - began)
+    return percentiles(times)
+
+
+@contextlib.contextmanager
+def written_before(folder, data_bytes, places):
+    """A file that was written and synced so many times that long, opened O_DIRECT, and aligned memory of that length."""
+    path = folder / "written"
+    with mmap.mmap(-1, data_bytes) as data:
         with open(path, "wb") as file:
-            file.write(bytes(BLOCK_BYTES * FDATASYNCS))
+            file.write(bytes(data_bytes * places))
             file.flush()
             os.fsync(file.fileno())
         handle = os.open(path, os.O_WRONLY | os.O_DIRECT)
         try:
-            for index in range(FDATASYNCS):
-                os.pwrite(handle, block, index * BLOCK_BYTES)
-                began = time.perf_counter()
-                os.fdatasync(handle)
-                times.append((time.perf_counter() - began) * 1000)
+            yield handle, data
         finally:
             os.close(handle)
             path.unlink()
-    times.sort()
+
+
+def percentiles(seconds):
+    times = sorted(one * 1000 for one in seconds)
     return {"fdatasync_p50_ms": statistics.median(times), "fdatasync_p99_ms": times[len(times) * 99 // 100]}
 
 
