@@ -172,9 +172,12 @@ fn counts(line: &str) -> Option<Tally> {
     Some(Tally { passed: before("passed")?, failed: before("failed")? })
 }
 
-/// Whether a line names a failure, as this project's programs, cargo and pytest print them.
+/// Whether a line names a failure, as this project's programs, cargo and pytest print them. One that only follows from
+/// another, "not reached", names none.
 fn tells_failure(line: &str) -> bool {
-    line.starts_with("FAIL") || line.contains("FAILED") || line.contains("panicked at")
+    (line.starts_with("FAIL") && !line.ends_with(": not reached"))
+        || line.contains("FAILED")
+        || line.contains("panicked at")
 }
 
 /// Whether a line goes on with what the one before told, as a difference of many lines does.
@@ -218,15 +221,11 @@ fn tree_report(before: &[u8], after: &[u8]) -> Report {
     Report { name: "tree unchanged", took: Duration::ZERO, tally, remark, failures: Vec::new() }
 }
 
-/// Prints the failures once more, what each counted, and the sum.
+/// Prints what each counted, the failures once more, and the sum: what shows only the end of it shows the failures.
 ///
 /// # Errors
 /// `failure`, when anything failed.
 pub(crate) fn summarise(reports: &[Report], failure: &str) -> Result<(), String> {
-    for report in reports.iter().filter(|report| !report.failures.is_empty()) {
-        println!("\n== failed in {}", report.name);
-        report.failures.iter().for_each(|line| println!("{line}"));
-    }
     println!("\n{:<16} {:>7} {:>7} {:>7}", "stage", "minutes", "passed", "failed");
     let mut sum = Tally::default();
     for report in reports {
@@ -236,6 +235,10 @@ pub(crate) fn summarise(reports: &[Report], failure: &str) -> Result<(), String>
         println!("{}", format!("{line}  {}", report.remark).trim_end());
         sum.passed += passed;
         sum.failed += failed;
+    }
+    for report in reports.iter().filter(|report| !report.failures.is_empty()) {
+        println!("\n== failed in {}", report.name);
+        report.failures.iter().for_each(|line| println!("{line}"));
     }
     println!("{} passed, {} failed", sum.passed, sum.failed);
     if sum.failed == 0 { Ok(()) } else { Err(failure.to_owned()) }
@@ -272,6 +275,7 @@ mod tests {
             ("seed 290 FAILED; again: sim --seed 290 --seeds 1", true),
             ("thread 'main' panicked at src/main.rs:3:5:", true),
             ("ok    copier: copies exactly once (3.1 s)", false),
+            ("FAIL  kafka-go: seeks by time: not reached", false),
             ("7 passed, 1 failed", false),
         ];
         for (line, expected) in cases {
