@@ -111,7 +111,10 @@ struct Queue {
 }
 
 struct Item {
+    /// The request; of a large produce without its records.
     frame: Bytes,
+    /// How long it was as it came.
+    bytes: usize,
     arrived: Arrived,
     work: Work,
 }
@@ -190,6 +193,7 @@ enum End {
     Refused(#[expect(dead_code, reason = "shown by Debug")] Refusal),
     Idle,
     Closing,
+    Stopping,
 }
 
 async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End {
@@ -209,6 +213,10 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
         if let Some(end) = wait(shard, queue, idle, |queue| queue.has_room(bytes)).await {
             return end;
         }
+        if shard.requests_ended.get() {
+            let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
+            return answered.unwrap_or(End::Stopping);
+        }
         let key = match frame::decode_request_header(&frame) {
             Ok((head, _)) => head.key,
             Err(error) => {
@@ -224,15 +232,15 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
                 return end;
             }
             arrived.times.add(Stage::Queue, shard.runtime.now() - at);
-            match Box::pin(produce::dispatch(shard, &frame)).await {
-                Ok(dispatched) => {
-                    queue.push(Item { frame, arrived, work: Work::Produce(dispatched) });
+            match Box::pin(produce::dispatch(shard, frame)).await {
+                Ok((dispatched, frame)) => {
+                    queue.push(Item { frame, bytes, arrived, work: Work::Produce(dispatched) });
                 }
                 Err(error) => return End::Refused(error),
             }
         } else {
             queue.ordered.set(queue.ordered.get() + 1);
-            queue.push(Item { frame, arrived, work: Work::Request });
+            queue.push(Item { frame, bytes, arrived, work: Work::Request });
         }
     }
 }
@@ -264,10 +272,13 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             queue.items.borrow_mut().clear();
             return;
         }
-        let Item { frame, mut arrived, work } =
+        let Item { frame, bytes, mut arrived, work } =
             queue.items.borrow_mut().pop_front().expect("just seen");
         let taken = shard.runtime.now();
         let is_ordered = matches!(work, Work::Request);
+        if is_ordered && shard.requests_ended.get() {
+            break "the node stops".to_owned();
+        }
         if is_ordered {
             arrived.times.add(Stage::Queue, taken - arrived.at);
         }
@@ -301,7 +312,8 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
         let refused = match answer {
             Ok(encoded) => {
                 let frame = frame.clone();
-                outgoing.add(Answered { frame, arrived, ready, response_bytes: 0 }, encoded);
+                let answered = Answered { frame, bytes, arrived, ready, response_bytes: 0 };
+                outgoing.add(answered, encoded);
                 None
             }
             Err(error) => Some(error.to_string()),
@@ -333,6 +345,7 @@ struct Outgoing {
 
 struct Answered {
     frame: Bytes,
+    bytes: usize,
     arrived: Arrived,
     /// When the answer was.
     ready: Instant,
@@ -368,11 +381,13 @@ impl Outgoing {
             }
         }
         let now = shard.runtime.now();
-        for Answered { frame, mut arrived, ready, response_bytes } in self.answered.drain(..) {
+        for Answered { frame, bytes, mut arrived, ready, response_bytes } in self.answered.drain(..)
+        {
             arrived.times.add(Stage::Send, now - ready);
             let is_ordered = arrived.key != ApiKey::Produce;
-            shard.request_ended(connection, arrived, Ended { frame: &frame, now, response_bytes });
-            queue.finished(frame.len(), is_ordered);
+            let ended = Ended { frame: &frame, request_bytes: bytes, now, response_bytes };
+            shard.request_ended(connection, arrived, ended);
+            queue.finished(bytes, is_ordered);
         }
         Ok(())
     }
@@ -388,7 +403,7 @@ impl Queue {
 
     fn push(&self, item: Item) {
         self.in_flight.set(self.in_flight.get() + 1);
-        self.in_flight_bytes.set(self.in_flight_bytes.get() + item.frame.len());
+        self.in_flight_bytes.set(self.in_flight_bytes.get() + item.bytes);
         self.items.borrow_mut().push_back(item);
         self.changed.notify_all();
     }

@@ -17,10 +17,8 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use runtime::{Errno, Instant, Runtime, Stream};
-use wire::api::ApiKey;
+use wire::{api::ApiKey, frame::SIZE_BYTES};
 
-/// Bytes of a frame's size.
-const SIZE_BYTES: usize = 4;
 /// Frames up to this are received into shared buffers: what the driver provides.
 const SMALL_BYTES: usize = 16 << 10;
 /// Bytes of the API key, the first of a frame.

@@ -115,6 +115,8 @@ pub(crate) struct Shard {
     /// Told when a stop is asked for and when the shard is to end.
     pub(crate) stopping: Notify,
     pub(crate) stop_asked: Cell<bool>,
+    /// Connections look at no further request: the node gives its partitions up.
+    pub(crate) requests_ended: Cell<bool>,
     pub(crate) checkpoints_asked: CheckpointsAsked,
     partitions: RefCell<HashMap<TopicPartition, Rc<Partition>>>,
     placement: RefCell<Placement>,
@@ -153,6 +155,7 @@ impl Shard {
             stopped: Cell::new(false),
             stopping: Notify::new(),
             stop_asked: Cell::new(false),
+            requests_ended: Cell::new(false),
             checkpoints_asked: CheckpointsAsked::default(),
             partitions: RefCell::default(),
             placement: RefCell::new(Placement::new(shard_count)),

@@ -151,6 +151,7 @@ impl SlowRequests {
 /// A request that is over.
 pub(crate) struct Ended<'a> {
     pub(crate) frame: &'a Bytes,
+    pub(crate) request_bytes: usize,
     pub(crate) now: Instant,
     pub(crate) response_bytes: usize,
 }
@@ -188,7 +189,7 @@ impl Shard {
             topic: None,
             partition: None,
             partitions: 0,
-            request_bytes: ended.frame.len(),
+            request_bytes: ended.request_bytes,
             response_bytes: ended.response_bytes,
             began_ms: self.runtime.wall_clock_ms().saturating_sub(took_ms),
             times,

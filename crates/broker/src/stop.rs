@@ -1,6 +1,7 @@
-//! How a node stops: leadership is given up, every log is closed at its true length, the
-//! checkpoints are written, and the clean-shutdown marker comes last. Until then it moves the
-//! durable marks, so that the next start has little to read, however this process ends.
+//! How a node stops: no request is looked at any more, leadership is given up, every log is closed
+//! at its true length, the checkpoints are written, and the clean-shutdown marker comes last. Until
+//! then it moves the durable marks, so that the next start has little to read, however this process
+//! ends.
 //!
 //! A round of marks is one call to every shard and up to three small files. It comes when a shard
 //! asks for it: nothing happens on a node on which nothing is appended.
@@ -78,6 +79,8 @@ impl Shard {
             last = self.checkpoint(directory, need, last).await;
             asked.end(last);
         }
+        // Who asked for metadata from here on would be told that nobody leads, and some give up then.
+        self.call_all(EndRequests).await;
         let (node, epoch) = {
             let host = self.controller.get().expect("the node has started");
             (self.node(), host.broker_epoch)
@@ -224,6 +227,19 @@ impl Call for GiveDiskUp {
 
     fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
         shard.storage.give_disk_up(self.0);
+        std::future::ready(())
+    }
+}
+
+/// No request is begun any more; what was begun is answered.
+#[derive(Clone)]
+struct EndRequests;
+
+impl Call for EndRequests {
+    type Answer = ();
+
+    fn start(self, shard: &Rc<Shard>) -> impl Future<Output = ()> + 'static {
+        shard.requests_ended.set(true);
         std::future::ready(())
     }
 }

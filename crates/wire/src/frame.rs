@@ -12,6 +12,8 @@ use crate::{
     api::ApiKey, request_header::RequestHeader, response_header::ResponseHeader,
 };
 
+/// Bytes of a frame's size.
+pub const SIZE_BYTES: usize = 4;
 /// Room for the head of a usual message, so that its buffer seldom grows.
 const HEAD_BYTES: usize = 256;
 

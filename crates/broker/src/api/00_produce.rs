@@ -6,12 +6,13 @@
 //! written where the topic has `durability=replicated`.
 //!
 //! Record bytes are slices of the receive buffer; the append copies them once, into the log's open
-//! chunk. Compressed batches are looked into before they are sent on (`record_survey`), and what is
+//! chunk. Nothing holds the buffer after that ([`without_records`]): the next frame is received into
+//! memory that the caches know. Compressed batches are looked into before they are sent on (`record_survey`), and what is
 //! for a topic with a codec of its own is recompressed (`recompression`).
 
 use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use coordinator::transactions::ProducerIdentity;
 use model::{
     ErrorCode, Offset, PartitionId, TopicId, TopicPartition,
@@ -57,6 +58,8 @@ const ADDED_FROM_VERSION: i16 = 12;
 const ZSTD_FROM_VERSION: i16 = 7;
 /// Who may write to Kafka's own topics, as in Apache Kafka.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
+/// From this on a frame has memory of its own; a smaller one shares it with others.
+const LARGE_BYTES: usize = 16 << 10;
 /// Where a batch tells its format, and the last of the formats.
 const MAGIC_POSITION: usize = 16;
 const MAGIC_MAX: u8 = 2;
@@ -114,8 +117,8 @@ struct Share {
 struct Produced {
     error: ErrorCode,
     message: Option<String>,
-    /// What some of its records were refused by; which, is found out for the answer.
-    rules: Option<RecordRules>,
+    /// What some of its records were refused by, and they; which, is found out for the answer.
+    refused_by: Option<(RecordRules, Bytes)>,
     refused_records: Vec<(i32, String)>,
     base_offset: i64,
     log_append_time_ms: i64,
@@ -127,7 +130,7 @@ impl Produced {
         Produced {
             error,
             message: None,
-            rules: None,
+            refused_by: None,
             refused_records: Vec::new(),
             base_offset: -1,
             log_append_time_ms: -1,
@@ -142,9 +145,17 @@ struct ProduceShares {
     timeout: Duration,
 }
 
-/// Decodes a produce and gives its batches their places, in order with earlier ones.
-pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatched, Refusal> {
-    let (head, body) = frame::decode_request_header(frame)?;
+/// Decodes a produce and gives its batches their places, in order with earlier ones. With it comes
+/// what of the frame is needed for the answer: the rest of a large one is let go as soon as it is in
+/// its logs.
+///
+/// # Errors
+/// When the connection cannot go on.
+pub(crate) async fn dispatch(
+    shard: &Rc<Shard>,
+    frame: Bytes,
+) -> Result<(Dispatched, Bytes), Refusal> {
+    let (head, body) = frame::decode_request_header(&frame)?;
     if !is_offered(&shard.config, head.key, head.version) {
         return Err(Refusal::NotOffered { key: head.key, version: head.version });
     }
@@ -192,7 +203,7 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
                     Ok((topic, owner, records)) => match entered.of(topic, partition) {
                         Err(error) => Place::Unverified(error),
                         Ok(verification) => {
-                            let records = wire::subslice(frame, records);
+                            let records = wire::subslice(&frame, records);
                             let share =
                                 Share { topic, partition, records, survey: None, verification };
                             add_share(&mut shares, owner, share)
@@ -204,9 +215,26 @@ pub(crate) async fn dispatch(shard: &Rc<Shard>, frame: &Bytes) -> Result<Dispatc
         }
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let kept =
+        if frame.len() < LARGE_BYTES { frame.clone() } else { without_records(&head, request)? };
     let calls = send_all(shard, shares, acks.unwrap_or(Acks::None), timeout).await;
     let runtime = shard.runtime.clone();
-    Ok(Dispatched { runtime, acks, calls, places })
+    Ok((Dispatched { runtime, acks, calls, places }, kept))
+}
+
+/// The same request but for its records, which are what is large in it.
+fn without_records(
+    head: &frame::RequestHead<'_>,
+    mut request: ProduceRequest<'_>,
+) -> Result<Bytes, Refusal> {
+    for data in request.topic_data.iter_mut().flat_map(|topic| &mut topic.partition_data) {
+        data.records = None;
+    }
+    let encoded =
+        frame::encode_request(head.correlation_id, head.client_id, head.version, &request)?;
+    let mut frame = encoded.into_bytes();
+    frame.advance(frame::SIZE_BYTES);
+    Ok(frame)
 }
 
 /// What was sent on; to one shard there can be several.
@@ -429,14 +457,9 @@ impl Dispatched {
         }
         let (head, body) = frame::decode_request_header(frame)?;
         let request: ProduceRequest<'_> = frame::decode_body(body, head.version)?;
-        let mut places = self.places.iter();
-        for data in request.topic_data.iter().flat_map(|topic| &topic.partition_data) {
-            let place = places.next().expect("a place for every partition");
-            let Place::Shard { shard, index } = place else { continue };
-            let one = &mut produced[*shard][*index];
-            let records = data.records.as_ref().and_then(wire::Records::as_borrowed);
-            if let (Some(rules), Some(records)) = (&one.rules, records) {
-                let refused = record_survey::refused(&self.runtime, records, rules).await;
+        for one in produced.iter_mut().flatten() {
+            if let Some((rules, records)) = one.refused_by.take() {
+                let refused = record_survey::refused(&self.runtime, &records, &rules).await;
                 (one.error, one.refused_records) = (refused.error, refused.records);
             }
         }
@@ -766,7 +789,7 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
             let produced = Produced {
                 error: ErrorCode::None,
                 message: None,
-                rules: None,
+                refused_by: None,
                 refused_records: Vec::new(),
                 base_offset: appended.base_offset.0,
                 log_append_time_ms: appended.log_append_time.0,
@@ -787,7 +810,7 @@ fn append(shard: &Shard, partition: &Partition, share: &Share, acks: Acks) -> Op
                 produced.log_start_offset = log.log_start_offset().0;
             }
             if let AppendError::RecordsRefused(rules) = error {
-                produced.rules = Some(rules);
+                produced.refused_by = Some((rules, share.records.clone()));
             }
             Appended { produced, wait: None }
         }
