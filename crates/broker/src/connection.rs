@@ -30,9 +30,10 @@ use crate::{
     answer_memory::Held,
     api::{self, Refusal, fetch_session::FetchSessions, produce},
     controller::CONTROLLER_SHARD,
-    frame_reader::{Frame, FrameError, FrameReader},
+    frame_reader::{Frame, FrameError, FrameReader, Kept},
+    home::{ConnectionMoves, Home, MayCome},
     metrics::Arrived,
-    peers::Call,
+    peers::{Call, ShardMessage},
     shard::Shard,
     slow::{Ended, FetchedPartitions},
     stages::{Stage, StageTimes},
@@ -63,6 +64,24 @@ pub(crate) struct Connection {
     pub(crate) spent: Cell<StageTimes>,
     /// What it is about, if it is a fetch.
     pub(crate) fetched: Cell<Option<FetchedPartitions>>,
+    /// Whose partitions its requests are about.
+    pub(crate) home: Home,
+}
+
+/// A connection on its way from one shard to another.
+pub(crate) struct Moved {
+    handle: SocketHandle,
+    known: Known,
+}
+
+/// What is known of a connection that moves, beside its socket.
+#[derive(Default)]
+struct Known {
+    reader: Kept,
+    sessions: FetchSessions,
+    software: (String, String),
+    telemetry_instance: Option<Uuid>,
+    home: Home,
 }
 
 impl Connection {
@@ -127,11 +146,26 @@ enum Work {
 impl Shard {
     /// Serves a connection that is this shard's.
     pub(crate) fn take_connection(self: &Rc<Self>, handle: SocketHandle) {
+        self.serve_on(handle, Known::default());
+    }
+
+    /// Serves one on that was another shard's.
+    pub(crate) fn take_moved(self: &Rc<Self>, moved: Moved) {
+        let home = Home::moved(self.runtime.now());
+        self.serve_on(moved.handle, Known { home, ..moved.known });
+    }
+
+    fn serve_on(self: &Rc<Self>, handle: SocketHandle, known: Known) {
         let stream = Stream::attach(&self.runtime, handle);
         let shard = Rc::clone(self);
         self.runtime.spawn("connection", TaskQueue::Foreground, async move {
             let address = stream.peer().ip();
-            serve(&shard, Rc::new(stream)).await;
+            if let Some((to, moved)) = serve(&shard, Rc::new(stream), known).await {
+                let moves = ConnectionMoves { from: shard.runtime.shard(), to };
+                shard.call(CONTROLLER_SHARD, moves).await.answer().await;
+                shard.runtime.send(to, Box::new(ShardMessage::Moved(Box::new(moved)))).await;
+                return;
+            }
             let ended = ConnectionEnded { shard: shard.runtime.shard(), address };
             shard.call(CONTROLLER_SHARD, ended).await.answer().await;
         });
@@ -154,16 +188,18 @@ impl Call for ConnectionEnded {
     }
 }
 
-async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
+/// Serves a connection to its end, or until it moves: then it is given back, and where it goes.
+async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>, known: Known) -> Option<(ShardIndex, Moved)> {
     let connection = Rc::new(Connection {
         local: stream.local(),
         peer: stream.peer(),
-        sessions: RefCell::new(FetchSessions::default()),
+        sessions: RefCell::new(known.sessions.attach(&shard.fetch_session_slots)),
         held: Held::default(),
-        software: RefCell::default(),
-        telemetry_instance: Cell::new(None),
+        software: RefCell::new(known.software),
+        telemetry_instance: Cell::new(known.telemetry_instance),
         spent: Cell::default(),
         fetched: Cell::new(None),
+        home: known.home,
     });
     let queue = Rc::new(Queue {
         items: RefCell::default(),
@@ -176,14 +212,28 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>) {
     let writer =
         write(Rc::clone(shard), Rc::clone(&connection), Rc::clone(&stream), Rc::clone(&queue));
     shard.runtime.spawn("connection writer", TaskQueue::Foreground, writer);
-    let reason = read(shard, &stream, &queue).await;
-    tracing::debug!(peer = %stream.peer(), reason = ?reason, "connection ends");
+    let end = read(shard, &connection, &stream, &queue, known.reader).await;
+    if let End::Moves(to, reader) = end {
+        tracing::debug!(peer = %stream.peer(), to = to.0, "connection moves");
+        // Its writer has nothing left to do, and ends.
+        queue.close();
+        let known = Known {
+            reader: *reader,
+            sessions: connection.sessions.borrow_mut().detach(&shard.fetch_session_slots),
+            software: connection.software.take(),
+            telemetry_instance: connection.telemetry_instance.get(),
+            home: Home::default(),
+        };
+        return Some((to, Moved { handle: stream.detach(), known }));
+    }
+    tracing::debug!(peer = %stream.peer(), reason = ?end, "connection ends");
     queue.close();
     stream.shutdown();
     connection.sessions.borrow_mut().close_all(&shard.fetch_session_slots);
     if let Some(instance) = connection.telemetry_instance.get() {
         shard.forget_telemetry(instance).await;
     }
+    None
 }
 
 /// Why a connection is given up.
@@ -194,20 +244,33 @@ enum End {
     Idle,
     Closing,
     Stopping,
+    /// It is served on by another shard.
+    Moves(ShardIndex, Box<Kept>),
 }
 
-async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End {
+async fn read(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    stream: &Rc<Stream>,
+    queue: &Rc<Queue>,
+    kept: Kept,
+) -> End {
     let size_max = shard.config.socket_request_max_bytes;
-    let mut reader = FrameReader::new(&shard.runtime, Rc::clone(stream), size_max);
+    let mut reader = FrameReader::new(&shard.runtime, Rc::clone(stream), kept, size_max);
     let idle = Duration::from_millis(shard.config.connections_max_idle_ms);
     loop {
         // A client that sends nothing is idle, and so is one that takes none of its answers.
         let looked = shard.runtime.now();
-        let (frame, began) = match shard.runtime.deadline(looked + idle, reader.next()).await {
-            Ok(Ok(Frame { bytes, began })) => (bytes, began),
+        let received = match shard.runtime.deadline(looked + idle, reader.next()).await {
+            Ok(Ok(frame)) => frame,
             Ok(Err(error)) => return End::Frame(error),
             Err(_) => return End::Idle,
         };
+        if let Some(to) = new_home(shard, connection).await {
+            let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
+            return answered.unwrap_or_else(|| End::Moves(to, Box::new(reader.end(received))));
+        }
+        let Frame { bytes: frame, began } = received;
         let (bytes, at) = (frame.len(), shard.runtime.now());
         shard.counters.received(bytes);
         if let Some(end) = wait(shard, queue, idle, |queue| queue.has_room(bytes)).await {
@@ -234,6 +297,7 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
             arrived.times.add(Stage::Queue, shard.runtime.now() - at);
             match Box::pin(produce::dispatch(shard, frame)).await {
                 Ok((dispatched, frame)) => {
+                    connection.home.note(dispatched.owner);
                     queue.push(Item { frame, bytes, arrived, work: Work::Produce(dispatched) });
                 }
                 Err(error) => return End::Refused(error),
@@ -243,6 +307,13 @@ async fn read(shard: &Rc<Shard>, stream: &Rc<Stream>, queue: &Rc<Queue>) -> End 
             queue.push(Item { frame, bytes, arrived, work: Work::Request });
         }
     }
+}
+
+/// The shard that the connection should be on, if that takes it.
+async fn new_home(shard: &Rc<Shard>, connection: &Connection) -> Option<ShardIndex> {
+    let to = connection.home.wish(shard.runtime.shard(), || shard.runtime.now())?;
+    let takes_it = !shard.requests_ended.get() && shard.call(to, MayCome).await.answer().await;
+    takes_it.then_some(to)
 }
 
 /// Waits until the queue is as the next request needs it; or tells why the connection ends.

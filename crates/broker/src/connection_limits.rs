@@ -107,7 +107,7 @@ impl ConnectionCounts {
         self.counts.borrow().of_shard.iter().sum()
     }
 
-    /// By shard.
+    /// By shard; one that moves is counted where it is going.
     pub(crate) fn of_shards(&self) -> Vec<usize> {
         self.counts.borrow().of_shard.clone()
     }
@@ -127,7 +127,14 @@ impl ConnectionCounts {
         ShardIndex(u16::try_from(index).expect("made from a u16"))
     }
 
-    /// One that was dealt to a shard has ended.
+    /// One is on its way from a shard to another.
+    pub(crate) fn moved(&self, from: ShardIndex, to: ShardIndex) {
+        let mut counts = self.counts.borrow_mut();
+        counts.of_shard[usize::from(from.0)] -= 1;
+        counts.of_shard[usize::from(to.0)] += 1;
+    }
+
+    /// One of a shard's has ended.
     pub(crate) fn ended(&self, shard: ShardIndex, address: IpAddr) {
         let mut counts = self.counts.borrow_mut();
         counts.of_shard[usize::from(shard.0)] -= 1;

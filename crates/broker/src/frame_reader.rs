@@ -13,7 +13,7 @@
 //!
 //! Cost: a receive a small frame (or fewer, when pipelined); two a large one.
 
-use std::rc::Rc;
+use std::{fmt, rc::Rc};
 
 use bytes::{Bytes, BytesMut};
 use runtime::{Errno, Instant, Runtime, Stream};
@@ -56,6 +56,15 @@ pub(crate) struct Frame {
 pub(crate) struct FrameReader {
     runtime: Runtime,
     stream: Rc<Stream>,
+    kept: Kept,
+    size_max: usize,
+}
+
+/// What a reader knows of its connection beside the socket, which goes with it to another shard.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// A frame that was handed out, and not begun.
+    frame: Option<Frame>,
     /// Received and not handed out yet.
     held: Bytes,
     /// When the last of what is held was received.
@@ -63,71 +72,83 @@ pub(crate) struct FrameReader {
     /// The largest frame of this connection so far: what it is trusted with.
     largest: usize,
     last: usize,
-    size_max: usize,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Kept").field("held", &self.held.len()).finish_non_exhaustive()
+    }
 }
 
 impl FrameReader {
-    /// Reads frames of at most `size_max` bytes.
-    pub(crate) fn new(runtime: &Runtime, stream: Rc<Stream>, size_max: usize) -> FrameReader {
-        FrameReader {
-            runtime: runtime.clone(),
-            stream,
-            held: Bytes::new(),
-            received: Instant::default(),
-            largest: 0,
-            last: 0,
-            size_max,
-        }
+    /// Reads frames of at most `size_max` bytes, from where an earlier reader of the connection
+    /// ended.
+    pub(crate) fn new(
+        runtime: &Runtime,
+        stream: Rc<Stream>,
+        kept: Kept,
+        size_max: usize,
+    ) -> FrameReader {
+        FrameReader { runtime: runtime.clone(), stream, kept, size_max }
+    }
+
+    /// Ends, with a frame that is left to whoever goes on.
+    pub(crate) fn end(self, frame: Frame) -> Kept {
+        Kept { frame: Some(frame), ..self.kept }
     }
 
     /// The next frame.
     pub(crate) async fn next(&mut self) -> Result<Frame, FrameError> {
-        let held_since = (!self.held.is_empty()).then_some(self.received);
+        if let Some(frame) = self.kept.frame.take() {
+            return Ok(frame);
+        }
+        let held_since = (!self.kept.held.is_empty()).then_some(self.kept.received);
         self.hold(SIZE_BYTES).await?;
-        let began = held_since.unwrap_or(self.received);
-        let size = self.held.split_to(SIZE_BYTES);
+        let began = held_since.unwrap_or(self.kept.received);
+        let size = self.kept.held.split_to(SIZE_BYTES);
         let size = i32::from_be_bytes(size[..].try_into().expect("four bytes"));
         let length = usize::try_from(size).map_err(|_| FrameError::BadSize(size))?;
         if length > self.size_max {
             return Err(FrameError::BadSize(size));
         }
         if length > OTHER_BYTES_MAX {
-            self.last = length;
+            self.kept.last = length;
             self.hold(KEY_BYTES).await?;
-            let key = i16::from_be_bytes(self.held[..KEY_BYTES].try_into().expect("two bytes"));
+            let key =
+                i16::from_be_bytes(self.kept.held[..KEY_BYTES].try_into().expect("two bytes"));
             if ApiKey::try_from(key) != Ok(ApiKey::Produce) {
                 return Err(FrameError::TooLarge { key, size });
             }
         }
-        let frame = if self.held.len() >= length {
-            self.held.split_to(length)
+        let frame = if self.kept.held.len() >= length {
+            self.kept.held.split_to(length)
         } else {
             self.receive_rest(length).await?
         };
-        self.largest = self.largest.max(length);
-        self.last = length;
+        self.kept.largest = self.kept.largest.max(length);
+        self.kept.last = length;
         Ok(Frame { bytes: frame, began })
     }
 
     /// Receives until `count` bytes are held, a size or a key, or small frames with them.
     async fn hold(&mut self, count: usize) -> Result<(), FrameError> {
-        while self.held.len() < count {
-            let missing = count - self.held.len();
-            let length = if self.last > SMALL_BYTES { missing } else { SMALL_BYTES };
+        while self.kept.held.len() < count {
+            let missing = count - self.kept.held.len();
+            let length = if self.kept.last > SMALL_BYTES { missing } else { SMALL_BYTES };
             let received = self.stream.receive(length).await.map_err(FrameError::Io)?;
             if received.is_empty() {
-                let clean = self.held.is_empty() && count == SIZE_BYTES;
+                let clean = self.kept.held.is_empty() && count == SIZE_BYTES;
                 return Err(if clean { FrameError::Closed } else { FrameError::CutOff });
             }
             let received = received.freeze();
             // Of a size in parts, the first byte is not much older than its last.
-            self.received = self.runtime.now();
-            self.held = if self.held.is_empty() {
+            self.kept.received = self.runtime.now();
+            self.kept.held = if self.kept.held.is_empty() {
                 received
             } else {
                 // Less than a size is held: three bytes at most, and what came behind them.
-                let mut both = BytesMut::with_capacity(self.held.len() + received.len());
-                both.extend_from_slice(&self.held);
+                let mut both = BytesMut::with_capacity(self.kept.held.len() + received.len());
+                both.extend_from_slice(&self.kept.held);
                 both.extend_from_slice(&received);
                 both.freeze()
             };
@@ -137,11 +158,11 @@ impl FrameReader {
 
     /// Receives the rest of a frame of `length` bytes whose start is held, and nothing behind it.
     async fn receive_rest(&mut self, length: usize) -> Result<Bytes, FrameError> {
-        let trusted = SMALL_BYTES.max(self.largest.saturating_mul(2));
-        let mut end = length.min(trusted.max(self.held.len() * 2));
+        let trusted = SMALL_BYTES.max(self.kept.largest.saturating_mul(2));
+        let mut end = length.min(trusted.max(self.kept.held.len() * 2));
         let mut buffer = self.runtime.pool().take(end);
-        buffer.append(&self.held);
-        self.held = Bytes::new();
+        buffer.append(&self.kept.held);
+        self.kept.held = Bytes::new();
         loop {
             let start = buffer.len();
             buffer = self.stream.receive_exact(buffer, start, end).await.map_err(FrameError::Io)?;

@@ -31,6 +31,7 @@ mod group_admin;
 mod group_topics;
 mod groups;
 mod handle_shares;
+mod home;
 pub mod loggers;
 mod markers;
 mod metadata_log;

@@ -15,6 +15,7 @@ use runtime::{
 };
 
 use crate::{
+    connection::Moved,
     metrics::{Ping, Scrape},
     shard::Shard,
     slow::AskSlow,
@@ -86,8 +87,10 @@ pub(crate) enum ShardMessage {
     Call { number: u64, call: Box<dyn AnyCall> },
     /// The answer to the call of this number.
     Answer { number: u64, answer: Box<dyn Any + Send> },
-    /// A connection that is this shard's from now on.
+    /// A connection that is this shard's from now on: a new one.
     Connection(SocketHandle),
+    /// And one that was another's.
+    Moved(Box<Moved>),
 }
 
 /// A [`Call`] whose type the mesh does not know.
@@ -244,6 +247,7 @@ impl Shard {
                 }
             }
             ShardMessage::Connection(handle) => self.take_connection(handle),
+            ShardMessage::Moved(moved) => self.take_moved(*moved),
         }
     }
 }

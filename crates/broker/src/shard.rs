@@ -28,6 +28,7 @@ use crate::{
     controller::ControllerHost,
     gather_turns::GatherTurns,
     groups::Groups,
+    home::Load,
     loggers::Loggers,
     metadata_log::Metadata,
     metrics::{Counters, Traffic},
@@ -101,6 +102,7 @@ pub(crate) struct Shard {
     pub(crate) gather_turns: Rc<GatherTurns>,
     pub(crate) telemetry: Telemetry,
     pub(crate) counters: Counters,
+    pub(crate) load: Load,
     pub(crate) slow: SlowRequests,
     /// On shard 0: where the first listener is, once clients are listened for.
     pub(crate) listening: OnceCell<SocketAddr>,
@@ -147,6 +149,7 @@ impl Shard {
             gather_turns: Rc::default(),
             telemetry: Telemetry::new(shard_count),
             counters: Counters::default(),
+            load: Load::default(),
             slow: SlowRequests::default(),
             listening: OnceCell::new(),
             connections: ConnectionCounts::new(shard_count),

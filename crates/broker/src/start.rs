@@ -429,7 +429,8 @@ impl Call for Begin {
     }
 }
 
-/// Takes connections and deals each to the shard that has the fewest. There it stays. The pace is
+/// Takes connections and deals each to the shard that has the fewest, from where it may move
+/// ([`home`](crate::home)). The pace is
 /// that of all listeners together; where connections are at their limit, each listener may take the
 /// one that it already waited for.
 async fn accept(shard: Rc<Shard>, listener: Listener, pace: Rc<Cell<Pace>>) {

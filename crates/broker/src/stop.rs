@@ -80,7 +80,7 @@ impl Shard {
             asked.end(last);
         }
         // Who asked for metadata from here on would be told that nobody leads, and some give up then.
-        self.call_all(EndRequests).await;
+        Box::pin(self.call_all(EndRequests)).await;
         let (node, epoch) = {
             let host = self.controller.get().expect("the node has started");
             (self.node(), host.broker_epoch)

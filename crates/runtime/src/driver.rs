@@ -11,7 +11,7 @@
 //! Ordering: operations in flight may complete in any order, and two writes in flight to the same
 //! block of a file leave either content. A caller that needs an order waits for the completion.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 
@@ -277,6 +277,11 @@ pub trait Driver {
 
     /// The monotonic clock.
     fn now(&self) -> Instant;
+
+    /// The CPU time that the shard's thread has taken; none where the driver has no thread.
+    fn cpu_time(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Milliseconds since 1970 UTC.
     fn wall_clock_ms(&self) -> i64;

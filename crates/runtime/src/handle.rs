@@ -107,6 +107,13 @@ impl Runtime {
         self.0.driver.borrow().now()
     }
 
+    /// The CPU time that this shard has taken, user's and system's; none in a simulation. Costs a
+    /// system call.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        self.0.driver.borrow().cpu_time()
+    }
+
     /// Milliseconds since 1970 UTC.
     #[must_use]
     pub fn wall_clock_ms(&self) -> i64 {

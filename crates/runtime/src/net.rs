@@ -1,6 +1,6 @@
 //! TCP listeners and connections.
 
-use std::net::SocketAddr;
+use std::{cell::Cell, net::SocketAddr};
 
 use bytes::{Buf, Bytes};
 
@@ -31,7 +31,8 @@ pub struct Stream {
     socket: SocketId,
     local: SocketAddr,
     peer: SocketAddr,
-    attached: bool,
+    /// It is this shard's, and nobody else's.
+    attached: Cell<bool>,
 }
 
 impl Listener {
@@ -84,13 +85,16 @@ impl Stream {
         let Output::Connected { socket, local, peer } = output else {
             panic!("the driver gave {output:?}")
         };
-        Stream { runtime: runtime.clone(), socket, local, peer, attached: true }
+        Stream { runtime: runtime.clone(), socket, local, peer, attached: Cell::new(true) }
     }
 
-    /// Takes the connection off this shard; no operation on it may be in flight.
+    /// Takes the connection off this shard; no operation on it may be in flight, or begin after it.
+    ///
+    /// # Panics
+    /// If it was taken before.
     #[must_use]
-    pub fn detach(mut self) -> SocketHandle {
-        self.attached = false;
+    pub fn detach(&self) -> SocketHandle {
+        assert!(self.attached.replace(false), "a connection goes to one shard");
         SocketHandle { socket: self.socket, local: self.local, peer: self.peer }
     }
 
@@ -98,7 +102,7 @@ impl Stream {
     #[must_use]
     pub fn attach(runtime: &Runtime, handle: SocketHandle) -> Stream {
         let SocketHandle { socket, local, peer } = handle;
-        Stream { runtime: runtime.clone(), socket, local, peer, attached: true }
+        Stream { runtime: runtime.clone(), socket, local, peer, attached: Cell::new(true) }
     }
 
     /// This end's address.
@@ -172,7 +176,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.attached {
+        if self.attached.get() {
             self.runtime.operate_detached(Op::CloseSocket { socket: self.socket });
         }
     }

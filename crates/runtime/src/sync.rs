@@ -185,6 +185,10 @@ impl Driver for SyncDriver {
         Instant(sys::monotonic_ns())
     }
 
+    fn cpu_time(&self) -> Duration {
+        sys::thread_cpu_time()
+    }
+
     fn wall_clock_ms(&self) -> i64 {
         sys::wall_clock_ms()
     }

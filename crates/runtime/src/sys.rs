@@ -5,6 +5,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use crate::Errno;
@@ -78,6 +79,11 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
 /// The monotonic clock.
 pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// What the calling thread has taken of the CPU.
+pub(crate) fn thread_cpu_time() -> Duration {
+    Duration::from_nanos(clock_ns(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
 /// Milliseconds since 1970 UTC.

@@ -82,6 +82,8 @@ pub(crate) struct Dispatched {
     calls: Calls,
     /// For each partition of the request, in its order, where its answer comes from.
     places: Vec<Place>,
+    /// Whose all of its partitions are, if they are one shard's.
+    pub(crate) owner: Option<ShardIndex>,
 }
 
 /// A call that was answered.
@@ -214,12 +216,13 @@ pub(crate) async fn dispatch(
             }
         }
     }
+    let owner = if let [(owner, _)] = shares.as_slice() { Some(*owner) } else { None };
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let kept =
         if frame.len() < LARGE_BYTES { frame.clone() } else { without_records(&head, request)? };
     let calls = send_all(shard, shares, acks.unwrap_or(Acks::None), timeout).await;
     let runtime = shard.runtime.clone();
-    Ok((Dispatched { runtime, acks, calls, places }, kept))
+    Ok((Dispatched { runtime, acks, calls, places, owner }, kept))
 }
 
 /// The same request but for its records, which are what is large in it.

@@ -212,6 +212,11 @@ async fn fetch_or_wait(
         let limits = &wanted_limits.granted(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
         note_fetched(connection, &owners);
+        match owners.shares.as_slice() {
+            [] => {}
+            [(owner, _)] => connection.home.note(Some(*owner)),
+            _ => connection.home.note(None),
+        }
         let sent = shard.runtime.now();
         connection.spend(Stage::Queue, sent - begun);
         let (mut fetched, slowest) = gather(shard, wanted.len(), &owners, limits).await;

@@ -1,8 +1,8 @@
 //! Incremental fetch sessions (KIP-227): the client names only what changed, and is told only what
-//! changed. A session lives with its connection; after a reconnect the client is told that it is
+//! changed. A session lives with its connection, and moves with it to another shard; after a reconnect the client is told that it is
 //! not known and starts a new one.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, sync::Arc};
 
 use model::{
     ErrorCode, TopicId,
@@ -24,7 +24,7 @@ const PARTITIONS_A_SLOT: usize = 1000;
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// The topic's name; empty from version 13 on.
-    pub(crate) name: Rc<str>,
+    pub(crate) name: Arc<str>,
     /// The topic's id; zero before version 13.
     pub(crate) id: TopicId,
     pub(crate) partition: i32,
@@ -172,6 +172,18 @@ impl FetchSessions {
         session.wanted = first;
     }
 
+    /// Takes all sessions off this shard: the connection moves.
+    pub(crate) fn detach(&mut self, slots: &Slots) -> FetchSessions {
+        self.sessions.iter().for_each(|session| slots.give_back(session.slots));
+        std::mem::take(self)
+    }
+
+    /// Sessions that came with their connection. Those that find no slots here are given up.
+    pub(crate) fn attach(mut self, slots: &Slots) -> FetchSessions {
+        self.sessions.retain(|session| slots.take(session.slots));
+        self
+    }
+
     /// Gives up all sessions: the connection ends.
     pub(crate) fn close_all(&mut self, slots: &Slots) {
         for session in self.sessions.drain(..) {
@@ -208,12 +220,12 @@ impl Session {
     }
 
     fn add(&mut self, new: Vec<Wanted>) {
-        let mut places: BTreeMap<(Rc<str>, TopicId, i32), usize> = BTreeMap::new();
+        let mut places: BTreeMap<(Arc<str>, TopicId, i32), usize> = BTreeMap::new();
         for (index, wanted) in self.wanted.iter().enumerate() {
-            places.insert((Rc::clone(&wanted.name), wanted.id, wanted.partition), index);
+            places.insert((Arc::clone(&wanted.name), wanted.id, wanted.partition), index);
         }
         for new in new {
-            let key = (Rc::clone(&new.name), new.id, new.partition);
+            let key = (Arc::clone(&new.name), new.id, new.partition);
             if let Some(index) = places.get(&key) {
                 let wanted = &mut self.wanted[*index];
                 wanted.offset = new.offset;
@@ -231,9 +243,9 @@ impl Session {
 fn wanted_of(request: &FetchRequest<'_>) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for topic in &request.topics {
-        let name: Rc<str> = Rc::from(topic.topic);
+        let name: Arc<str> = Arc::from(topic.topic);
         wanted.extend(topic.partitions.iter().map(|partition| Wanted {
-            name: Rc::clone(&name),
+            name: Arc::clone(&name),
             id: topic.topic_id,
             partition: partition.partition,
             offset: partition.fetch_offset,

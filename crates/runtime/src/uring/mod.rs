@@ -518,6 +518,10 @@ impl Driver for UringDriver {
         Instant(sys::monotonic_ns())
     }
 
+    fn cpu_time(&self) -> Duration {
+        sys::thread_cpu_time()
+    }
+
     fn wall_clock_ms(&self) -> i64 {
         sys::wall_clock_ms()
     }
