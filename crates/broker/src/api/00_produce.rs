@@ -15,9 +15,8 @@ use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 use bytes::{Buf, Bytes};
 use coordinator::transactions::ProducerIdentity;
 use model::{
-    ErrorCode, Offset, PartitionId, TopicId, TopicPartition,
-    collections::BTreeMap,
-    record_batch::{BatchError, Compression, RecordBatch},
+    ErrorCode, Offset, PartitionId, TopicId, TopicPartition, collections::BTreeMap,
+    record_batch::RecordBatch,
 };
 use runtime::{
     Elapsed, Instant, Runtime, ShardIndex,
@@ -35,7 +34,10 @@ use wire::{
     },
 };
 
-use super::{Refusal, is_offered};
+use super::{
+    Refusal, is_offered,
+    produce_checks::{is_compressed, is_one_batch, sound},
+};
 use crate::{
     backlog::Attempt,
     connection::Connection,
@@ -196,7 +198,7 @@ pub(crate) async fn dispatch(
                 let judged = match refusal {
                     Some(error) => Err(error),
                     None => owner.and_then(|found| {
-                        let records = sound(records, refuses_zstd, acks, found.2)?;
+                        let records = sound(records, refuses_zstd, acks.is_some(), found.2)?;
                         Ok((found.0, found.1, records))
                     }),
                 };
@@ -711,52 +713,6 @@ type Waited = Result<Result<(), WaitError>, Elapsed>;
 struct WaitTimes {
     written: Instant,
     finished: Instant,
-}
-
-/// Whether there is exactly one batch, as Produce wants it since version 3. What is wrong within
-/// it is left to the log.
-fn is_one_batch(records: &[u8]) -> bool {
-    match RecordBatch::size_of_first(records) {
-        Ok(size) => size == records.len(),
-        Err(error) => !matches!(error, BatchError::Truncated { .. }),
-    }
-}
-
-/// Whether there is something to look into before the append.
-fn is_compressed(records: &[u8]) -> bool {
-    RecordBatch::first(records).is_ok_and(|batch| batch.compression() != Compression::None)
-}
-
-/// What there is to append to a partition that is there; of several errors the one that Apache Kafka
-/// tells.
-fn sound(
-    records: Option<&[u8]>,
-    refuses_zstd: bool,
-    acks: Option<Acks>,
-    is_closed: bool,
-) -> Result<&[u8], ErrorCode> {
-    let records = records.filter(|records| !records.is_empty()).ok_or(ErrorCode::InvalidRecord)?;
-    if refuses_zstd && is_zstd(records) {
-        return Err(ErrorCode::UnsupportedCompressionType);
-    }
-    if acks.is_none() {
-        return Err(unless_no_batch(records, ErrorCode::InvalidRequiredAcks));
-    }
-    if is_closed {
-        return Err(unless_no_batch(records, ErrorCode::InvalidTopicException));
-    }
-    Ok(records)
-}
-
-/// The error of a partition whose records are one batch, as far as its header says.
-fn unless_no_batch(records: &[u8], error: ErrorCode) -> ErrorCode {
-    let batch = RecordBatch::first(records);
-    let is_whole = batch.is_ok_and(|batch| batch.size() == records.len());
-    if is_whole { error } else { ErrorCode::InvalidRecord }
-}
-
-fn is_zstd(records: &[u8]) -> bool {
-    RecordBatch::first(records).is_ok_and(|batch| batch.compression() == Compression::Zstd)
 }
 
 /// Whether an answer with this error has the log start offset, which Apache Kafka's has unless the

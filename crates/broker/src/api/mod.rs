@@ -89,6 +89,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 #[path = "00_produce.rs"]
 pub(crate) mod produce;
+mod produce_checks;
 #[path = "72_push_telemetry.rs"]
 mod push_telemetry;
 #[path = "14_sync_group.rs"]
