@@ -13,7 +13,7 @@ Options:
     --cache DIR          where jars, the load generator and the data are (default target/compat)
 
 Both brokers run all the time with one of them under load; each step takes one, then the other, in an order that is swapped each round.
-Limits and the disk's fdatasync are measured in each round. A step that fails is told, in the document too, and the run goes on.
+Limits, runtimes and the disk's fdatasync are measured in each round. A step that fails is told, in the document too, and the run goes on.
 Every measurement is in bench/peers.json in the cache. Needs 30 GB of disk.
 """
 
@@ -129,6 +129,8 @@ def main():
     try:
         tools = install.install(arguments.cache, {"jars"})
         scale = cases.QUICK if arguments.quick else cases.FULL
+        if with_limits(arguments):
+            common.build_runtimes(arguments.cache / "bench")
         bench = cases.Bench(arguments.broker, common.build(arguments.cache / "bench", "kload"), scale, folder, tools)
         servers = [
             Odradek(folder / "odradek", arguments.broker, arguments.driver, os.cpu_count()),
@@ -144,7 +146,7 @@ def main():
                 break
             run.rounds = number + 1
             print(f"round {number + 1} of {arguments.rounds}", flush=True)
-            if not arguments.step or "limits" in arguments.step:
+            if with_limits(arguments):
                 run.limits(bench, number)
             for name, step in steps.items():
                 if name in cases.ONCE and number > 0:
@@ -171,6 +173,10 @@ def come_to_rest(servers):
         time.sleep(REST_SAMPLE_S)
         if all(common.cpu_seconds(pid) - used <= REST_SHARE * REST_SAMPLE_S for pid, used in zip(pids, before, strict=True)):
             return
+
+
+def with_limits(arguments):
+    return not arguments.step or "limits" in arguments.step
 
 
 def chosen(arguments):

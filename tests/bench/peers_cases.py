@@ -38,6 +38,8 @@ PROBE_BYTES, PROBE_PLACES, PROBE_PERIOD_S = 48 << 10, 100, 0.005
 # Of which each of 1,000 partitions has 4 MiB, written over and over.
 MANY_FILE_BYTES = 4 << 30
 BLOCK_BYTES = 4096
+# What each runtime appends.
+APPEND_BYTES = 2 * GIGABYTE
 TOOL_TIMEOUT_S = 120
 ANSWER_TIMEOUT_S = 60
 
@@ -448,6 +450,20 @@ def limits(bench):
             limit = ManyLimit(folder, binary, name, mode, partitions)
             yield name, case, under_load(limit, MANY_FILE_BYTES, spread(seconds), warm=spread(seconds // 2))
     yield table.DISK, table.SYNC, fdatasync(bench.folder)
+    yield from runtimes(bench)
+
+
+def runtimes(bench):
+    """runtimes/: the same appends on the project's runtime and on others."""
+    binary = common.build_runtimes(bench.kload_binary.parent)
+    for name in ("odradek", "glommio", "tokio-uring"):
+        command = [binary, "--runtime", name, "--file", bench.folder / "appended", "--bytes", APPEND_BYTES]
+        done = subprocess.run(
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            timeout=common.LOAD_TIMEOUT_S, check=False,
+        )
+        figures = {"error": done.stderr.strip()[-300:]} if done.returncode != 0 else json.loads(done.stdout)
+        yield f"the runtime {name}", table.APPEND, figures
 
 
 def under_load(limit, file_bytes, load, warm=lambda _limit: None):

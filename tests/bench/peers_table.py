@@ -28,6 +28,7 @@ MANY, ONE = "1,000 partitions, 64 producers", "1 partition, 64 producers"
 START, RESTART, KILLED = "start, empty", "start, 4 GB", "start after kill -9, 4 GB"
 MEMORY, SYNC = "memory after 10 GB, 100 partitions", "fdatasync after 4 KiB"
 PROBE, PROBE_BESIDE = "write and sync 48 KiB, 200 times a second", "write and sync 48 KiB, 200 times a second, beside the cold reads"
+APPEND = "append 4 times 128 KiB, one fdatasync, one thread"
 RATES = (1000, 10_000, 50_000)
 
 HEAD_LINES = 2
