@@ -23,8 +23,8 @@ use crate::{peers::Call, shard::Shard};
 
 /// So many requests in a row that are another shard's alone make a connection move.
 const ROW: u32 = 32;
-/// How long a connection stays where it moved, and how long it does not ask again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long a connection stays where it moved.
+const STAY: Duration = Duration::from_secs(1);
 /// The hundredths of its time beyond which a shard takes no further connection.
 const BUSY_MAX: u128 = 50;
 /// For how long a shard looks at what it has to do; it takes one connection in that time, and sees
@@ -42,7 +42,7 @@ pub(crate) struct Home {
 impl Home {
     /// Of a connection that has come from another shard.
     pub(crate) fn moved(now: Instant) -> Home {
-        Home { not_before: Cell::new(now + PAUSE), ..Home::default() }
+        Home { not_before: Cell::new(now + STAY), ..Home::default() }
     }
 
     /// A request was for partitions of this shard alone, or of several: `None`.
@@ -65,7 +65,8 @@ impl Home {
         if now < self.not_before.get() {
             return None;
         }
-        self.not_before.set(now + PAUSE);
+        // Where it may not come it asks again when that shard takes the next.
+        self.not_before.set(now + LOOK);
         Some(towards)
     }
 }
@@ -158,8 +159,8 @@ mod tests {
         let home = Home::default();
         (0..ROW).for_each(|_| home.note(Some(THERE)));
         assert_eq!(home.wish(HERE, || at(1)), Some(THERE));
-        assert_eq!(home.wish(HERE, || at(1000)), None);
-        assert_eq!(home.wish(HERE, || at(1001)), Some(THERE));
+        assert_eq!(home.wish(HERE, || at(100)), None);
+        assert_eq!(home.wish(HERE, || at(101)), Some(THERE));
     }
 
     #[test]
