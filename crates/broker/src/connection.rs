@@ -268,7 +268,9 @@ async fn read(
         };
         if let Some(to) = new_home(shard, connection).await {
             let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
-            return answered.unwrap_or_else(|| End::Moves(to, Box::new(reader.end(received))));
+            let stops = || shard.requests_ended.get().then_some(End::Stopping);
+            let moves = || End::Moves(to, Box::new(reader.end(received)));
+            return answered.or_else(stops).unwrap_or_else(moves);
         }
         let Frame { bytes: frame, began } = received;
         let (bytes, at) = (frame.len(), shard.runtime.now());
@@ -276,9 +278,8 @@ async fn read(
         if let Some(end) = wait(shard, queue, idle, |queue| queue.has_room(bytes)).await {
             return end;
         }
-        if shard.requests_ended.get() {
-            let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
-            return answered.unwrap_or(End::Stopping);
+        if let Some(end) = stopping(shard, queue, idle).await {
+            return end;
         }
         let key = match frame::decode_request_header(&frame) {
             Ok((head, _)) => head.key,
@@ -294,6 +295,9 @@ async fn read(
             if let Some(end) = wait(shard, queue, idle, |queue| queue.ordered.get() == 0).await {
                 return end;
             }
+            if let Some(end) = stopping(shard, queue, idle).await {
+                return end;
+            }
             arrived.times.add(Stage::Queue, shard.runtime.now() - at);
             match Box::pin(produce::dispatch(shard, frame)).await {
                 Ok((dispatched, frame)) => {
@@ -307,6 +311,15 @@ async fn read(
             queue.push(Item { frame, bytes, arrived, work: Work::Request });
         }
     }
+}
+
+/// Where no further request is begun: ends when those are answered that were.
+async fn stopping(shard: &Shard, queue: &Queue, idle: Duration) -> Option<End> {
+    if !shard.requests_ended.get() {
+        return None;
+    }
+    let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
+    Some(answered.unwrap_or(End::Stopping))
 }
 
 /// The shard that the connection should be on, if that takes it.
@@ -348,7 +361,11 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
         let taken = shard.runtime.now();
         let is_ordered = matches!(work, Work::Request);
         if is_ordered && shard.requests_ended.get() {
-            break "the node stops".to_owned();
+            // Nobody begins it; what is ready before it is sent.
+            let sent = outgoing.send(&shard, &connection, &stream, &queue).await;
+            break sent
+                .err()
+                .map_or_else(|| "the node stops".to_owned(), |error| error.to_string());
         }
         if is_ordered {
             arrived.times.add(Stage::Queue, taken - arrived.at);

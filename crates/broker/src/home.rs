@@ -76,7 +76,7 @@ impl Home {
 pub(crate) struct Load {
     /// When the look began, and the CPU time that the shard had taken then.
     looked: Cell<(Instant, Duration)>,
-    /// Hundredths of its time, of the look before.
+    /// Hundredths of its time, of the look before, which ended with the last question.
     busy: Cell<u128>,
     has_taken: Cell<bool>,
 }

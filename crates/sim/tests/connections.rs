@@ -53,7 +53,7 @@ async fn create(connection: &Connection) {
     connection.create_topic(&topic, TIMEOUT).await.unwrap();
 }
 
-async fn answered(connection: Connection, batch: Batch) -> i64 {
+async fn answered_at(connection: Connection, batch: Batch) -> i64 {
     let produced = connection.produce(&[batch], Acks::All, TIMEOUT).await.unwrap().remove(0);
     produced.unwrap().base_offset.unwrap().0
 }
@@ -79,7 +79,7 @@ async fn produce(
         let (connection, offsets, in_flight) =
             (connection.clone(), Rc::clone(&offsets), Rc::clone(&in_flight));
         runtime.spawn("produce", TaskQueue::Foreground, async move {
-            let offset = answered(connection, batch).await;
+            let offset = answered_at(connection, batch).await;
             offsets.borrow_mut()[number] = Some(offset);
             in_flight.set(in_flight.get() - 1);
         });
@@ -187,5 +187,43 @@ fn nobody_is_told_that_a_stopping_broker_leads_nothing() {
     node.wait_until(|| answers.get() > 10);
     node.stop();
     node.end_clients();
+    assert_eq!(node.simulation.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_in_the_log_is_answered_though_the_broker_stops() {
+    let sync_ns = (50_000_000, 60_000_000);
+    let mut node = Node::new(DiskSettings { sync_ns, ..QUICK_DISK });
+    node.start();
+    let (is_sent, answered) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(None)));
+    let (sent, produced) = (Rc::clone(&is_sent), Rc::clone(&answered));
+    let is_refused = Rc::new(Cell::new(false));
+    let refused = Rc::clone(&is_refused);
+    node.begin_client(async move |runtime: Runtime, connection: Connection| {
+        create(&connection).await;
+        let record = NewRecord { value: Some(b"v"), ..Default::default() };
+        let batch = ProducerState::plain().batch("orders", 0, &[record]);
+        let of_produce = connection.clone();
+        runtime.spawn("produce", TaskQueue::Foreground, async move {
+            produced.set(Some(answered_at(of_produce, batch).await));
+        });
+        runtime.yield_now().await;
+        // Behind it, and not begun before the stop.
+        let behind = connection.clone();
+        runtime.spawn("metadata", TaskQueue::Foreground, async move {
+            let asked = behind.metadata(Some(&["orders"]), AutoCreate::Never).await;
+            refused.set(asked.is_err_and(|error| error.is_of_connection()));
+        });
+        runtime.sleep(Duration::from_millis(1)).await;
+        sent.set(true);
+        while !connection.is_closed() {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        runtime.yield_now().await;
+    });
+    node.wait_until(|| is_sent.get());
+    node.stop();
+    node.end_clients();
+    assert_eq!((answered.get(), is_refused.get()), (Some(0), true));
     assert_eq!(node.simulation.violations(), Vec::<String>::new());
 }

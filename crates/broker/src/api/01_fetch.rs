@@ -204,7 +204,7 @@ async fn fetch_or_wait(
     wanted_limits: &Limits,
 ) -> (Vec<Fetched>, Granted) {
     let (shard, connection) = (request.shard, request.connection);
-    let mut begun = shard.runtime.now();
+    let (mut begun, mut rounds) = (shard.runtime.now(), 0_u32);
     loop {
         // Given back while it waits: whoever has nothing to send holds nothing.
         let turn = shard.gather_turns.take(shard.answer_memory.is_scarce()).await;
@@ -212,11 +212,10 @@ async fn fetch_or_wait(
         let limits = &wanted_limits.granted(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
         note_fetched(connection, &owners);
-        match owners.shares.as_slice() {
-            [] => {}
-            [(owner, _)] => connection.home.note(Some(*owner)),
-            _ => connection.home.note(None),
+        if rounds == 0 {
+            note_owner(connection, &owners);
         }
+        rounds += 1;
         let sent = shard.runtime.now();
         connection.spend(Stage::Queue, sent - begun);
         let (mut fetched, slowest) = gather(shard, wanted.len(), &owners, limits).await;
@@ -239,6 +238,14 @@ async fn fetch_or_wait(
         wait_for_growth(shard, &owners, &fetched, limits).await;
         begun = shard.runtime.now();
         connection.spend(Stage::Pending, begun - now);
+    }
+}
+
+fn note_owner(connection: &Connection, owners: &Owners) {
+    match owners.shares.as_slice() {
+        [] => {}
+        [(owner, _)] => connection.home.note(Some(*owner)),
+        _ => connection.home.note(None),
     }
 }
 
