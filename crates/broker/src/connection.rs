@@ -266,11 +266,13 @@ async fn read(
             Ok(Err(error)) => return End::Frame(error),
             Err(_) => return End::Idle,
         };
-        if let Some(to) = new_home(shard, connection).await {
-            let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
-            let stops = || shard.requests_ended.get().then_some(End::Stopping);
-            let moves = || End::Moves(to, Box::new(reader.end(received)));
-            return answered.or_else(stops).unwrap_or_else(moves);
+        if let Some(to) = connection.home.wish(shard.runtime.shard(), || shard.runtime.now())
+            && let Some(end) = Box::pin(move_to(shard, queue, idle, to)).await
+        {
+            return match end {
+                Ok(()) => End::Moves(to, Box::new(reader.end(received))),
+                Err(end) => end,
+            };
         }
         let Frame { bytes: frame, began } = received;
         let (bytes, at) = (frame.len(), shard.runtime.now());
@@ -278,8 +280,8 @@ async fn read(
         if let Some(end) = wait(shard, queue, idle, |queue| queue.has_room(bytes)).await {
             return end;
         }
-        if let Some(end) = stopping(shard, queue, idle).await {
-            return end;
+        if shard.requests_ended.get() {
+            return Box::pin(stopping(shard, queue, idle)).await;
         }
         let key = match frame::decode_request_header(&frame) {
             Ok((head, _)) => head.key,
@@ -295,8 +297,8 @@ async fn read(
             if let Some(end) = wait(shard, queue, idle, |queue| queue.ordered.get() == 0).await {
                 return end;
             }
-            if let Some(end) = stopping(shard, queue, idle).await {
-                return end;
+            if shard.requests_ended.get() {
+                return Box::pin(stopping(shard, queue, idle)).await;
             }
             arrived.times.add(Stage::Queue, shard.runtime.now() - at);
             match Box::pin(produce::dispatch(shard, frame)).await {
@@ -313,20 +315,28 @@ async fn read(
     }
 }
 
-/// Where no further request is begun: ends when those are answered that were.
-async fn stopping(shard: &Shard, queue: &Queue, idle: Duration) -> Option<End> {
-    if !shard.requests_ended.get() {
-        return None;
-    }
+/// No further request is begun: it ends when those are answered that were.
+async fn stopping(shard: &Shard, queue: &Queue, idle: Duration) -> End {
     let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
-    Some(answered.unwrap_or(End::Stopping))
+    answered.unwrap_or(End::Stopping)
 }
 
-/// The shard that the connection should be on, if that takes it.
-async fn new_home(shard: &Rc<Shard>, connection: &Connection) -> Option<ShardIndex> {
-    let to = connection.home.wish(shard.runtime.shard(), || shard.runtime.now())?;
-    let takes_it = !shard.requests_ended.get() && shard.call(to, MayCome).await.answer().await;
-    takes_it.then_some(to)
+/// Waits until the connection can move to a shard; nothing where that does not take it.
+///
+/// # Errors
+/// When the connection ends before.
+async fn move_to(
+    shard: &Rc<Shard>,
+    queue: &Queue,
+    idle: Duration,
+    to: ShardIndex,
+) -> Option<Result<(), End>> {
+    if !shard.call(to, MayCome).await.answer().await {
+        return None;
+    }
+    let end = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
+    let stops = || shard.requests_ended.get().then_some(End::Stopping);
+    Some(end.or_else(stops).map_or(Ok(()), Err))
 }
 
 /// Waits until the queue is as the next request needs it; or tells why the connection ends.
@@ -356,8 +366,7 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             queue.items.borrow_mut().clear();
             return;
         }
-        let Item { frame, bytes, mut arrived, work } =
-            queue.items.borrow_mut().pop_front().expect("just seen");
+        let Item { frame, bytes, mut arrived, work } = queue.pop();
         let taken = shard.runtime.now();
         let is_ordered = matches!(work, Work::Request);
         if is_ordered && shard.requests_ended.get() {
@@ -494,6 +503,11 @@ impl Queue {
         self.in_flight_bytes.set(self.in_flight_bytes.get() + item.bytes);
         self.items.borrow_mut().push_back(item);
         self.changed.notify_all();
+    }
+
+    /// The first of what is known to be there.
+    fn pop(&self) -> Item {
+        self.items.borrow_mut().pop_front().expect("just seen")
     }
 
     fn finished(&self, bytes: usize, is_ordered: bool) {
