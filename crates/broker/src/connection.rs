@@ -151,8 +151,7 @@ impl Shard {
 
     /// Serves one on that was another shard's.
     pub(crate) fn take_moved(self: &Rc<Self>, moved: Moved) {
-        let home = Home::moved(self.runtime.now());
-        self.serve_on(moved.handle, Known { home, ..moved.known });
+        self.serve_on(moved.handle, moved.known);
     }
 
     fn serve_on(self: &Rc<Self>, handle: SocketHandle, known: Known) {
@@ -222,7 +221,7 @@ async fn serve(shard: &Rc<Shard>, stream: Rc<Stream>, known: Known) -> Option<(S
             sessions: connection.sessions.borrow_mut().detach(&shard.fetch_session_slots),
             software: connection.software.take(),
             telemetry_instance: connection.telemetry_instance.get(),
-            home: Home::default(),
+            home: Home::moved(shard.runtime.now()),
         };
         return Some((to, Moved { handle: stream.detach(), known }));
     }
@@ -266,13 +265,12 @@ async fn read(
             Ok(Err(error)) => return End::Frame(error),
             Err(_) => return End::Idle,
         };
-        if let Some(to) = connection.home.wish(shard.runtime.shard(), || shard.runtime.now())
-            && let Some(end) = Box::pin(move_to(shard, queue, idle, to)).await
-        {
-            return match end {
-                Ok(()) => End::Moves(to, Box::new(reader.end(received))),
-                Err(end) => end,
-            };
+        if let Some(to) = connection.home.wish(shard.runtime.shard(), || shard.runtime.now()) {
+            match Box::pin(may_move(shard, queue, idle, to)).await {
+                Ok(true) => return End::Moves(to, Box::new(reader.end(received))),
+                Ok(false) => {}
+                Err(end) => return end,
+            }
         }
         let Frame { bytes: frame, began } = received;
         let (bytes, at) = (frame.len(), shard.runtime.now());
@@ -315,28 +313,34 @@ async fn read(
     }
 }
 
-/// No further request is begun: it ends when those are answered that were.
-async fn stopping(shard: &Shard, queue: &Queue, idle: Duration) -> End {
-    let answered = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
-    answered.unwrap_or(End::Stopping)
+/// Waits until all that was begun is answered; or tells why the connection ends before.
+async fn answered(shard: &Shard, queue: &Queue, idle: Duration) -> Option<End> {
+    wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await
 }
 
-/// Waits until the connection can move to a shard; nothing where that does not take it.
+/// No further request is begun: it ends when those are answered that were.
+async fn stopping(shard: &Shard, queue: &Queue, idle: Duration) -> End {
+    answered(shard, queue, idle).await.unwrap_or(End::Stopping)
+}
+
+/// Whether a shard takes the connection: then nothing of it is in flight.
 ///
 /// # Errors
 /// When the connection ends before.
-async fn move_to(
+async fn may_move(
     shard: &Rc<Shard>,
     queue: &Queue,
     idle: Duration,
     to: ShardIndex,
-) -> Option<Result<(), End>> {
+) -> Result<bool, End> {
     if !shard.call(to, MayCome).await.answer().await {
-        return None;
+        return Ok(false);
     }
-    let end = wait(shard, queue, idle, |queue| queue.in_flight.get() == 0).await;
-    let stops = || shard.requests_ended.get().then_some(End::Stopping);
-    Some(end.or_else(stops).map_or(Ok(()), Err))
+    match answered(shard, queue, idle).await {
+        Some(end) => Err(end),
+        None if shard.requests_ended.get() => Err(End::Stopping),
+        None => Ok(true),
+    }
 }
 
 /// Waits until the queue is as the next request needs it; or tells why the connection ends.
@@ -369,13 +373,6 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
         let Item { frame, bytes, mut arrived, work } = queue.pop();
         let taken = shard.runtime.now();
         let is_ordered = matches!(work, Work::Request);
-        if is_ordered && shard.requests_ended.get() {
-            // Nobody begins it; what is ready before it is sent.
-            let sent = outgoing.send(&shard, &connection, &stream, &queue).await;
-            break sent
-                .err()
-                .map_or_else(|| "the node stops".to_owned(), |error| error.to_string());
-        }
         if is_ordered {
             arrived.times.add(Stage::Queue, taken - arrived.at);
         }
@@ -396,6 +393,9 @@ async fn write(shard: Rc<Shard>, connection: Rc<Connection>, stream: Rc<Stream>,
             {
                 break error.to_string();
             }
+        }
+        if is_ordered && shard.requests_ended.get() {
+            break "the node stops".to_owned();
         }
         let answer = match at_once {
             Some(answer) => answer,

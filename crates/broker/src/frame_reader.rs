@@ -20,7 +20,7 @@ use runtime::{Errno, Instant, Runtime, Stream};
 use wire::{api::ApiKey, frame::SIZE_BYTES};
 
 /// Frames up to this are received into shared buffers: what the driver provides.
-const SMALL_BYTES: usize = 16 << 10;
+pub(crate) const SMALL_BYTES: usize = 16 << 10;
 /// Bytes of the API key, the first of a frame.
 const KEY_BYTES: usize = 2;
 /// The largest frame that is not a produce. Decoding one may cost 64 bytes for each of its bytes

@@ -40,7 +40,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Of a connection that has come from another shard.
+    /// Of a connection that moves to another shard.
     pub(crate) fn moved(now: Instant) -> Home {
         Home { not_before: Cell::new(now + STAY), ..Home::default() }
     }

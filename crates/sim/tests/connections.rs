@@ -9,7 +9,6 @@ mod one_broker;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::mpsc,
     time::Duration,
 };
 
@@ -30,15 +29,8 @@ const BETWEEN: Duration = Duration::from_millis(1100);
 
 /// How many connections each shard has.
 fn connections(node: &mut Node) -> Vec<usize> {
-    let (sender, receiver) = mpsc::channel();
-    let scrape = Scrape::new(Scope::Node, move |page| sender.send(page).unwrap());
-    node.simulation.inject(node.broker, 0, Box::new(scrape));
-    let mut page = None;
-    node.wait_until(|| {
-        page = receiver.try_recv().ok();
-        page.is_some()
-    });
-    let page = page.unwrap();
+    let page = node
+        .ask(|sender| Box::new(Scrape::new(Scope::Node, move |page| sender.send(page).unwrap())));
     let counts = page.lines().filter(|line| line.contains("networkProcessor="));
     counts.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
 }
@@ -160,12 +152,17 @@ fn a_connection_moves_to_its_partitions_and_loses_nothing() {
     assert_eq!(node.simulation.violations(), Vec::<String>::new());
 }
 
-#[test]
-fn nobody_is_told_that_a_stopping_broker_leads_nothing() {
-    // The partitions take long to close, and clients ask all the time.
+/// A broker whose partitions take long to close, and whose records to be durable.
+fn slow_to_stop() -> Node {
     let sync_ns = (50_000_000, 60_000_000);
     let mut node = Node::new(DiskSettings { sync_ns, ..QUICK_DISK });
     node.start();
+    node
+}
+
+#[test]
+fn nobody_is_told_that_a_stopping_broker_leads_nothing() {
+    let mut node = slow_to_stop();
     let answers = Rc::new(Cell::new(0));
     let told = Rc::clone(&answers);
     node.begin_client(async move |_, connection: Connection| {
@@ -192,9 +189,7 @@ fn nobody_is_told_that_a_stopping_broker_leads_nothing() {
 
 #[test]
 fn what_is_in_the_log_is_answered_though_the_broker_stops() {
-    let sync_ns = (50_000_000, 60_000_000);
-    let mut node = Node::new(DiskSettings { sync_ns, ..QUICK_DISK });
-    node.start();
+    let mut node = slow_to_stop();
     let (is_sent, answered) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(None)));
     let (sent, produced) = (Rc::clone(&is_sent), Rc::clone(&answered));
     let is_refused = Rc::new(Cell::new(false));

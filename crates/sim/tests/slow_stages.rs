@@ -6,7 +6,7 @@
 mod node;
 mod one_broker;
 
-use std::{sync::mpsc, time::Duration};
+use std::time::Duration;
 
 use broker::{AskSlow, SlowRequest, Stage};
 use client::{Acks, AutoCreate, Connection, FetchOptions, Isolation, Position, ProducerState};
@@ -23,15 +23,8 @@ const PRODUCES: usize = 3;
 
 /// Those about the topic, in their order.
 fn slowest(node: &mut Node, api: &str) -> Vec<SlowRequest> {
-    let (sender, receiver) = mpsc::channel();
-    let ask = AskSlow::new(move |slowest| sender.send(slowest).unwrap());
-    node.simulation.inject(node.broker, 0, Box::new(ask));
-    let mut told = None;
-    node.wait_until(|| {
-        told = receiver.try_recv().ok();
-        told.is_some()
-    });
-    let mut requests = told.unwrap().requests;
+    let slowest = node.ask(|sender| Box::new(AskSlow::new(move |told| sender.send(told).unwrap())));
+    let mut requests = slowest.requests;
     requests.retain(|request| request.api == api && request.topic.as_deref() == Some("orders"));
     requests.sort_by_key(|request| request.began_ms);
     requests

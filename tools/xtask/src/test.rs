@@ -172,8 +172,8 @@ fn counts(line: &str) -> Option<Tally> {
     Some(Tally { passed: before("passed")?, failed: before("failed")? })
 }
 
-/// Whether a line names a failure, as this project's programs, cargo and pytest print them. One that only follows from
-/// another, "not reached", names none.
+/// Whether a line names a failure, as this project's programs, cargo and pytest print them. One
+/// that only follows from another, "not reached", names none.
 fn tells_failure(line: &str) -> bool {
     (line.starts_with("FAIL") && !line.ends_with(": not reached"))
         || line.contains("FAILED")
@@ -221,7 +221,8 @@ fn tree_report(before: &[u8], after: &[u8]) -> Report {
     Report { name: "tree unchanged", took: Duration::ZERO, tally, remark, failures: Vec::new() }
 }
 
-/// Prints what each counted, the failures once more, and the sum: what shows only the end of it shows the failures.
+/// Prints what each counted, the failures once more, and the sum: what shows only the end of it
+/// shows the failures.
 ///
 /// # Errors
 /// `failure`, when anything failed.

@@ -7,8 +7,9 @@
 //!
 //! Record bytes are slices of the receive buffer; the append copies them once, into the log's open
 //! chunk. Nothing holds the buffer after that ([`without_records`]): the next frame is received into
-//! memory that the caches know. Compressed batches are looked into before they are sent on (`record_survey`), and what is
-//! for a topic with a codec of its own is recompressed (`recompression`).
+//! memory that the caches know. Compressed batches are looked into before they are sent on
+//! (`record_survey`), and what is for a topic with a codec of its own is recompressed
+//! (`recompression`).
 
 use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
@@ -42,6 +43,7 @@ use crate::{
     backlog::Attempt,
     connection::Connection,
     error_map,
+    frame_reader::SMALL_BYTES,
     peers::{Answering, Call, CallPlace},
     record_survey,
     shard::{Partition, Shard},
@@ -60,8 +62,6 @@ const ADDED_FROM_VERSION: i16 = 12;
 const ZSTD_FROM_VERSION: i16 = 7;
 /// Who may write to Kafka's own topics, as in Apache Kafka.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
-/// From this on a frame has memory of its own; a smaller one shares it with others.
-const LARGE_BYTES: usize = 16 << 10;
 /// Where a batch tells its format, and the last of the formats.
 const MAGIC_POSITION: usize = 16;
 const MAGIC_MAX: u8 = 2;
@@ -221,7 +221,7 @@ pub(crate) async fn dispatch(
     let owner = if let [(owner, _)] = shares.as_slice() { Some(*owner) } else { None };
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let kept =
-        if frame.len() < LARGE_BYTES { frame.clone() } else { without_records(&head, request)? };
+        if frame.len() <= SMALL_BYTES { frame.clone() } else { without_records(&head, request)? };
     let calls = send_all(shard, shares, acks.unwrap_or(Acks::None), timeout).await;
     let runtime = shard.runtime.clone();
     Ok((Dispatched { runtime, acks, calls, places, owner }, kept))

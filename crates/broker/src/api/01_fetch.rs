@@ -204,7 +204,7 @@ async fn fetch_or_wait(
     wanted_limits: &Limits,
 ) -> (Vec<Fetched>, Granted) {
     let (shard, connection) = (request.shard, request.connection);
-    let (mut begun, mut rounds) = (shard.runtime.now(), 0_u32);
+    let mut begun = shard.runtime.now();
     loop {
         // Given back while it waits: whoever has nothing to send holds nothing.
         let turn = shard.gather_turns.take(shard.answer_memory.is_scarce()).await;
@@ -212,10 +212,6 @@ async fn fetch_or_wait(
         let limits = &wanted_limits.granted(granted.bytes());
         let owners = owners_of(shard, wanted, by_id, limits);
         note_fetched(connection, &owners);
-        if rounds == 0 {
-            note_owner(connection, &owners);
-        }
-        rounds += 1;
         let sent = shard.runtime.now();
         connection.spend(Stage::Queue, sent - begun);
         let (mut fetched, slowest) = gather(shard, wanted.len(), &owners, limits).await;
@@ -232,6 +228,7 @@ async fn fetch_or_wait(
         let late = now >= limits.deadline;
         if bytes >= limits.bytes_min || failed || diverged || late || wanted.is_empty() {
             granted.gathered(fetched.iter_mut().map(|one| &mut one.slices));
+            note_owner(connection, &owners);
             return (fetched, granted);
         }
         drop((granted, turn));

@@ -1,6 +1,6 @@
 //! Incremental fetch sessions (KIP-227): the client names only what changed, and is told only what
-//! changed. A session lives with its connection, and moves with it to another shard; after a reconnect the client is told that it is
-//! not known and starts a new one.
+//! changed. A session lives with its connection, and moves with it to another shard; after a
+//! reconnect the client is told that it is not known and starts a new one.
 
 use std::{cell::Cell, sync::Arc};
 

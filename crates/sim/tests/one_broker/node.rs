@@ -1,10 +1,15 @@
 //! A broker on one node of a simulation and its clients on another, started and stopped.
 
-use std::{cell::Cell, net::SocketAddr, path::Path, sync::atomic::Ordering};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    path::Path,
+    sync::{atomic::Ordering, mpsc},
+};
 
 use broker::Stop as StopBroker;
 use client::{Connection, Options};
-use runtime::{Instant, Runtime, TaskQueue};
+use runtime::{Instant, Message, Runtime, TaskQueue};
 use sim::{DiskSettings, NetSettings, Settings, Simulation, Stop};
 
 use crate::one_broker;
@@ -26,7 +31,7 @@ const RUN_MAX_NS: u64 = 100_000_000_000;
 /// A broker of two shards on one node, clients on another, and a quick network between them.
 pub struct Node {
     pub simulation: Simulation,
-    pub broker: u16,
+    broker: u16,
     clients: u16,
     address: SocketAddr,
 }
@@ -73,6 +78,18 @@ impl Node {
     pub fn wait_until(&mut self, condition: impl FnMut() -> bool) {
         let deadline = Instant(self.simulation.now().0 + RUN_MAX_NS);
         assert_eq!(self.simulation.run_until(deadline, condition), Stop::Condition);
+    }
+
+    /// Asks the broker from outside of its shards: `message` gets where the answer goes.
+    pub fn ask<T>(&mut self, message: impl FnOnce(mpsc::Sender<T>) -> Message) -> T {
+        let (sender, receiver) = mpsc::channel();
+        self.simulation.inject(self.broker, 0, message(sender));
+        let mut told = None;
+        self.wait_until(|| {
+            told = receiver.try_recv().ok();
+            told.is_some()
+        });
+        told.unwrap()
     }
 
     /// Runs a client with a connection.
