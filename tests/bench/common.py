@@ -52,19 +52,6 @@ def _install_librdkafka():
             raise Failure(missing)
 
 
-def build_runtimes(folder):
-    """The program of runtimes/, which is outside the workspace, as are the runtimes that it compares."""
-    target = folder / "runtimes-target"
-    command = [
-        "cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", REPO / "tests" / "bench" / "runtimes" / "Cargo.toml",
-        "--target-dir", target,
-    ]
-    done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise Failure(f"the runtimes are not built: {done.stderr.strip()[-600:]}")
-    return target / "release" / "bench-runtimes"
-
-
 def kload(binary, mode, address, topic, *options, producer=(), consumer=()):
     """Runs kload and returns what it measured."""
     return finish_kload(start_kload(binary, mode, address, topic, *options, producer=producer, consumer=consumer), mode, topic)

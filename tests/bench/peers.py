@@ -108,7 +108,7 @@ class Run:
 
     def limits(self, bench, number):
         try:
-            for name, case, figures in cases.limits(bench):
+            for name, case, figures in cases.limits(bench, number):
                 self.note(number, name, case, figures)
         except Exception as failure:
             self.note(number, "limits", "limits", {"error": f"{failure}"})
@@ -129,9 +129,9 @@ def main():
     try:
         tools = install.install(arguments.cache, {"jars"})
         scale = cases.QUICK if arguments.quick else cases.FULL
-        if with_limits(arguments):
-            common.build_runtimes(arguments.cache / "bench")
         bench = cases.Bench(arguments.broker, common.build(arguments.cache / "bench", "kload"), scale, folder, tools)
+        if with_limits(arguments):
+            bench.build_runtimes()
         servers = [
             Odradek(folder / "odradek", arguments.broker, arguments.driver, os.cpu_count()),
             Kafka(folder / "kafka", peer.JavaTools(tools.cache)),

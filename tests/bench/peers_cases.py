@@ -22,9 +22,11 @@ import time
 import common
 import peers_table as table
 from common import GIGABYTE, TUNED, VALUE_BYTES, Failure
-from harness import broker as brokers
+from harness import broker as brokers, install
 
 ALL = ["acks=all"]
+# How a measurement fails that is told, and ends no run.
+NOT_MEASURED = (Failure, OSError, ValueError, subprocess.SubprocessError)
 # What Apache Kafka does after a topic was created or deleted is done by then.
 SETTLE_S = 2
 SMALL_BYTES = 100
@@ -67,11 +69,17 @@ class Bench:
         self.tools = tools
         self.binary = pathlib.Path(binary).resolve()
         self.kload_binary = kload
+        self.runtimes_binary = None
         self.scale = scale
         self.folder = folder
 
     def beside(self, name):
         return self.binary.parent / name
+
+    def build_runtimes(self):
+        """runtimes/ is outside the workspace, as are the runtimes that it compares."""
+        target = self.kload_binary.parent / "runtimes-target"
+        self.runtimes_binary = install.build_crate(common.HERE / "runtimes", target) / "bench-runtimes"
 
     def kload(self, mode, server, topic, *options, producer=(), consumer=()):
         return common.kload(self.kload_binary, mode, server.address, topic, *options, producer=producer, consumer=consumer)
@@ -261,12 +269,17 @@ def partition_load(bench, server, topic, partitions, seconds, producers=64, batc
         bench.beside("partition_load"), "--address", server.address, "--topic", topic, "--partitions", partitions,
         "--producers", producers, "--seconds", seconds, "--batch-bytes", batch_bytes, "--acks", acks,
     ]
+    return told_by(command, f"{server.name}: the load on {partitions} partitions")
+
+
+def told_by(command, what):
+    """The line of JSON that a program prints; a `Failure` with its last words if it failed."""
     done = subprocess.run(
         list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         timeout=common.LOAD_TIMEOUT_S, check=False,
     )
     if done.returncode != 0:
-        raise Failure(f"{server.name}: the load on {partitions} partitions failed: {done.stderr.strip()[-300:]}")
+        raise Failure(f"{what} failed: {done.stderr.strip()[-300:]}")
     return json.loads(done.stdout)
 
 
@@ -422,7 +435,7 @@ class ManyLimit(Limit):
         return [self.binary, "-l", self.port, "-p", self.partitions, *(["-f", path] if path else [])]
 
 
-def limits(bench):
+def limits(bench, number):
     """Yields `(limit, case, figures)`: what the same load costs where nothing else is done."""
     options = volume(bench.scale.produce_bytes, VALUE_BYTES)
     folder, binary = bench.folder / "limit", bench.beside("limits")
@@ -450,19 +463,19 @@ def limits(bench):
             limit = ManyLimit(folder, binary, name, mode, partitions)
             yield name, case, under_load(limit, MANY_FILE_BYTES, spread(seconds), warm=spread(seconds // 2))
     yield table.DISK, table.SYNC, fdatasync(bench.folder)
-    yield from runtimes(bench)
+    yield from runtimes(bench, number)
 
 
-def runtimes(bench):
-    """runtimes/: the same appends on the project's runtime and on others."""
-    binary = common.build_runtimes(bench.kload_binary.parent)
-    for name in ("odradek", "glommio", "tokio-uring"):
-        command = [binary, "--runtime", name, "--file", bench.folder / "appended", "--bytes", APPEND_BYTES]
-        done = subprocess.run(
-            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            timeout=common.LOAD_TIMEOUT_S, check=False,
-        )
-        figures = {"error": done.stderr.strip()[-300:]} if done.returncode != 0 else json.loads(done.stdout)
+def runtimes(bench, number):
+    """runtimes/: the same appends on the project's runtime and on others, another one first in each round."""
+    names = ("odradek", "glommio", "tokio-uring")
+    first = number % len(names)
+    for name in names[first:] + names[:first]:
+        command = [bench.runtimes_binary, "--runtime", name, "--file", bench.folder / "appended", "--bytes", APPEND_BYTES]
+        try:
+            figures = told_by(command, "the appends")
+        except NOT_MEASURED as error:
+            figures = {"error": f"{error}"}
         yield f"the runtime {name}", table.APPEND, figures
 
 
@@ -474,7 +487,7 @@ def under_load(limit, file_bytes, load, warm=lambda _limit: None):
         with Used(limit) as used:
             measured = load(limit)
         return used.of(measured)
-    except (Failure, OSError, ValueError, subprocess.SubprocessError) as error:
+    except NOT_MEASURED as error:
         return {"error": f"{error}"}
     finally:
         limit.kill()

@@ -235,15 +235,19 @@ def _install_go(tools):
         stamp()
 
 
+def build_crate(source, target):
+    """Builds a crate that is outside the workspace; its programs are in the folder that comes back."""
+    _need("cargo", f"it builds {source.name}")
+    _run("cargo build", ["cargo", "build", "--release", "--locked", "--manifest-path", source / "Cargo.toml", "--target-dir", target])
+    return target / "release"
+
+
 def _install_rdkafka(tools):
-    _need("cargo", "it builds the rdkafka client")
     _need("make", "it builds the librdkafka that the rdkafka crate comes with")
     source, folder = CLIENTS / "rdkafka", tools.cache / "rdkafka"
     stamp = _fresh(folder, sorted(path for path in source.rglob("*") if path.is_file()))
     if stamp:
-        _run("cargo build", [
-            "cargo", "build", "--release", "--locked", "--manifest-path", source / "Cargo.toml", "--target-dir", tools.cache / "rdkafka-target",
-        ])
+        build_crate(source, tools.cache / "rdkafka-target")
         stamp()
 
 
